@@ -1,0 +1,39 @@
+"""Image generation and editing models in JAX. `genjax.load(DIR)` gives a trained model's functions and weights."""
+
+__version__ = "0.1.0"
+
+
+def load(directory):
+    """The model of a run's folder, and its weights: `model, weights = genjax.load("runs/vae")`.
+
+    Reads config.json and model.safetensors alone. `model` is the tuple of pure functions of its kind, e.g. `models.vae.VAE`.
+    Raises `core.InputError`, which is a ValueError, if the folder holds no finished run.
+    """
+    from pathlib import Path
+
+    import jax
+
+    from genjax import checkpoint, core, models
+
+    run = Path(directory)
+    settings = checkpoint.read_config(run)
+    try:
+        model = models.build(settings["model"], settings["config"])
+    except (KeyError, TypeError) as error:
+        raise core.InputError(f"{run / checkpoint.CONFIG}: no model of this version ({error})") from None
+    like = jax.eval_shape(lambda key: core.weights(model.init(key)), jax.random.key(0))
+    return model, checkpoint.read_weights(run, like)
+
+
+def to_uint8(images):
+    """Images in [-1, 1] as uint8: `ops.to_uint8`."""
+    from genjax import ops
+
+    return ops.to_uint8(images)
+
+
+def save_grid(images, path, **options):
+    """Images in [-1, 1], [n, height, width, channels], as one PNG: `images.save_grid`."""
+    from genjax.images import save_grid
+
+    save_grid(images, path, **options)

@@ -1,0 +1,164 @@
+"""What a run leaves on disk: checkpoints of the whole State (Orbax), and for use elsewhere its weights (safetensors) beside config.json."""
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.core import InputError, PyTree, State, Weights
+
+CONFIG, WEIGHTS, CHECKPOINTS = "config.json", "model.safetensors", "checkpoints"
+
+
+def flatten(tree: PyTree) -> dict[str, Any]:
+    """Leaves by path: {"params/enc/posterior/kernel": array, ...}. No structure, no code, so any reader can make sense of it."""
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def unflatten(like: PyTree, leaves: dict[str, Any], origin: str) -> PyTree:
+    """The tree of `like`'s structure with these leaves. Raises InputError naming the first that is missing or of another shape."""
+    for name, leaf in flatten(like).items():
+        if name not in leaves:
+            raise InputError(f"{origin}: holds no {name}; it was written by another model or version")
+        if leaves[name].shape != leaf.shape:
+            raise InputError(f"{origin}: {name} is {list(leaves[name].shape)}, the model's is {list(leaf.shape)}")
+    return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in flatten(like)])
+
+
+# --- checkpoints ---------------------------------------------------------------------------------------------------------
+
+
+def manager(run: Path, keep: int = 2, best: str = ""):
+    """An Orbax manager of run/checkpoints: asynchronous, atomic, keeps the newest `keep` and the one with the lowest metric `best`."""
+    import orbax.checkpoint as ocp
+    from orbax.checkpoint import checkpoint_managers as policy
+
+    kept: list[Any] = [policy.LatestN(keep)]
+    if best:
+        kept.append(policy.BestN(get_metric_fn=lambda row: -row.get(best, np.inf), n=1, keep_checkpoints_without_metrics=False))
+    options = ocp.CheckpointManagerOptions(preservation_policy=policy.AnyPreservationPolicy(kept), cleanup_tmp_directories=True)
+    return ocp.CheckpointManager((run / CHECKPOINTS).absolute(), options=options)
+
+
+def save(manager, state: State, row: dict[str, float]) -> None:
+    """Start to write the state; returns once it is copied from the device. Raises FloatingPointError rather than keep a state that is not finite."""
+    import orbax.checkpoint as ocp
+
+    sums, finite = jax.device_get(_examine(flatten(state)))
+    for name, ok in finite.items():
+        if not ok:
+            raise FloatingPointError(f"{name} is not finite at step {int(jax.device_get(state.step))}")
+    step = int(jax.device_get(state.step))
+    if step in manager.all_steps():
+        return
+    metrics = {key: value for key, value in row.items() if isinstance(value, int | float)}
+    items = ocp.args.Composite(
+        state=ocp.args.StandardSave(flatten(state)), sums=ocp.args.JsonSave({name: int(value) for name, value in sums.items()})
+    )
+    manager.save(step, args=items, metrics=metrics)
+
+
+def restore(manager, like: State, step: int | None = None) -> State | None:
+    """The newest checkpoint that is whole (or that of `step`), None if there is none yet. `like` is abstract: shapes, dtypes, shardings.
+
+    A damaged newest one is set aside, with a warning, for the one before it. Raises InputError if there are some and none can be read.
+    """
+    steps = [step] if step is not None else sorted(manager.all_steps(), reverse=True)
+    failures: list[tuple[int, str]] = []
+    for candidate in steps:
+        try:
+            state = _read(manager, candidate, like)
+        except Exception as error:  # whatever Orbax raises for what a crash or a disk left behind
+            failures.append((candidate, f"{type(error).__name__}: {error}".splitlines()[0][:200]))
+            continue
+        for damaged, why in failures:
+            warnings.warn(f"checkpoint {damaged} is damaged ({why}); going on from {candidate}", stacklevel=2)
+            if jax.process_index() == 0:
+                os.replace(manager.directory / str(damaged), manager.directory.parent / f"damaged-checkpoint-{damaged}")
+        if failures:
+            manager.reload()
+        return state
+    if failures:
+        raise InputError(f"--out {manager.directory.parent}: no checkpoint can be read ({failures[0][1]}); choose another folder, or remove this one")
+    return None
+
+
+def _read(manager, step: int, like: State) -> State:
+    import orbax.checkpoint as ocp
+
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(flatten(like)), sums=ocp.args.JsonRestore())
+    found = manager.restore(step, args=items)
+    sums = jax.device_get(_examine(found["state"])[0])
+    for name, value in sums.items():
+        if int(value) != found["sums"][name]:
+            raise OSError(f"the bytes of {name} are not those that were written")
+    return unflatten(like, found["state"], f"checkpoint {step}")
+
+
+@jax.jit
+def _examine(leaves: dict[str, jax.Array]) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """Of each leaf: a 32-bit sum of its bits, weighted by place, and whether it is all finite. Works on leaves spread over devices."""
+
+    def bits(x):
+        unsigned = x.astype(jnp.uint8) if x.dtype == bool else x.view(f"uint{8 * x.dtype.itemsize}")
+        unsigned = unsigned.astype(jnp.uint32).ravel()
+        places = jnp.arange(unsigned.size, dtype=jnp.uint32) * jnp.uint32(2654435769) | jnp.uint32(1)
+        return jnp.sum(unsigned * places, dtype=jnp.uint32)
+
+    return {name: bits(x) for name, x in leaves.items()}, {name: jnp.all(jnp.isfinite(x)) for name, x in leaves.items()}
+
+
+# --- weights and settings ------------------------------------------------------------------------------------------------
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """All or nothing, whenever it is killed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def export(run: Path, weights: Weights) -> None:
+    """Write run/model.safetensors: the weights that sampling needs, by name, float32."""
+    from safetensors.numpy import save as serialize
+
+    arrays = {name: np.ascontiguousarray(jax.device_get(leaf)) for name, leaf in flatten(weights).items()}
+    write_atomically(run / WEIGHTS, serialize(arrays, metadata={"format": "genjax"}))
+
+
+def read_weights(run: Path, like: Weights) -> Weights:
+    """The weights of run/model.safetensors in the structure of `like`. Raises InputError if there are none, or others."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = run / WEIGHTS
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; let the training finish, or give a step of {run / CHECKPOINTS}")
+    try:
+        arrays = load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({str(error).splitlines()[0][:200]})") from None
+    return jax.tree.map(jnp.asarray, unflatten(like, arrays, str(path)))
+
+
+def write_config(run: Path, settings: dict[str, Any]) -> None:
+    write_atomically(run / CONFIG, json.dumps(settings, indent=2).encode() + b"\n")
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """run/config.json. Raises InputError if there is none or it is no run's."""
+    path = run / CONFIG
+    try:
+        settings = json.loads(path.read_text())
+        if isinstance(settings, dict) and isinstance(settings.get("model"), str) and isinstance(settings.get("config"), dict):
+            return settings
+        raise InputError(f"{path}: not the settings of a run (no model, no config)")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give the folder that a training script wrote with --out") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None

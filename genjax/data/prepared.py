@@ -1,0 +1,113 @@
+"""Sets of TensorFlow Datasets that lie prepared on the disk, read without TensorFlow."""
+
+import contextlib
+import difflib
+import hashlib
+import importlib.util
+import logging
+import os
+import socket
+from collections.abc import Iterator
+
+import numpy as np
+
+from genjax.data.decode import open_image
+from genjax.data.items import Items
+from genjax.data.source import Request, printable, reason, refuse
+
+EXTRA = 'pip install "genjax-image[tfds]"'
+HOST = ("storage.googleapis.com", 443)  # TensorFlow Datasets looks there before anything else
+PROBE_SECONDS = 3.0
+
+
+def read_tfds(name: str, request: Request) -> Items:
+    """Items of a prepared set; one that is not is prepared if TensorFlow and a network are there. Raises InputError."""
+    with quiet_logging():
+        try:
+            import tensorflow_datasets as tfds
+        except ImportError as error:
+            raise refuse(request, f"TensorFlow Datasets cannot be imported ({reason(error)})", EXTRA) from None
+        builder = find_builder(tfds, name, request)
+        if not builder.info.splits:
+            prepare_set(tfds, builder, request)
+        return read_builder(tfds, builder, name, request)
+
+
+def find_builder(tfds, name: str, request: Request):
+    """The builder of a set, set up to read and write the file format that needs no TensorFlow. Raises InputError."""
+    base = name.split("/")[0].split(":")[0]
+    try:
+        return tfds.builder(name, file_format="array_record")
+    except tfds.core.DatasetNotFoundError:
+        near = difflib.get_close_matches(base, tfds.list_builders(with_community_datasets=False), n=3)
+        instead = f"did you mean {', '.join(near)}?" if near else "see https://www.tensorflow.org/datasets/catalog"
+        raise refuse(request, "TensorFlow Datasets has no set of this name", instead) from None
+    except Exception as error:  # versions, configurations and file formats that do not exist raise each their own
+        raise refuse(request, reason(error), "see https://www.tensorflow.org/datasets/catalog") from None
+
+
+def prepare_set(tfds, builder, request: Request) -> None:
+    """Download and prepare a set, if a look says that it can work: by itself it retries for minutes. Raises InputError."""
+    folder = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    steps = f"prepare it where there is a network: {EXTRA}, the same command, and copy {folder} over"
+    if importlib.util.find_spec("tensorflow") is None:
+        raise refuse(request, f"is not prepared in {folder}, and preparing needs TensorFlow, which is not installed", steps)
+    request.say(f"data: {request.spec} is not prepared in {folder}; looking for a network")
+    try:
+        socket.create_connection(HOST, timeout=PROBE_SECONDS).close()
+    except OSError as error:
+        raise refuse(request, f"is not prepared in {folder}, and no network answers ({reason(error)})", steps) from None
+    request.say(f"data: preparing {request.spec} ({builder.info.download_size} to download)")
+    try:
+        builder.download_and_prepare(file_format="array_record")
+    except Exception as error:
+        raise refuse(request, f"could not be prepared ({reason(error)})", steps) from error
+
+
+def read_builder(tfds, builder, name: str, request: Request) -> Items:
+    """Items of a prepared set: its first image feature and its first class label. Raises InputError."""
+    features = builder.info.features
+    image = next((key for key, value in features.items() if isinstance(value, tfds.features.Image)), None)
+    label = next((key for key, value in features.items() if isinstance(value, tfds.features.ClassLabel)), None)
+    if image is None:
+        raise refuse(request, f"holds no images but {', '.join(features)}", "choose a set of images")
+    splits = ", ".join(builder.info.splits)
+    try:
+        # The encoded bytes, so that these images pass the same decoder, limits and conversions as those of a folder.
+        wanted = {image: True, label: True} if label else {image: True}
+        decoders = tfds.decode.PartialDecoding(wanted, decoders={image: tfds.decode.SkipDecoding()})
+        records = builder.as_data_source(split=request.split, decoders=decoders)
+        size = len(records)
+    except NotImplementedError:
+        instead = f"prepare it again with file_format='array_record' ({EXTRA})"
+        raise refuse(request, f"is prepared as {builder.info.file_format}, which needs TensorFlow to read", instead) from None
+    except Exception as error:
+        raise refuse(request, f"cannot be read as {request.split!r} ({reason(error)})", f"its splits are {splits}") from None
+
+    labels = None
+    if label:
+        labels = np.fromiter((record[label] for record in records), np.int32, size)
+        if labels.min(initial=0) < 0:  # how TensorFlow Datasets marks a split without labels
+            labels = None
+    info = f"{builder.info.full_name} {request.split} {size} {builder.info.splits[request.split].num_bytes}"
+    return Items(
+        name=f"tfds {printable(name)}, {request.split}",
+        size=size,
+        open=lambda index: open_image(records[index][image]),
+        title=lambda index: f"record {index}",
+        labels=labels,
+        num_labels=features[label].num_classes if labels is not None else 0,
+        digest=hashlib.sha256(info.encode()).hexdigest(),
+    )
+
+
+@contextlib.contextmanager
+def quiet_logging() -> Iterator[None]:
+    """TensorFlow Datasets logs what we say in one line of our own."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,51 @@
+"""What a data set is to the rest of the library (Source), and the words in which one is refused."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from genjax.core import InputError
+
+
+class Source(NamedTuple):
+    """A set of images of one shape, in a fixed order."""
+
+    name: str  # for a person: "idx folder mnist, train: 60000 images of 28x28x1, 10 labels"
+    size: int  # number of images
+    shape: tuple[int, int, int]  # height, width, channels
+    num_labels: int  # 0 when the set has none
+    fingerprint: str  # deterministic id of the content; a run refuses to resume on another
+    read: Callable[[int], dict[str, np.ndarray]]  # one item: "images" uint8 [H, W, C], "labels" int32 [] if any
+    arrays: dict[str, np.ndarray] | None  # resident: "images" uint8 [N, H, W, C], "labels" int32 [N]; None if streamed
+
+
+class Request(NamedTuple):
+    """The checked arguments of `load`, as the readers of every format get them."""
+
+    spec: str
+    option: str  # the command-line option that the messages name
+    split: str
+    resolution: tuple[int, int] | None  # height, width
+    channels: int | None
+    crop: str
+    max_bad: float  # share of the set
+    resident_mb: float
+    say: Callable[[str], None]
+
+
+def printable(text: str) -> str:
+    """`text` on one line that any terminal can show: file names may hold line breaks, escapes and undecodable bytes."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown if len(shown) <= 200 else shown[:100] + "..." + shown[-97:]
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, in a few printable words."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return printable((text.strip() or type(error).__name__).splitlines()[0])
+
+
+def refuse(request: Request, wrong: str, instead: str) -> InputError:
+    """The one-line error for a set that cannot be used: the option, the value, what is wrong, what would work."""
+    return InputError(f"{request.option} {printable(request.spec)!r}: {wrong}; {instead}")

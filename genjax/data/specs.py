@@ -1,0 +1,88 @@
+"""`load`: which reader reads which SPEC."""
+
+import os
+import stat
+import sys
+from collections.abc import Callable
+
+from genjax.core import InputError
+from genjax.data import arrays, files, prepared
+from genjax.data.decode import MODES, quiet_pillow
+from genjax.data.items import Items, build
+from genjax.data.source import Request, Source, reason, refuse
+
+ACCEPTED = "use 'digits', a folder or .zip of images, a .npz, a folder of idx files, or tfds:NAME"
+MAX_SIDE = 2**14  # pixels
+
+
+def to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def load(
+    spec: str,
+    *,
+    split: str = "train",
+    resolution: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    crop: str = "center",
+    max_bad: float = 0.01,
+    resident_mb: float = 1024,
+    say: Callable[[str], None] = to_stderr,
+    option: str = "--data",
+) -> Source:
+    """Open a set of images.
+
+    spec: "digits" (embedded) | a folder or .zip of images, whose folders become labels | a .npz | a folder of idx files |
+    "tfds:NAME". split: which part, where the set has parts. resolution: height and width in pixels, one number for both; by
+    default that of the images, or of most of them. channels: 1 grey, 3 RGB, 4 RGBA; by default 1 if all are grey, else 3.
+    crop: "center" scales the shorter side and cuts the longer, "none" stretches. max_bad: share of the images that may be
+    unreadable. resident_mb: sets whose decoded bytes (in units of 2**20) exceed it are streamed. say: gets each line about
+    what was converted or skipped. option: the command-line option that messages name.
+
+    Raises InputError, with one line that says what would work.
+    """
+    if isinstance(resolution, int):
+        resolution = (resolution, resolution)
+    checks = (
+        ("--resolution", resolution, resolution is None or all(1 <= side <= MAX_SIDE for side in resolution), f"1 to {MAX_SIDE}"),
+        ("--channels", channels, channels is None or channels in MODES, "1 (grey), 3 (RGB) or 4 (RGBA)"),
+        ("--crop", crop, crop in ("center", "none"), "center or none"),
+        ("--max-bad", max_bad, 0 <= max_bad <= 1, "a share from 0 to 1"),
+    )
+    for name, value, right, instead in checks:
+        if not right:
+            raise InputError(f"{name} {value}: cannot be used; give {instead}")
+    quiet_pillow()
+    request = Request(spec, option, split, resolution, channels, crop, max_bad, resident_mb, say)
+    return build(find(request), request)
+
+
+def find(request: Request) -> Items:
+    """Hand the SPEC to the reader of its kind. Raises InputError."""
+    spec = request.spec
+    if spec == "digits":
+        return arrays.read_digits(request)
+    if spec.startswith("tfds:"):
+        return prepared.read_tfds(spec.removeprefix("tfds:"), request)
+    path = os.path.expanduser(spec)
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            if arrays.idx_names(path):
+                return arrays.read_idx(path, request)
+            return files.read_folder(path, request)
+        if stat.S_ISREG(mode):
+            with open(path, "rb"):
+                pass  # a file that may not be read is refused here, in the words of the system
+    except FileNotFoundError:
+        raise refuse(request, "does not exist", ACCEPTED) from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        if isinstance(error, InputError):
+            raise
+        raise refuse(request, f"cannot be read ({reason(error)})", ACCEPTED) from None
+    readers = {".npz": arrays.read_npz, ".zip": files.read_zip}
+    reader = readers.get(os.path.splitext(path)[1].lower())
+    if reader is None or not stat.S_ISREG(mode):
+        raise refuse(request, "is not a kind of file that holds a set", ACCEPTED)
+    return reader(path, request)

@@ -1,0 +1,49 @@
+"""Batches of a set that does not lie on the device, read ahead by grain's threads."""
+
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+
+from genjax.core import InputError
+from genjax.data.sampler import order, positions
+from genjax.data.source import Source
+
+
+def stream(
+    source: Source,
+    seed: int,
+    first_step: int,
+    batch_size: int,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int = 2,
+    prefetch: int = 4,
+) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of first_step, first_step + 1, ... without end, for one process of `process_count`.
+
+    batch_size is that of all processes together; each gets its contiguous share of every batch. threads decode, and up to
+    `prefetch` batches wait. Yields "images" uint8 [batch_size / process_count, H, W, C] and, if the set has labels, "labels"
+    int32 [batch_size / process_count]: what `take` gives for the same seed and step. The iterator has a `close()`, which stops
+    the threads. Raises InputError when the batch cannot be shared equally, and while reading what `source.read` raises.
+    """
+    import grain
+
+    if batch_size % process_count:
+        raise InputError(f"--batch-size {batch_size}: does not divide among {process_count} processes; use a multiple")
+    share = batch_size // process_count
+    first = process_index * share
+
+    def batch(step: int) -> dict[str, np.ndarray]:
+        indices = order(seed, positions(step, batch_size, first, first + share), source.size)
+        if source.arrays is not None:
+            return {name: array[indices] for name, array in source.arrays.items()}
+        items = [source.read(int(index)) for index in indices]
+        return {name: np.stack([item[name] for item in items]) for name in items[0]}
+
+    # One element of the data set is one whole step: the order is computed once a batch, threads do not contend for single
+    # images, and starting at any step is an offset.
+    steps = grain.MapDataset.range(first_step, sys.maxsize).map(batch)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, threads))
+    return iter(steps.to_iter_dataset(options))

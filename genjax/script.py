@@ -1,0 +1,216 @@
+"""What the scripts in train/ share, from the command line to the trained weights. It knows no model: a script brings its recipe."""
+
+import contextlib
+import dataclasses
+import io
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from genjax import __version__, checkpoint, core, data, hooks, trainer
+from genjax.core import InputError, Recipe
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of every training script."""
+
+    data: str = "digits"  # digits | a folder or zip of images | .npz | a folder of idx files | tfds:NAME
+    out: Path | None = None  # the run's folder; runs/MODEL if not given. The same command again resumes
+    steps: int = 5000  # optimizer steps in all
+    batch_size: int = 128  # images a step, over all devices
+    seed: int = 0  # of the weights, the order of the data and all noise
+    dtype: str = "float32"  # float32 | bfloat16, of the computation
+    split: str = "train"  # which part of the data, where it has parts
+    resolution: tuple[int, ...] = ()  # resize to SIZE, or to HEIGHT WIDTH; the images' own, or their most common size, if not given
+    crop: str = "center"  # center | none (stretch): how other shapes are brought to the resolution
+    channels: int = 0  # 1, 3 or 4; 0: 1 if all images are grey, else 3
+    flip: bool = False  # mirror each image left to right with probability 1/2
+    max_bad: float = 0.01  # share of unreadable files that is skipped
+    resident_mb: float = 1024  # sets of up to this many decoded MB stay on the device; larger ones stream
+    log_every: int = 200  # steps between log rows
+    sample_every: int = 1000  # steps between sample grids
+    save_every: int = 1000  # steps between checkpoints
+    keep: int = 2  # newest checkpoints kept, beside the best
+    fork: bool = False  # go on from the folder's checkpoint although settings have changed
+    tensorboard: bool = False  # write OUT/tensorboard too
+    distributed: str = ""  # several processes: auto (SLURM, Cloud TPU, Open MPI) | ADDRESS:PORT,COUNT,INDEX
+
+
+def main(arguments: type[T], run: Callable[[T], int]) -> None:
+    """Parse the command line and run. Bad input ends in one line on standard error and exit code 2."""
+    import tyro
+
+    args = parsed(lambda: tyro.cli(arguments))
+    raise SystemExit(guarded(lambda: run(args)))
+
+
+def parsed(parse: Callable[[], T]) -> T:
+    """`parse()`, a tyro call, with the report of an error cut to the line that says what is wrong."""
+    report = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(report):
+            return parse()
+    except SystemExit as end:
+        if end.code:
+            print(f"{Path(sys.argv[0]).name}: {one_line(report.getvalue())} (--help lists the options)", file=sys.stderr)
+        raise
+
+
+def one_line(report: str) -> str:
+    """The first paragraph of tyro's boxed report."""
+    said = []
+    for line in report.splitlines():
+        text = line.strip("│ ╭╮╰╯")
+        if said and (not text or set(text) == {"─"}):
+            break
+        if text and "─" not in text:
+            said.append(text)
+    return " ".join(said) or "the command line cannot be read"
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """Run, turning mistakes of the person, and numbers that are not finite, into one line and an exit code."""
+    name = Path(sys.argv[0]).name
+    warnings.showwarning = lambda message, *_: print(f"{name}: {message}", file=sys.stderr)
+    try:
+        return run()
+    except InputError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130
+
+
+def load_data(options: Options) -> data.Source:
+    """Check the options, join the other processes if there are any, and open the data set. Raises InputError."""
+    for field in ("steps", "batch_size", "log_every", "sample_every", "save_every", "keep"):
+        if getattr(options, field) < 1:
+            raise InputError(f"--{field.replace('_', '-')} {getattr(options, field)}: must be at least 1")
+    if not 0 <= options.seed < 2**32:
+        raise InputError(f"--seed {options.seed}: must be from 0 to 2^32 - 1")
+    if options.channels not in (0, 1, 3, 4):
+        raise InputError(f"--channels {options.channels}: one of 0 (as the data), 1, 3, 4")
+    if len(options.resolution) > 2 or any(size < 1 for size in options.resolution):
+        raise InputError(f"--resolution {' '.join(map(str, options.resolution))}: one size, or a height and a width, of at least 1")
+    if options.distributed:
+        join(options.distributed)
+    resolution = (options.resolution * 2)[:2] if options.resolution else None
+    return data.load(
+        options.data, split=options.split, resolution=resolution, channels=options.channels or None,
+        crop=options.crop, max_bad=options.max_bad, resident_mb=options.resident_mb,
+    )  # fmt: skip
+
+
+def join(distributed: str) -> None:
+    """Become one of several processes that train together. Raises InputError."""
+    try:
+        if distributed == "auto":
+            jax.distributed.initialize()
+        else:
+            address, count, index = distributed.split(",")
+            jax.distributed.initialize(address, int(count), int(index))
+    except (ValueError, RuntimeError) as error:
+        advice = "auto under SLURM, Cloud TPU or Open MPI, else ADDRESS:PORT,COUNT,INDEX"
+        raise InputError(f"--distributed {distributed}: {str(error).splitlines()[0]}; {advice}") from None
+
+
+def train(model: str, recipe: Recipe, config: Any, source: data.Source, options: Options, best: str = "") -> int:
+    """Train `recipe`, or go on with it, in the run's folder; returns the exit code. `best`: the log row's loss by which the best is kept."""
+    run = options.out or Path("runs") / model
+    settings = {
+        "genjax": __version__,
+        "model": model,
+        "config": dataclasses.asdict(config),
+        "data": {"spec": options.data, "name": source.name, "fingerprint": source.fingerprint, "flip": options.flip},
+        "seed": options.seed,
+    }
+    mesh = trainer.data_mesh()
+    trainer.check_batches(recipe, mesh, 0, options.steps)
+    open_run(run, settings, options)
+    manager = checkpoint.manager(run, options.keep, best)
+    state = checkpoint.restore(manager, trainer.abstract_state(recipe, options.seed, mesh))
+    first = int(jax.device_get(state.step)) if state is not None else 0
+    if first >= options.steps and (run / checkpoint.WEIGHTS).exists():
+        say(f"{run} is finished: {first} steps are done; give more --steps to go on")
+        return 0
+    say(f"{source.name}\n{'resuming' if first else 'training'} {run}: step {first} of {options.steps}, on {describe_devices()}")
+    batch = {name: np.stack([item[name] for item in map(source.read, range(min(32, source.size)))]) for name in source.read(0)}
+    batch = jax.jit(lambda raw: data.prepare(raw, jax.random.key(0), False))(batch)
+    with hooks.progress(options.log_every, first, options.steps) as shown:
+        written = [hooks.samples(recipe, run / "samples", options.sample_every, batch, options.seed)]
+        if jax.process_index() == 0:
+            written.append(hooks.jsonl(run / "metrics.jsonl", options.log_every, first))
+            written += [hooks.tensorboard(run / "tensorboard", options.log_every)] if options.tensorboard else []
+        written.append(hooks.save(manager, options.save_every))
+        try:
+            result = trainer.fit(
+                recipe, source, steps=options.steps, seed=options.seed, state=state, mesh=mesh,
+                log_every=options.log_every, flip=options.flip, hooks=[*shown, *written],
+            )  # fmt: skip
+        except FloatingPointError as error:
+            manager.wait_until_finished()
+            last = manager.latest_step() or 0
+            say(f"stopped: {error}. The checkpoint of step {last} is whole; the same command with --steps up to there and --save-every 1 leads to it")
+            return 1
+        finally:
+            manager.wait_until_finished()
+    if jax.process_index() == 0:
+        checkpoint.export(run, core.weights(result.state))
+    manager.close()
+    if result.stopped:
+        say(f"stopped by {result.stopped} at step {int(jax.device_get(result.state.step))} of {options.steps}, saved; the same command resumes")
+        return 130 if result.stopped == "SIGINT" else 143
+    say(f"done: {run / checkpoint.WEIGHTS}; genjax sample {run} --n 64 --out grid.png")
+    return 0
+
+
+def open_run(run: Path, settings: dict[str, Any], options: Options) -> None:
+    """Make the run's folder, or check that the one there is of the same settings. Raises InputError, having written nothing."""
+    if (run / checkpoint.CONFIG).exists():
+        changed = changes(checkpoint.read_config(run), settings)
+        if changed and not options.fork:
+            raise InputError(f"--out {run}: holds a run of other settings ({'; '.join(changed)}); repeat its command, choose another folder, or add --fork")
+    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise InputError(f"--out {run}: exists and is no run of genjax; choose another folder")
+    if jax.process_index() == 0:
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+            checkpoint.write_config(run, settings)
+        except OSError as error:
+            raise InputError(f"--out {run}: cannot be written ({error.strerror})") from None
+
+
+def changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """What differs, a phrase each; where the data lies and the version that wrote it do not matter."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        name, before, after = prefix + key, old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += changes(before, after, f"{name}.")
+        elif name not in ("genjax", "data.spec", "data.name") and before != (list(after) if isinstance(after, tuple) else after):
+            found.append(f"{name} was {before}, is {after}")
+    return found
+
+
+def describe_devices() -> str:
+    """E.g. "1 cpu" or "8 NVIDIA H100 in 2 processes"."""
+    several = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{jax.device_count()} {jax.devices()[0].device_kind}{several}"
+
+
+def say(line: str) -> None:
+    if jax.process_index() == 0:
+        print(line, file=sys.stderr, flush=True)
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's notes on the machine are not for the person who trains

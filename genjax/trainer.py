@@ -1,0 +1,269 @@
+"""The only training loop: `fit(recipe, source, ...)`. It knows no model; what it asks of one is `core.Recipe`.
+
+Step s of a run is a function of (seed, s): the key is folded from it, the data source gives the batch of it. So nothing of the
+loop itself is saved, and a run that was killed and started again ends in the same weights, bit for bit.
+"""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from genjax import data
+from genjax.core import Array, InputError, Metrics, Plan, Recipe, State
+from genjax.hooks import Event, Hook
+
+SECONDS_OUT_OF_TOUCH = 0.5  # between two looks of the host at the device: what Ctrl-C waits for, and far more than a look costs
+
+
+class Result(NamedTuple):
+    state: State
+    stopped: str  # the signal that ended it early, after saving, e.g. "SIGTERM"; "" if it ran to its end
+
+
+def data_mesh() -> Mesh:
+    """All devices of all processes on one axis, over which batches are split."""
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def abstract_state(recipe: Recipe, seed: int, mesh: Mesh) -> State:
+    """The shapes, dtypes and shardings of the recipe's State, for restoring one: all of it on every device."""
+    replicated = NamedSharding(mesh, PartitionSpec())
+    shapes = jax.eval_shape(recipe.init, jax.random.key(seed))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), shapes)
+
+
+def fit(
+    recipe: Recipe,
+    source: data.Source,
+    *,
+    steps: int,
+    seed: int = 0,
+    state: State | None = None,
+    hooks: Sequence[Hook] = (),
+    log_every: int = 100,
+    flip: bool = False,
+    mesh: Mesh | None = None,
+) -> Result:
+    """Train to `steps` steps in all, from `state` (a restored one, which is donated) or from the start.
+
+    A hook runs at the multiples of its `every` and, if it asks to, at the end; `Event.row` is the mean of the metrics since the
+    last multiple of `log_every`. SIGTERM and Ctrl-C end the loop early, its last hooks included.
+    Raises InputError where batch and devices do not fit; FloatingPointError, naming metric and step, on a metric that is not finite.
+    """
+    mesh = mesh or data_mesh()
+    replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    root = jax.device_put(jax.random.key(seed), replicated)
+    if state is None:
+        state = jax.jit(recipe.init, out_shardings=replicated)(root)
+    step = int(jax.device_get(state.step))
+    check_batches(recipe, mesh, step, steps)
+
+    resident = None
+    if source.arrays is not None:
+        resident = {name: to_devices(array, replicated, array.shape) for name, array in source.arrays.items()}
+    streamed = _streamed(source, seed, split) if resident is None else None
+    programs: dict[Plan, Callable] = {}
+    intervals = {log_every} | {hook.every for hook in hooks if hook.every}
+    meter, unseen = _Meter(step), []  # dispatches that the host has not looked at
+    chunk = 1  # steps between two looks
+
+    with _signals() as caught:
+        while step < steps and not caught:
+            plan = recipe.plan(step)
+            limit = min([steps, *(step - step % every + every for every in intervals)])
+            count = 1
+            if resident is not None:  # as many steps of this plan as fit before the next look, in one dispatch
+                room = min(limit - step, chunk - sum(dispatch.count for dispatch in unseen))
+                while count < room and recipe.plan(step + count) == plan:
+                    count += 1
+            images = resident if streamed is None else streamed(step, plan.batch_size)
+            arguments = (state, root, images, jax.device_put(np.int32(count), replicated))
+            if plan not in programs:
+                with meter.paused():
+                    began = time.perf_counter()
+                    program = jax.jit(_program(recipe, plan, seed, flip, split, resident is not None), donate_argnums=0)
+                    programs[plan] = program.lower(*arguments).compile()
+                    meter.compile_sec += time.perf_counter() - began
+            with jax.transfer_guard("disallow"):
+                state, sums, done = programs[plan](*arguments)
+            unseen.append(_Dispatch(step, count, plan.batch_size, sums, done))
+            step += count
+
+            if step == limit or sum(dispatch.count for dispatch in unseen) >= chunk:
+                seconds_a_step = meter.look(unseen)
+                unseen = []
+                chunk = _agree(int(np.clip(SECONDS_OUT_OF_TOUCH / seconds_a_step, 1, 4 * chunk)), caught)
+                ends = step == steps or bool(caught)
+                if step % log_every == 0 or ends:
+                    meter.close()
+                with meter.paused():
+                    event = Event(step, steps, state, meter.row, source)
+                    for hook in hooks:
+                        if hook.every == 0 or step % hook.every == 0 or (ends and hook.at_end):
+                            hook.run(event)
+    return Result(state, caught[0] if caught else "")
+
+
+# --- the compiled part ---------------------------------------------------------------------------------------------------
+
+
+def _program(recipe: Recipe, plan: Plan, seed: int, flip: bool, split: NamedSharding, resident: bool) -> Callable:
+    """(state, root key, data, count) -> (state, sums of the metrics, steps done): `count` steps, fewer where a metric is not finite.
+
+    The count is traced and the steps are a loop's body, so that they are compiled once and the results do not depend on how many
+    go into a dispatch. `data` is the whole resident set, from which each step gathers its batch, or the batch itself.
+    """
+
+    def one(state: State, root: Array, arrays: dict[str, Array]) -> tuple[State, Metrics]:
+        key, data_key = jax.random.split(jax.random.fold_in(root, state.step))
+        if resident:
+            arrays = data.take(arrays, jnp.uint32(seed), state.step.astype(jnp.uint32), plan.batch_size)
+        batch = jax.lax.with_sharding_constraint(data.prepare(arrays, data_key, flip), split)
+        return recipe.step(state, batch, key, plan)
+
+    def advance(state: State, root: Array, arrays: dict[str, Array], count: Array):
+        def body(carry):
+            done, state, sums, _ = carry
+            state, metrics = one(state, root, arrays)
+            finite = jnp.all(jnp.isfinite(jnp.stack(jax.tree.leaves(metrics))))
+            return done + 1, state, jax.tree.map(jnp.add, sums, metrics), finite
+
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, state, root, arrays)[1])
+        carry = (jnp.int32(0), state, zeros, jnp.bool_(True))
+        done, state, sums, _ = jax.lax.while_loop(lambda carry: (carry[0] < count) & carry[3], body, carry)
+        return state, sums, done
+
+    return advance
+
+
+def to_devices(array: np.ndarray, sharding: NamedSharding, shape: tuple[int, ...]) -> Array:
+    """A global array of `shape`, of which this process holds `array`: all of it, or its share of the batch."""
+    if jax.process_count() == 1:
+        return jax.device_put(array, sharding)
+    return jax.make_array_from_process_local_data(sharding, array, shape)
+
+
+def check_batches(recipe: Recipe, mesh: Mesh, first: int, steps: int) -> None:
+    """Raise InputError if a batch that the run will meet cannot be split evenly over the devices."""
+    sizes = {recipe.plan(step).batch_size for step in {first, *np.linspace(first, max(first, steps - 1), 1000, dtype=int).tolist()}}
+    for size in sorted(sizes):
+        if size % mesh.size:
+            raise InputError(f"--batch-size {size}: must be a multiple of the number of devices, {mesh.size}")
+        if size * steps >= 2**32:
+            raise InputError(f"--steps {steps}: {size} images a step allow at most {2**32 // size} steps")
+
+
+def _streamed(source: data.Source, seed: int, split: NamedSharding) -> Callable[[int, int], dict[str, Array]]:
+    """(step, batch size) -> that step's batch on the devices. Steps must come in order; one is sent ahead while another is trained on."""
+    batches: Iterator[dict[str, np.ndarray]] = iter(())
+    following: tuple[int, int] | None = None  # what `ahead` is of
+    ahead: dict[str, Array] = {}
+
+    def send(batch_size):
+        return {name: to_devices(part, split, (batch_size, *part.shape[1:])) for name, part in next(batches).items()}
+
+    def at(step, batch_size):
+        nonlocal batches, following, ahead
+        if following != (step, batch_size):
+            place = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+            batches = data.stream(source, seed, step, batch_size, **place)
+            ahead = send(batch_size)
+        current, ahead, following = ahead, send(batch_size), (step + 1, batch_size)
+        return current
+
+    return at
+
+
+# --- what the host sees --------------------------------------------------------------------------------------------------
+
+
+class _Dispatch(NamedTuple):
+    step: int
+    count: int
+    batch_size: int
+    sums: Metrics
+    done: Array
+
+
+class _Meter:
+    """Means of the metrics and the speed between two log lines; compiling and hooks do not count as training time."""
+
+    def __init__(self, step: int):
+        self.row: dict[str, float] = {"step": step}
+        self.compile_sec = 0.0
+        self._mark = self._look = time.perf_counter()
+        self._clear()
+
+    def _clear(self):
+        self._sums: dict[str, float] = {}
+        self._steps = self._images = self._step = 0
+        self._seconds = 0.0
+
+    @contextlib.contextmanager
+    def paused(self):
+        began = time.perf_counter()
+        yield
+        self._look += time.perf_counter() - began
+
+    def look(self, dispatches: list[_Dispatch]) -> float:
+        """Wait for these dispatches and take in their metrics; returns seconds a step. Raises FloatingPointError if one is not finite."""
+        for step, count, batch_size, sums, done in dispatches:
+            sums, done = jax.device_get((sums, done))
+            for name, value in sums.items():
+                if not np.isfinite(value):
+                    raise FloatingPointError(f"{name} is {value} at step {step + int(done)}")
+                self._sums[name] = self._sums.get(name, 0.0) + float(value)
+            self._steps, self._images, self._step = self._steps + count, self._images + count * batch_size, step + count
+        now = time.perf_counter()
+        seconds, self._look = now - self._look, now
+        self._seconds += seconds
+        return max(seconds, 1e-9) / sum(dispatch.count for dispatch in dispatches)
+
+    def close(self) -> None:
+        """Make `row` of what came in since the last time."""
+        row: dict[str, float] = {"step": self._step, "images_per_sec": self._images / max(self._seconds, 1e-9)}
+        if self.compile_sec:
+            row["compile_sec"], self.compile_sec = round(self.compile_sec, 3), 0.0
+        self.row = row | {name: value / self._steps for name, value in sorted(self._sums.items())}
+        self._clear()
+
+
+def _agree(chunk: int, caught: list[str]) -> int:
+    """The steps until the next look, the same in every process; a signal to any process is one to all."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        chunks, stops = multihost_utils.process_allgather(np.array([chunk, len(caught)], np.int32)).T
+        chunk = int(chunks.min())
+        if stops.any() and not caught:
+            caught.append("a signal to another process")
+    return chunk
+
+
+@contextlib.contextmanager
+def _signals():
+    """A list that SIGTERM or Ctrl-C puts its name into; a second Ctrl-C interrupts at once. Elsewhere than in the main thread it stays empty."""
+    caught: list[str] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def note(number: int, _: Any):
+        if caught and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(signal.Signals(number).name)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield caught
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
