@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from genjax import ops
-from genjax.shapes import Array, Float
+from genjax.shapes import AnyArray, Float
 
 
-def save_grid(images: Float[Array, "n h w c"], path: str | os.PathLike, *, columns: int | None = None, gap: int = 1) -> None:
+def save_grid(images: Float[AnyArray, "n h w c"], path: str | os.PathLike, *, columns: int | None = None, gap: int = 1) -> None:
     """Write images in [-1, 1] as one PNG, row by row; `columns` is even and near the square root of n if not given.
 
     Small images are enlarged by whole factors, so that they can be read. Raises ValueError for other than 1, 3 or 4 channels.

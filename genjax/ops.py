@@ -7,7 +7,7 @@ convolutions have slow gradients on CPUs and GPUs (benchmarks/RESULTS.md); as ma
 import jax
 import jax.numpy as jnp
 
-from genjax.shapes import Array, Float, UInt8
+from genjax.shapes import AnyArray, Array, Float, UInt8
 
 
 def conv(x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c o"]) -> Float[Array, "n h w o"]:
@@ -36,7 +36,7 @@ def down_conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"]) -> Fl
 def up_conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], size: tuple[int, int] | None = None) -> Float[Array, "n h2 w2 o"]:
     """Transposed convolution at stride 2, y[2i + a - (k - 1) // 2] += x[i] w[a]: PyTorch's `conv_transpose2d(stride=2, padding=(k - 1) // 2)`.
 
-    `size` is the output's (height, width), each 2 n or 2 n - 1 (by default 2 n). One matrix product to k * k * o channels, whose
+    k is at least 2. `size` is the output's (height, width), each 2 n or 2 n - 1 (by default 2 n). One matrix product to k * k * o channels, whose
     taps are then shifted and added.
     """
     k, _, channels, features = kernel.shape
@@ -66,7 +66,7 @@ def _overlap_add(taps: list[Array], axis: int, size: int) -> Array:
     return jnp.pad(y, pads)
 
 
-def to_uint8(images: Float[Array, "*shape"]) -> UInt8[Array, "*shape"]:
+def to_uint8(images: Float[AnyArray, "*shape"]) -> UInt8[Array, "*shape"]:
     """[-1, 1] to 0..255, rounded to the nearest and clipped: the one rounding that this library uses, the inverse of x / 127.5 - 1."""
     return jnp.clip(jnp.round((images + 1) * 127.5), 0, 255).astype(jnp.uint8)
 

@@ -5,13 +5,16 @@ The shapes are checked under pytest alone (tests/conftest.py).
 
 from typing import TYPE_CHECKING, Any
 
+import jax
+import numpy as np
+
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 else:
     try:
         from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
     except ImportError:
-        from jax import Array
+        Array = jax.Array
 
         class _Inert:
             def __class_getitem__(cls, _):
@@ -20,4 +23,6 @@ else:
         Float = Int = UInt8 = _Inert
         PRNGKeyArray = Array
 
-__all__ = ["Array", "Float", "Int", "PRNGKeyArray", "UInt8"]
+AnyArray = jax.Array | np.ndarray  # where a host array is as welcome
+
+__all__ = ["AnyArray", "Array", "Float", "Int", "PRNGKeyArray", "UInt8"]

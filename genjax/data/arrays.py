@@ -2,12 +2,13 @@
 
 import gzip
 import hashlib
+import io
 import math
 import os
 import re
 import zipfile
 import zlib
-from typing import BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -24,13 +25,15 @@ IMAGE_KEYS = {"train": ("images", "x_train", "train_images", "data", "x"), "test
 LABEL_KEYS = {"train": ("labels", "y_train", "train_labels", "y"), "test": ("y_test", "test_labels")}
 MAX_LABELS = 2**16
 
+Stream = IO[bytes] | io.BufferedIOBase
+
 
 def read_digits(request: Request) -> Items:
     """The 1797 digits of 8x8 that come with scikit-learn, 0..16 scaled to 0..255."""
     from sklearn.datasets import load_digits
 
     only_train(request)
-    digits = load_digits()
+    digits: Any = load_digits()
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
     return from_pixels("digits", pixels, digits.target.astype(np.int32), request)
 
@@ -65,7 +68,7 @@ def read_idx_file(path: str, dimensions: int, request: Request) -> np.ndarray:
                 raise Malformed(f"is not an idx file of {dimensions} dimensions of bytes (its magic number says so)")
             shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
             return read_claimed(stream, np.dtype(np.uint8), shape, limit).reshape(shape)
-    except (OSError, EOFError, zlib.error, Malformed) as error:
+    except (OSError, EOFError, zlib.error, MemoryError, Malformed) as error:
         name = printable(os.path.basename(path))
         raise refuse(request, f"{name} {describe(error)}", "replace the file with an intact one") from None
 
@@ -80,7 +83,7 @@ def read_npz(path: str, request: Request) -> Items:
             pixels = read_member(archive, members[key])
             label_key = next((label for label in LABEL_KEYS.get(request.split, ()) if label in members), None)
             labels = read_member(archive, members[label_key]) if label_key else None
-    except (InputError, MemoryError):
+    except InputError:
         raise
     except Exception as error:  # a damaged archive raises anything from BadZipFile to zlib.error and UnicodeDecodeError
         raise refuse(request, describe(error), "save it again with numpy.savez") from None
@@ -117,7 +120,7 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+def npy_header(stream: Stream) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether in Fortran order, dtype. Raises Malformed for Python objects, whose reading would run code."""
     version = np.lib.format.read_magic(stream)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
@@ -129,7 +132,7 @@ def npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     return shape, fortran, dtype
 
 
-def read_claimed(stream: BinaryIO, dtype: np.dtype, shape: tuple[int, ...], limit: int) -> np.ndarray:
+def read_claimed(stream: Stream, dtype: np.dtype, shape: tuple[int, ...], limit: int) -> np.ndarray:
     """The flat array that a header announced. Memory grows with what really arrives. Raises Malformed.
 
     limit: the most bytes that the file can hold, from its size on disk.
@@ -155,11 +158,11 @@ def to_bytes(pixels: np.ndarray, key: str, request: Request) -> np.ndarray:
         raise refuse(request, f"{key!r} is {pixels.dtype} {pixels.shape}", "images must be uint8 [N, H, W, C]")
     low, high = float(pixels.min()), float(pixels.max())
     floating = pixels.dtype.kind in "bf"
-    if floating and 0 <= low and high <= 1:
+    if floating and low >= 0 and high <= 1:
         scale, shift, span = 255.0, 0.0, "[0, 1]"
-    elif floating and -1 <= low and high <= 1:
+    elif floating and low >= -1 and high <= 1:
         scale, shift, span = 127.5, 127.5, "[-1, 1]"
-    elif 0 <= low and high <= 255:
+    elif low >= 0 and high <= 255:
         scale, shift, span = 1.0, 0.0, "[0, 255]"
     else:  # also where there is a NaN
         raise refuse(request, f"{key!r} is {pixels.dtype} in [{low:g}, {high:g}]", "scale it to [0, 1] or [-1, 1], or to uint8")
@@ -177,16 +180,16 @@ def from_pixels(name: str, pixels: np.ndarray, labels: np.ndarray | None, reques
     if pixels.ndim != 4 or pixels.shape[3] not in (1, 3, 4) or 0 in pixels.shape[1:]:
         raise refuse(request, f"its images have the shape {pixels.shape}", "give [N, H, W] or [N, H, W, C] with C of 1, 3 or 4")
     pixels = np.ascontiguousarray(pixels)
-    digest = hashlib.sha256(pixels.reshape(-1))
+    digest = hashlib.sha256(pixels.reshape(-1).data)
     if labels is not None:
         labels = check_labels(labels, len(pixels), request)
-        digest.update(labels)
+        digest.update(labels.data)
     return Items(
         name=name,
         size=len(pixels),
         open=lambda index: from_array(pixels[index]),
         title=lambda index: f"image {index}",
-        labels=labels,
+        label=labels.__getitem__ if labels is not None else None,
         num_labels=int(labels.max()) + 1 if labels is not None and len(labels) else 0,
         digest=digest.hexdigest(),
         pixels=pixels,

@@ -3,7 +3,9 @@
 Pillow does the decoding; imported inside, because only sets that need decoding should pay for it.
 """
 
+import functools
 import io
+import logging
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +21,7 @@ MAX_PIXELS = 2**26
 # No file or archive member is read further than this.
 MAX_FILE_BYTES = 2**28
 # Only pure decoders: Pillow would also hand EPS files to an external interpreter.
-FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".avif", ".jp2")
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -42,11 +44,21 @@ class Header(NamedTuple):
 
 
 def quiet_pillow() -> None:
-    """Pillow warns of odd metadata and of large images, file by file: here one line sums up, and MAX_PIXELS is the limit.
+    """Pillow warns of and logs odd metadata and large images, one by one: here one line sums up, and MAX_PIXELS is the limit.
 
-    The filter is global because decoding goes on in threads, where `warnings.catch_warnings` is not safe.
+    Both settings are global because decoding goes on in threads, where `warnings.catch_warnings` is not safe.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Those of FORMATS that this build of Pillow has."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def open_image(data: bytes) -> "Image.Image":
@@ -54,7 +66,7 @@ def open_image(data: bytes) -> "Image.Image":
     from PIL import Image, UnidentifiedImageError
 
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=formats())
     except UnidentifiedImageError:
         raise Unreadable("not an image" if data else "empty file") from None
     except Image.DecompressionBombError:
@@ -121,7 +133,8 @@ def convert(image: "Image.Image", shape: tuple[int, int, int], crop: str) -> tup
     done = conversions(header, shape)
     try:
         # Only JPEG heeds this: it decodes at a half, quarter or eighth, no less than twice what is wanted.
-        image.draft(None, (2 * max(height, width),) * 2)
+        enough = 2 * max(height, width)
+        image.draft(None, (enough, enough))
         image.load()
         if "EXIF-rotated" in done:
             image = upright(image)

@@ -6,9 +6,7 @@ import stat
 import threading
 import zipfile
 from collections.abc import Callable
-from typing import NamedTuple
-
-import numpy as np
+from typing import IO, NamedTuple
 
 from genjax.data.decode import MAX_FILE_BYTES, SUFFIXES, Unreadable, open_image
 from genjax.data.items import Items
@@ -33,7 +31,7 @@ def read_folder(root: str, request: Request) -> Items:
     def read(file: Listed) -> bytes:
         try:
             with open(os.path.join(root, *file.parts), "rb") as stream:
-                return bounded(stream)
+                return bounded(stream, file.bytes)
         except OSError as error:
             raise Unreadable(reason(error)) from error
 
@@ -42,7 +40,9 @@ def read_folder(root: str, request: Request) -> Items:
 
 def walk(root: str, request: Request) -> list[Listed]:
     """The image files below a folder. Links are followed, but no folder is entered twice, so that loops end."""
-    listed, entered, waiting = [], set(), [()]
+    listed: list[Listed] = []
+    entered: set[tuple[int, int]] = set()
+    waiting: list[tuple[str, ...]] = [()]
     while waiting:
         parts = waiting.pop()
         folder = os.path.join(root, *parts)
@@ -94,7 +94,7 @@ def read_zip(path: str, request: Request) -> Items:
             raise Unreadable(f"zip compression method {member.compress_type}, of which only 0 and 8 are read")
         try:
             with lock, archive.open(member) as stream:  # ZipFile counts its open members without a lock of its own
-                return bounded(stream)
+                return bounded(stream, file.bytes)
         except Unreadable:
             raise
         except Exception as error:  # a damaged member raises anything from BadZipFile to zlib.error
@@ -107,11 +107,13 @@ def hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def bounded(stream) -> bytes:
-    """The whole of a small file. Raises Unreadable when it goes on, whatever size its header gives."""
-    data = stream.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
+def bounded(stream: IO[bytes], size: int) -> bytes:
+    """The whole of a file that was listed with `size` bytes. Raises Unreadable when that is too much, or not all."""
+    if size > MAX_FILE_BYTES:
         raise Unreadable(f"larger than {MAX_FILE_BYTES} bytes")
+    data = stream.read(size + 1)
+    if len(data) > size:
+        raise Unreadable(f"longer than the {size} bytes it is listed with")
     return data
 
 
@@ -137,10 +139,7 @@ def arrange(name: str, listed: list[Listed], read: Callable[[Listed], bytes], re
     classes = sorted({file.parts[depth] for file in listed}) if all(inside) else []
     if any(inside) and not all(inside):
         request.say("data: some images lie in folders and some beside them, so the folders give no labels")
-    labels = None
-    if len(classes) > 1:
-        number = {label: index for index, label in enumerate(classes)}
-        labels = np.array([number[file.parts[depth]] for file in selected], np.int32)
+    numbers = {label: index for index, label in enumerate(classes)} if len(classes) > 1 else {}
 
     digest = hashlib.sha256()
     for file in selected:
@@ -150,8 +149,8 @@ def arrange(name: str, listed: list[Listed], read: Callable[[Listed], bytes], re
         size=len(selected),
         open=lambda index: open_image(read(selected[index])),
         title=lambda index: "/".join(selected[index].parts),
-        labels=labels,
-        num_labels=len(classes) if labels is not None else 0,
+        label=(lambda index: numbers[selected[index].parts[depth]]) if numbers else None,
+        num_labels=len(numbers),
         digest=digest.hexdigest(),
     )
 

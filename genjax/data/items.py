@@ -31,7 +31,7 @@ class Items(NamedTuple):
     size: int
     open: Callable[[int], "Image.Image"]  # header read, pixels not yet; raises Unreadable; safe to call from threads
     title: Callable[[int], str]  # what messages call it
-    labels: np.ndarray | None  # int32 [size]
+    label: Callable[[int], int] | None  # asked for only with its image: reading it may cost as much
     num_labels: int
     digest: str  # of the content: names, sizes, or the bytes themselves
     pixels: np.ndarray | None = None  # uint8 [size, H, W, C] where the images lie in memory in one shape already
@@ -50,12 +50,12 @@ def build(items: Items, request: Request) -> Source:
     elif resident:
         images, kept = decode_all(items, shape, request)
     else:
-        say_converted(Counter(conversions(header, shape) for header in headers), " looked at", request)
+        say_converted(Counter(conversions(header, shape) for header in headers), "looked at need converting", request)
         return describe_source(items, request, items.size, shape, on_demand(items, shape, request, failures), None)
 
     arrays = {"images": images}
-    if items.labels is not None:
-        arrays["labels"] = items.labels if kept is None else items.labels[kept]
+    if items.label is not None:
+        arrays["labels"] = np.fromiter(map(items.label, range(items.size) if kept is None else kept), np.int32, len(images))
 
     def read(index: int) -> dict[str, np.ndarray]:
         return {name: array[index] for name, array in arrays.items()}
@@ -63,7 +63,15 @@ def build(items: Items, request: Request) -> Source:
     return describe_source(items, request, len(images), shape, read, arrays if resident else None)
 
 
-def describe_source(items: Items, request: Request, size: int, shape: tuple[int, int, int], read, arrays) -> Source:
+def describe_source(
+    items: Items,
+    request: Request,
+    size: int,
+    shape: tuple[int, int, int],
+    read: Callable[[int], dict[str, np.ndarray]],
+    arrays: dict[str, np.ndarray] | None,
+) -> Source:
+    """A Source with its name for a person and its fingerprint."""
     height, width, channels = shape
     count = f"{size} image{'s' * (size != 1)} of {height}x{width}x{channels}"
     labelled = f", {items.num_labels} label{'s' * (items.num_labels != 1)}" if items.num_labels else ""
@@ -106,7 +114,7 @@ def choose_shape(headers: list[Header], request: Request) -> tuple[int, int, int
     return height, width, channels
 
 
-def say_converted(converted: Counter[tuple[str, ...]], looked_at: str, request: Request) -> None:
+def say_converted(converted: Counter[tuple[str, ...]], verb: str, request: Request) -> None:
     """One line that sums up the conversions. converted: how many images underwent each list of them."""
     each = Counter()
     for words, count in converted.items():
@@ -114,7 +122,7 @@ def say_converted(converted: Counter[tuple[str, ...]], looked_at: str, request: 
     if each:
         changed = sum(count for words, count in converted.items() if words)
         summary = ", ".join(f"{count} {words}" for words, count in each.most_common())
-        request.say(f"data: {changed} of {converted.total()} images{looked_at} converted: {summary}")
+        request.say(f"data: {changed} of {converted.total()} images {verb}: {summary}")
 
 
 def decode_all(items: Items, shape: tuple[int, int, int], request: Request) -> tuple[np.ndarray, np.ndarray | None]:
@@ -147,14 +155,14 @@ def decode_all(items: Items, shape: tuple[int, int, int], request: Request) -> t
             pool.shutdown(cancel_futures=True)
             raise
     refuse_if_too_many(items, request, failures)
-    say_converted(converted, "", request)
+    say_converted(converted, "converted", request)
     if not failures:
         return images, None
     request.say(f"data: {len(failures)} of {items.size} images cannot be read and are left out: {listing(items, failures)}")
     kept = np.setdiff1d(np.arange(items.size), list(failures))
-    for index, source in enumerate(kept):  # closes the gaps in place
-        if index != source:
-            images[index] = images[source]
+    for index, original in enumerate(kept):  # closes the gaps in place
+        if index != original:
+            images[index] = images[original]
     return images[: len(kept)], kept
 
 
@@ -181,10 +189,10 @@ def on_demand(items: Items, shape: tuple[int, int, int], request: Request, failu
                     one = {candidate: str(error)}
                     request.say(f"data: {listing(items, one)} cannot be read; the next image takes its place")
                 continue
-            if items.labels is None:
+            if items.label is None:
                 return {"images": images}
-            return {"images": images, "labels": items.labels[candidate]}
-        raise refuse(request, "no image can be read", "give a set with readable images")
+            return {"images": images, "labels": np.asarray(items.label(candidate), np.int32)}
+        raise too_many(items, request, failures)
 
     return read
 

@@ -9,8 +9,6 @@ import os
 import socket
 from collections.abc import Iterator
 
-import numpy as np
-
 from genjax.data.decode import open_image
 from genjax.data.items import Items
 from genjax.data.source import Request, printable, reason, refuse
@@ -74,8 +72,7 @@ def read_builder(tfds, builder, name: str, request: Request) -> Items:
     splits = ", ".join(builder.info.splits)
     try:
         # The encoded bytes, so that these images pass the same decoder, limits and conversions as those of a folder.
-        wanted = {image: True, label: True} if label else {image: True}
-        decoders = tfds.decode.PartialDecoding(wanted, decoders={image: tfds.decode.SkipDecoding()})
+        decoders = {image: tfds.decode.SkipDecoding()}
         records = builder.as_data_source(split=request.split, decoders=decoders)
         size = len(records)
     except NotImplementedError:
@@ -84,19 +81,16 @@ def read_builder(tfds, builder, name: str, request: Request) -> Items:
     except Exception as error:
         raise refuse(request, f"cannot be read as {request.split!r} ({reason(error)})", f"its splits are {splits}") from None
 
-    labels = None
-    if label:
-        labels = np.fromiter((record[label] for record in records), np.int32, size)
-        if labels.min(initial=0) < 0:  # how TensorFlow Datasets marks a split without labels
-            labels = None
+    if label and size and records[0][label] < 0:  # how TensorFlow Datasets marks a split without labels
+        label = None
     info = f"{builder.info.full_name} {request.split} {size} {builder.info.splits[request.split].num_bytes}"
     return Items(
         name=f"tfds {printable(name)}, {request.split}",
         size=size,
         open=lambda index: open_image(records[index][image]),
         title=lambda index: f"record {index}",
-        labels=labels,
-        num_labels=features[label].num_classes if labels is not None else 0,
+        label=(lambda index: int(records[index][label])) if label else None,
+        num_labels=features[label].num_classes if label else 0,
         digest=hashlib.sha256(info.encode()).hexdigest(),
     )
 

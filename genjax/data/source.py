@@ -34,9 +34,14 @@ class Request(NamedTuple):
     say: Callable[[str], None]
 
 
+def one_line(text: str) -> str:
+    """`text` as any terminal can show it: file names may hold line breaks, escapes and undecodable bytes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def printable(text: str) -> str:
-    """`text` on one line that any terminal can show: file names may hold line breaks, escapes and undecodable bytes."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """A name from outside, on one line and not too long."""
+    shown = one_line(text)
     return shown if len(shown) <= 200 else shown[:100] + "..." + shown[-97:]
 
 
@@ -48,4 +53,4 @@ def reason(error: BaseException) -> str:
 
 def refuse(request: Request, wrong: str, instead: str) -> InputError:
     """The one-line error for a set that cannot be used: the option, the value, what is wrong, what would work."""
-    return InputError(f"{request.option} {printable(request.spec)!r}: {wrong}; {instead}")
+    return InputError(one_line(f"{request.option} '{printable(request.spec)}': {wrong}; {instead}"))

@@ -15,6 +15,10 @@ ACCEPTED = "use 'digits', a folder or .zip of images, a .npz, a folder of idx fi
 MAX_SIDE = 2**14  # pixels
 
 
+def is_size(resolution: tuple[int, ...]) -> bool:
+    return len(resolution) == 2 and all(1 <= side <= MAX_SIDE for side in resolution)
+
+
 def to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -45,7 +49,7 @@ def load(
     if isinstance(resolution, int):
         resolution = (resolution, resolution)
     checks = (
-        ("--resolution", resolution, resolution is None or all(1 <= side <= MAX_SIDE for side in resolution), f"1 to {MAX_SIDE}"),
+        ("--resolution", resolution, resolution is None or is_size(resolution), f"1 to {MAX_SIDE}"),
         ("--channels", channels, channels is None or channels in MODES, "1 (grey), 3 (RGB) or 4 (RGBA)"),
         ("--crop", crop, crop in ("center", "none"), "center or none"),
         ("--max-bad", max_bad, 0 <= max_bad <= 1, "a share from 0 to 1"),
@@ -60,29 +64,29 @@ def load(
 
 def find(request: Request) -> Items:
     """Hand the SPEC to the reader of its kind. Raises InputError."""
-    spec = request.spec
-    if spec == "digits":
+    if request.spec == "digits":
         return arrays.read_digits(request)
-    if spec.startswith("tfds:"):
-        return prepared.read_tfds(spec.removeprefix("tfds:"), request)
-    path = os.path.expanduser(spec)
+    if request.spec.startswith("tfds:"):
+        return prepared.read_tfds(request.spec.removeprefix("tfds:"), request)
+    path = os.path.expanduser(request.spec)
+    reader = choose_reader(path, request)
+    if reader is None:
+        raise refuse(request, "is not a kind of file that holds a set", ACCEPTED)
+    return reader(path, request)
+
+
+def choose_reader(path: str, request: Request) -> Callable[[str, Request], Items] | None:
+    """The reader of a folder or file. Raises InputError when the system does not let us see it."""
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            if arrays.idx_names(path):
-                return arrays.read_idx(path, request)
-            return files.read_folder(path, request)
-        if stat.S_ISREG(mode):
-            with open(path, "rb"):
-                pass  # a file that may not be read is refused here, in the words of the system
+            return arrays.read_idx if arrays.idx_names(path) else files.read_folder
+        if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
+            return None
+        with open(path, "rb"):
+            pass
     except FileNotFoundError:
         raise refuse(request, "does not exist", ACCEPTED) from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        if isinstance(error, InputError):
-            raise
         raise refuse(request, f"cannot be read ({reason(error)})", ACCEPTED) from None
-    readers = {".npz": arrays.read_npz, ".zip": files.read_zip}
-    reader = readers.get(os.path.splitext(path)[1].lower())
-    if reader is None or not stat.S_ISREG(mode):
-        raise refuse(request, "is not a kind of file that holds a set", ACCEPTED)
-    return reader(path, request)
+    return {".npz": arrays.read_npz, ".zip": files.read_zip}.get(os.path.splitext(path)[1].lower())

@@ -1,0 +1,27 @@
+"""8 fake CPU devices, a compilation cache, strict ranks, and shapes checked at every call of the annotated modules."""
+
+import os
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent / ".jax_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook(["genjax.losses", "genjax.ops", "genjax.images"], "beartype.beartype")
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real data and published weights, where a checkout has them beside it."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("no ../shared/data")
+    return SHARED / "data"

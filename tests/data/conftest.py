@@ -1,0 +1,83 @@
+"""What the tests of data share: images and archives made on the spot."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genjax import data
+from genjax.core import InputError
+
+
+@pytest.fixture
+def said():
+    """The lines that `load` says."""
+    return []
+
+
+@pytest.fixture
+def load(said):
+    """`data.load`, with its lines going to `said`."""
+    return lambda spec, **options: data.load(str(spec), say=said.append, **options)
+
+
+@pytest.fixture
+def refused(load):
+    """The message with which a SPEC is refused: one printable line that names the option and the value."""
+
+    def message(spec, **options) -> str:
+        with pytest.raises(InputError) as caught:
+            load(spec, **options)
+        text = str(caught.value)
+        assert text.isprintable(), text
+        assert text.startswith("--data '"), text
+        assert "; " in text, text  # what would work
+        return text
+
+    return message
+
+
+@pytest.fixture
+def encode():
+    """Pixels (or a colour and a size) as the bytes of an image file."""
+
+    def encoded(pixels=(255, 0, 0), size=(8, 8), mode=None, format="PNG", **options) -> bytes:
+        if isinstance(pixels, np.ndarray):
+            image = Image.fromarray(pixels)
+        elif isinstance(pixels, Image.Image):
+            image = pixels
+        else:
+            image = Image.new(mode or "RGB", size, pixels)
+        stream = io.BytesIO()
+        image.save(stream, format, **options)
+        return stream.getvalue()
+
+    return encoded
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with the given files, by path below it; parents are made."""
+
+    def write(files: dict[str, bytes], name: str = "set"):
+        root = tmp_path / name
+        root.mkdir(exist_ok=True)
+        for path, content in files.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_bytes(content)
+        return root
+
+    return write
+
+
+@pytest.fixture
+def python():
+    """Output of a program run in a fresh interpreter."""
+
+    def run(program: str) -> str:
+        return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60).stdout
+
+    return run

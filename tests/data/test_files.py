@@ -1,0 +1,349 @@
+"""Folders and zips of images: labels, splits, shapes, what is left out, and what hostile archives come to."""
+
+import os
+import struct
+import sys
+import tracemalloc
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from genjax import data
+from genjax.core import InputError
+from genjax.data import decode, items
+
+HALF = (255, 0, 0, 128)  # red, half transparent
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """A zip with the given members, by name."""
+
+    def write(files: dict[str, bytes], compression=zipfile.ZIP_DEFLATED):
+        path = tmp_path / "set.zip"
+        with zipfile.ZipFile(path, "w", compression) as target:
+            for name, content in files.items():
+                target.writestr(name, content)
+        return path
+
+    return write
+
+
+@pytest.fixture(params=["folder", "zip"])
+def images(request, folder, archive):
+    return folder if request.param == "folder" else archive
+
+
+def test_class_folders_become_labels_in_the_order_of_their_names(images, load, said, encode):
+    source = load(images({"dog/1.png": encode((3, 3, 3)), "cat/deeper/2.png": encode((1, 1, 1)), "cat/9.PNG": encode((2, 2, 2))}))
+    assert source.num_labels == 2
+    assert source.size == 3
+    assert source.shape == (8, 8, 3)
+    np.testing.assert_array_equal(source.arrays["labels"], [0, 0, 1])
+    np.testing.assert_array_equal(source.arrays["images"][:, 0, 0, 0], [2, 1, 3])
+    assert source.arrays["labels"].dtype == np.int32
+    assert source.name.endswith("3 images of 8x8x3, 2 labels")
+    assert said == []
+    assert source.read(2)["labels"] == 1
+    assert source.read(2)["images"].shape == (8, 8, 3)
+
+
+def test_flat_and_single_class_sets_have_no_labels(images, load, encode):
+    for files in ({"1.png": encode()}, {"only/1.png": encode(), "only/2.png": encode()}, {"a/b/c/1.png": encode()}):
+        source = load(images(files))
+        assert source.num_labels == 0
+        assert source.read(0).keys() == source.arrays.keys() == {"images"}
+
+
+def test_images_beside_class_folders_give_no_labels_and_a_line(images, load, said, encode):
+    assert load(images({"a/1.png": encode(), "b/1.png": encode(), "1.png": encode()})).num_labels == 0
+    assert len(said) == 1
+    assert "no labels" in said[0]
+
+
+def test_splits_are_picked_and_number_their_labels_alike(images, load, refused, encode):
+    files = {"set/Train/a/1.png": encode((1, 1, 1)), "set/Train/b/1.png": encode((2, 2, 2)), "set/val/b/1.png": encode((3, 3, 3))}
+    root = images(files)
+    train, validation = load(root), load(root, split="validation")
+    np.testing.assert_array_equal(train.arrays["labels"], [0, 1])
+    np.testing.assert_array_equal(validation.arrays["labels"], [1])
+    assert validation.num_labels == 2
+    assert validation.arrays["images"][0, 0, 0, 0] == 3
+    assert "has no split 'test'; its splits are Train, val" in refused(root, split="test")
+
+
+def test_a_set_without_splits_has_only_train(images, refused, encode):
+    assert "has no split 'test'" in refused(images({"1.png": encode()}), split="test")
+
+
+def test_hidden_and_other_files_are_ignored(images, load, said, encode):
+    files = {"1.png": encode(), ".2.png": b"x", "__MACOSX/._1.png": b"x", ".git/3.png": b"x", "LICENSE": b"x", "notes.txt": b"x"}
+    assert load(images(files)).size == 1
+    assert said == []
+
+
+@pytest.mark.parametrize("files", [{}, {"notes.txt": b"x"}])
+def test_sets_without_images_are_refused(images, refused, files):
+    assert "holds no images; the files must end in .png, .jpg" in refused(images(files))
+
+
+def test_the_most_common_size_wins_and_one_line_sums_up(images, load, said, encode):
+    files = {f"{i}.png": encode(size=(8, 6)) for i in range(3)}
+    source = load(images({**files, "4.png": encode(size=(9, 9)), "5.png": encode(HALF, size=(8, 6), mode="RGBA")}))
+    assert source.shape == (6, 8, 3)
+    assert said == [
+        "data: images of 2 sizes, all become the most common, 6x8 (4 of 5 looked at); --resolution sets another",
+        "data: 2 of 5 images converted: 1 resized to 6x8, 1 RGBA over white",
+    ]
+
+
+def test_grey_sets_stay_grey_and_mixed_ones_become_rgb(images, load, encode):
+    grey = {"1.png": encode(5, mode="L"), "2.png": encode((5, 255), mode="LA")}
+    assert load(images(grey)).shape == (8, 8, 1)
+    assert load(images({**grey, "3.png": encode()})).shape == (8, 8, 3)
+
+
+def test_only_some_images_are_looked_at(images, load, encode, monkeypatch):
+    opened = []
+    open_image = decode.open_image
+    monkeypatch.setattr("genjax.data.files.open_image", lambda data: opened.append(1) or open_image(data))
+    monkeypatch.setattr(items, "PROBED", 4)
+    source = load(images({f"{i:02d}.png": encode() for i in range(40)}), resident_mb=0)
+    assert source.size == 40
+    assert len(opened) == 4
+
+
+def test_bad_files_are_listed_and_left_out_up_to_a_share(images, load, refused, said, encode):
+    files = {f"{i:02d}.png": encode((i, i, i)) for i in range(20)}
+    root = images({**files, "03.png": b"text", "07.png": encode()[:45]})
+    source = load(root, max_bad=0.1)
+    assert source.size == 18
+    assert len(said) == 1
+    assert said[0].startswith("data: 2 of 20 images cannot be read and are left out: 03.png (not an image), 07.png (")
+    np.testing.assert_array_equal(source.arrays["images"][:, 0, 0, 0], [i for i in range(20) if i not in (3, 7)])
+    message = refused(root)
+    assert "2 of 20 images cannot be read: 03.png (not an image), 07.png (" in message
+    assert "--max-bad 0.01" in message
+
+
+def test_labels_stay_with_their_images_when_some_are_left_out(images, load, encode):
+    root = images({"a/1.png": b"text", "a/2.png": encode((2, 2, 2)), "b/3.png": encode((3, 3, 3))})
+    source = load(root, max_bad=0.5)
+    np.testing.assert_array_equal(source.arrays["labels"], [0, 1])
+    np.testing.assert_array_equal(source.arrays["images"][:, 0, 0, 0], [2, 3])
+
+
+def test_resident_sets_cost_their_bytes_once(images, load, encode):
+    random = np.random.default_rng(0)
+    root = images({f"{i:03d}.png": encode(random.integers(0, 256, (64, 64, 3), np.uint8)) for i in range(400)})
+    load(root, resolution=8)  # imports
+    tracemalloc.start()
+    source = load(root)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    size = source.arrays["images"].nbytes
+    assert size == 400 * 64 * 64 * 3
+    assert kept < 1.2 * size
+    assert peak < 1.5 * size
+
+
+def test_the_fingerprint_tells_content_and_not_place(folder, load, encode):
+    files = {"a/1.png": encode(), "b/2.png": encode()}
+    first = load(folder(files, "one"))
+    assert load(folder(files, "other")).fingerprint == first.fingerprint
+    assert load(folder({**files, "b/3.png": encode()}, "more")).fingerprint != first.fingerprint
+    assert load(folder({"a/1.png": encode(), "c/2.png": encode()}, "renamed")).fingerprint != first.fingerprint
+    assert load(folder(files, "one"), resolution=4).fingerprint != first.fingerprint
+
+
+def test_long_loads_say_how_far_they_are(images, load, said, encode, monkeypatch):
+    monkeypatch.setattr(items, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(items, "BLOCK", 2)
+    load(images({f"{i}.png": encode() for i in range(5)}))
+    assert said == [f"data: read {count} of 5 images" for count in (2, 4, 5)]
+
+
+# Folders
+
+
+def test_symbolic_links_are_followed_and_loops_end(folder, load, encode):
+    root = folder({"a/1.png": encode(), "b/2.png": encode()})
+    (root / "a" / "up").symlink_to(root, target_is_directory=True)
+    (root / "b" / "self.png").symlink_to("self.png")
+    (root / "b" / "nowhere.png").symlink_to("/nowhere.png")
+    (root / "c").symlink_to(folder({"3.png": encode()}, "elsewhere"), target_is_directory=True)
+    source = load(root)
+    assert source.size == 3
+    assert source.num_labels == 3
+
+
+def test_pipes_are_not_opened(folder, load, encode):
+    root = folder({"1.png": encode()})
+    os.mkfifo(root / "2.png")
+    assert load(root).size == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+def test_names_that_are_not_text_are_shown_printably(folder, load, refused, said, encode):
+    root = folder({"1.png": encode()})
+    with open(os.fsencode(root) + b"/\xff\n\x1b[31m.png", "wb") as file:
+        file.write(b"text")
+    assert load(root, max_bad=0.5).size == 1
+    assert said[0].isprintable()
+    assert r"\udcff\n\x1b[31m.png (not an image)" in said[0]
+    assert r"\udcff" in refused(root)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_files_and_folders_without_permission(folder, refused, encode):
+    root = folder({"1.png": encode(), "below/2.png": encode()})
+    (root / "1.png").chmod(0)
+    assert "1.png (Permission denied)" in refused(root)
+    (root / "below").chmod(0)
+    try:
+        assert "cannot list" in refused(root)
+    finally:
+        (root / "below").chmod(0o700)
+
+
+def test_files_that_the_system_refuses_to_read(folder, refused, encode, monkeypatch):
+    root = folder({"1.png": encode()})
+
+    def denied(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("genjax.data.files.open", denied, raising=False)
+    assert "1.png (Permission denied)" in refused(root)
+    monkeypatch.setattr("genjax.data.files.os.scandir", denied)
+    assert f"cannot list {root} (Permission denied)" in refused(root)
+
+
+# Zips
+
+
+def test_names_that_point_outside_do_nothing_outside(archive, load, tmp_path, encode):
+    before = sorted(tmp_path.parent.rglob("*"))
+    path = archive({"../../a/1.png": encode(), "/etc/b/2.png": encode(), "c:\\..\\3.png": encode()})
+    assert load(path).size == 3
+    assert sorted(tmp_path.parent.rglob("*")) == sorted([*before, path])
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"PK\x03\x04" + b"\0" * 50])
+def test_what_is_no_zip_is_refused(tmp_path, refused, content):
+    (tmp_path / "set.zip").write_bytes(content)
+    assert "not a readable zip" in refused(tmp_path / "set.zip")
+
+
+def test_truncated_zips_are_refused(archive, refused, encode):
+    path = archive({f"{i}.png": encode() for i in range(10)})
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "not a readable zip" in refused(path)
+
+
+def test_damaged_members_are_bad_images(archive, load, said, encode):
+    path = archive({"1.png": encode(), "2.png": encode((0, 255, 0))}, zipfile.ZIP_STORED)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"IDAT") + 8] ^= 0xFF
+    path.write_bytes(content)
+    assert load(path, max_bad=0.5).size == 1
+    assert "1.png (Bad CRC-32" in said[0]
+
+
+def test_encrypted_members_are_bad_images(archive, refused, encode):
+    path = archive({"1.png": encode()})
+    content = bytearray(path.read_bytes())
+    content[6] |= 1  # the flag in the local header and in the directory
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    assert "1.png (encrypted)" in refused(path)
+
+
+def test_compressions_that_cannot_be_bounded_are_bad_images(archive, refused, encode):
+    assert "1.png (zip compression method 12" in refused(archive({"1.png": encode()}, zipfile.ZIP_BZIP2))
+
+
+def test_zip_bombs_are_read_no_further_than_the_limit(archive, refused, monkeypatch):
+    monkeypatch.setattr("genjax.data.files.MAX_FILE_BYTES", 2**20)
+    path = archive({"1.png": bytes(2**26)})
+    tracemalloc.start()
+    assert "1.png (larger than 1048576 bytes)" in refused(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**23
+
+
+def test_a_false_size_in_the_directory_does_not_allocate(archive, refused, encode):
+    path = archive({"1.png": encode()})
+    content = bytearray(path.read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    content[directory + 24 : directory + 28] = struct.pack("<I", 2**31)
+    path.write_bytes(content)
+    assert "1.png (larger than" in refused(path)
+
+
+def test_a_member_that_is_longer_than_its_size_says_is_not_read_on(archive, refused):
+    path = archive({"1.png": bytes(2**26)})
+    content = bytearray(path.read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    content[directory + 24 : directory + 28] = struct.pack("<I", 100)
+    path.write_bytes(content)
+    tracemalloc.start()
+    assert "1.png (Bad CRC-32" in refused(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**23
+
+
+def test_streamed_zips_can_be_read_from_many_threads(archive, load, encode):
+    path = archive({f"{i:03d}.png": encode(np.full((8, 8, 3), i, np.uint8)) for i in range(200)})
+    source = load(path, resident_mb=0)
+    with ThreadPoolExecutor(8) as pool:
+        values = list(pool.map(lambda index: source.read(index)["images"][0, 0, 0], list(range(200)) * 3))
+    assert values == list(range(200)) * 3
+
+
+# What is no set at all
+
+
+def test_paths_that_are_no_set_are_refused(tmp_path, refused, encode):
+    (tmp_path / "notes.txt").write_text("text")
+    (tmp_path / "one.png").write_bytes(encode())
+    assert "does not exist; use 'digits', a folder" in refused(tmp_path / "missing")
+    assert "not a kind of file" in refused(tmp_path / "notes.txt")
+    assert "not a kind of file" in refused(tmp_path / "one.png")
+    assert "not a kind of file" in refused("/dev/zero")
+    assert "does not exist" in refused("")
+    assert "does not exist" in refused("bad\nname\x1b")
+    assert "cannot be read" in refused("null\0byte")
+    assert "cannot be read" in refused("x" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resolution": 0}, "--resolution (0, 0): "),
+        ({"resolution": (8,)}, "--resolution (8,): "),
+        ({"resolution": (8, 10**6)}, "--resolution (8, 1000000): "),
+        ({"channels": 2}, "--channels 2: "),
+        ({"crop": "left"}, "--crop left: "),
+        ({"max_bad": 2.0}, "--max-bad 2.0: "),
+    ],
+)
+def test_options_out_of_range_are_refused(load, options, message):
+    with pytest.raises(InputError) as caught:
+        load("digits", **options)
+    assert str(caught.value).startswith(message)
+
+
+def test_another_option_can_be_named(load):
+    with pytest.raises(InputError, match=r"^--data-a 'missing': does not exist"):
+        load("missing", option="--data-a")
+
+
+def test_messages_go_to_stderr_by_default(folder, capsys, encode):
+    data.load(str(folder({"1.png": encode(5, mode="L")})), channels=3)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "data: 1 of 1 images converted: 1 grey to RGB\n"

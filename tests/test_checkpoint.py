@@ -1,0 +1,127 @@
+"""Checkpoints: what is kept, what damage does, what is refused; weights and settings on disk."""
+
+import gc
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax import checkpoint, core
+from genjax.core import InputError
+
+
+# The reads that Orbax gives up on, of a damaged checkpoint, warn when they are collected: here, and not in some later test.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    yield
+    gc.collect()
+
+
+def state(step, value=1.0):
+    noise = jax.random.normal(jax.random.key(0), (64, 64))  # which the storage cannot compress
+    return core.new_state({"net": {"w": noise + value}}, {"net": ()}).replace(step=jnp.int32(step))
+
+
+@pytest.fixture
+def manager(tmp_path):
+    manager = checkpoint.manager(tmp_path, keep=2, best="loss/a")
+    yield manager
+    manager.close()
+
+
+def like():
+    return jax.eval_shape(lambda: state(0))
+
+
+def fill(manager, losses):
+    for step, loss in losses.items():
+        checkpoint.save(manager, state(step, step), {"step": step, "loss/a": loss})
+        manager.wait_until_finished()
+
+
+def test_nothing_to_restore(manager):
+    assert checkpoint.restore(manager, like()) is None
+
+
+def test_the_newest_and_the_best_are_kept(manager):
+    fill(manager, {1: 5.0, 2: 1.0, 3: 4.0, 4: 3.0, 5: 2.0})
+    assert sorted(manager.all_steps()) == [2, 4, 5]
+    assert int(checkpoint.restore(manager, like()).step) == 5
+    best = checkpoint.restore(manager, like(), step=2)
+    np.testing.assert_array_equal(best.params["net"]["w"], state(2, 2).params["net"]["w"])
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
+def test_a_damaged_newest_falls_back_with_a_warning(tmp_path, manager, damage):
+    fill(manager, {1: 3.0, 2: 2.0})
+    files = [path for path in (tmp_path / "checkpoints" / "2" / "state").rglob("*") if path.is_file() and path.stat().st_size > 500]
+    assert files
+    for path in files:
+        content = bytearray(path.read_bytes())
+        if damage == "remove":
+            path.unlink()
+        else:
+            middle = len(content) // 2
+            content = content[:middle] if damage == "truncate" else content[:middle] + bytes([content[middle] ^ 0x10]) + content[middle + 1 :]
+            path.write_bytes(content)
+    with pytest.warns(UserWarning, match="checkpoint 2 is damaged"):
+        restored = checkpoint.restore(manager, like())
+    assert int(restored.step) == 1
+    assert (tmp_path / "damaged-checkpoint-2").is_dir()  # set aside, not lost
+    fill(manager, {2: 2.0})  # and the step can be saved again
+    assert int(checkpoint.restore(manager, like()).step) == 2
+
+
+def test_altered_bytes_are_noticed(manager, monkeypatch):
+    """Even those that no checksum of the storage covers."""
+    fill(manager, {1: 3.0, 2: 2.0})
+    sums = next(Path(manager.directory / "2" / "sums").glob("metadata"))
+    recorded = json.loads(sums.read_text())
+    sums.write_text(json.dumps({name: value ^ 1 for name, value in recorded.items()}))
+    with pytest.warns(UserWarning, match="not those that were written"):
+        assert int(checkpoint.restore(manager, like()).step) == 1
+
+
+def test_when_none_can_be_read_nothing_is_started_over(tmp_path, manager):
+    fill(manager, {1: 3.0})
+    other = jax.eval_shape(lambda: core.new_state({"net": {"w": jnp.zeros((3,))}}, {"net": ()}))
+    with pytest.raises(InputError, match="no checkpoint can be read"):
+        checkpoint.restore(manager, other)
+    assert sorted(manager.all_steps()) == [1]
+
+
+def test_a_state_that_is_not_finite_is_not_saved(manager):
+    with pytest.raises(FloatingPointError, match="params/net/w is not finite at step 3"):
+        checkpoint.save(manager, state(3, np.nan), {})
+    assert not manager.all_steps()
+
+
+def test_weights_travel_as_safetensors(tmp_path):
+    weights = {"params": {"net": {"w": jnp.arange(6.0).reshape(2, 3).T}}, "stats": {}}
+    checkpoint.export(tmp_path, weights)
+    shapes = jax.eval_shape(lambda: weights)
+    np.testing.assert_array_equal(checkpoint.read_weights(tmp_path, shapes)["params"]["net"]["w"], weights["params"]["net"]["w"])
+    with pytest.raises(InputError, match=r"params/net/w is \[3, 2\], the model's is \[5\]"):
+        checkpoint.read_weights(tmp_path, jax.eval_shape(lambda: {"params": {"net": {"w": jnp.zeros(5)}}, "stats": {}}))
+    with pytest.raises(InputError, match="holds no params/net/v"):
+        checkpoint.read_weights(tmp_path, jax.eval_shape(lambda: {"params": {"net": {"v": jnp.zeros(5)}}, "stats": {}}))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"\xff" * 8 + b"{}", (10**12).to_bytes(8, "little") + b"{}"])
+def test_hostile_weights_are_refused(tmp_path, content):
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match="safetensors"):
+        checkpoint.read_weights(tmp_path, {})
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"model": 3, "config": {}}', b"\xff\xfe"])
+def test_hostile_settings_are_refused(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(InputError, match="config.json"):
+        checkpoint.read_config(tmp_path)

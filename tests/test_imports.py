@@ -1,0 +1,73 @@
+"""Imports only go down (DESIGN: the trainer never imports a model, a model never the trainer), and cost little."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import genjax
+
+PACKAGE = Path(genjax.__file__).parent
+LEAVES = {"shapes"}
+ALLOWED = {  # module -> the genjax modules it may import
+    "shapes": set(),
+    "losses": set(),
+    "ops": set(),
+    "pool": set(),
+    "core": set(),
+    "layers": {"ops"},
+    "augment": {"ops"},
+    "models": {"core", "losses", "ops", "pool", "layers", "augment", "models"},
+    "images": {"ops"},
+    "data": {"core", "data"},
+    "metrics": {"core", "ops", "data", "metrics"},
+    "checkpoint": {"core"},
+    "hooks": {"core", "checkpoint", "images"},
+    "trainer": {"core", "data", "checkpoint", "hooks", "metrics"},
+    "script": {"core", "data", "checkpoint", "hooks", "trainer", "__version__"},
+    "cli": {"script", "core", "genjax", "images"},
+    "__main__": {"cli"},
+    "__init__": {"core", "checkpoint", "models", "ops", "images"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "genjax":
+            found |= {node.module.split(".")[1]} if "." in node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {(alias.name.split(".") + ["genjax"])[1] for alias in node.names if alias.name.split(".")[0] == "genjax"}
+    return found - LEAVES
+
+
+def test_imports_only_go_down():
+    for path in PACKAGE.rglob("*.py"):
+        module = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        assert imports(path) <= ALLOWED[module], path
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_stepping_a_model_needs_only_jax_flax_optax_and_numpy():
+    blocked = ["PIL", "safetensors", "grain", "tensorflow_datasets", "sklearn", "tyro", "jaxtyping", "tensorboardX"]
+    run(f"""
+import sys
+sys.modules.update(dict.fromkeys({blocked}))
+import jax, jax.numpy as jnp
+from genjax.models import vae
+model = vae.recipe(vae.Config(shape=(4, 4, 1), hidden=(4,), latent_size=2, batch_size=2))
+model.step(model.init(jax.random.key(0)), {{"images": jnp.zeros((2, 4, 4, 1))}}, jax.random.key(0), model.plan(0))
+""")
+
+
+def test_import_is_light():
+    code = """
+import time, jax, flax, flax.linen, flax.struct, optax
+began = time.perf_counter()
+import genjax, genjax.core, genjax.models.vae
+print(time.perf_counter() - began)
+"""
+    assert min(float(run(code)) for _ in range(3)) < 0.3

@@ -1,0 +1,139 @@
+"""The conformance table: what every recipe promises, asked of each at toy size. A new model adds one row to CASES."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax import checkpoint, core, data, hooks, trainer
+from genjax.models import vae
+
+BATCH = 8
+TINY = {"shape": (8, 8, 1), "hidden": (16,), "latent_size": 4, "batch_size": BATCH, "ema_half_life_images": 64.0}
+
+# name -> (recipe, verbs to try: (model, weights, key, images) -> arrays)
+CASES = {
+    "vae": (vae.recipe(vae.Config(**TINY)), lambda m, w, k, x: {"sample": m.sample(w, k, 5), "reconstruct": m.reconstruct(w, x), "elbo": m.elbo(w, k, x)}),
+    "vae-iwae": (
+        vae.recipe(vae.Config(**TINY, importance_samples=3, binarize="dynamic")),
+        lambda m, w, k, x: {"likelihood": m.iw_log_likelihood(w, k, x, 7, chunk=4), "interpolate": m.interpolate(w, x, x[::-1], 3)},
+    ),
+    "vae-conv": (
+        vae.recipe(vae.Config(**TINY, network="conv", channels=(4, 8), likelihood="logistic", conditional=True, num_labels=3, accumulate=2)),
+        lambda m, w, k, x: {"sample": m.sample(w, k, 5), "bits": m.bits_per_dim(w, k, x, 2, jnp.arange(x.shape[0]) % 3)},
+    ),
+}
+
+
+@pytest.fixture(params=CASES)
+def model(request):
+    return CASES[request.param][0]
+
+
+@pytest.fixture
+def source():
+    levels = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), dtype=np.uint8)
+    arrays = {"images": levels, "labels": np.arange(50, dtype=np.int32) % 3}
+    read = lambda index: {name: array[index] for name, array in arrays.items()}  # noqa: E731
+    return data.Source(name="noise", size=50, shape=(8, 8, 1), num_labels=3, fingerprint="noise", read=read, arrays=arrays)
+
+
+def batch():
+    levels = np.random.default_rng(1).integers(0, 256, (BATCH, 8, 8, 1))
+    return {"images": jnp.float32(levels) / 127.5 - 1, "labels": jnp.arange(BATCH, dtype=jnp.int32) % 3}
+
+
+def one_device():
+    return jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def identical(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def test_init_is_abstract_and_deterministic(model):
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    state = model.init(jax.random.key(0))
+    assert jax.tree.structure(shapes) == jax.tree.structure(state)
+    assert identical(state, model.init(jax.random.key(0)))
+    assert not identical(state, model.init(jax.random.key(1)))
+    assert set(state.ema) <= set(state.params)
+
+
+def test_step_keeps_structure_and_moves_every_network(model):
+    state = model.init(jax.random.key(0))
+    after, metrics = jax.jit(model.step, static_argnums=3)(state, batch(), jax.random.key(1), model.plan(0))
+    describe = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
+    assert describe(state) == describe(after)
+    assert int(after.step) == 1
+    for name, value in metrics.items():
+        assert "/" in name
+        assert value.shape == ()
+        assert value.dtype == jnp.float32
+        assert np.isfinite(value), name
+    for name in state.params:
+        assert not identical(state.params[name], after.params[name]), name
+    for leaf in jax.tree.leaves(after):
+        assert np.all(np.isfinite(leaf))
+
+
+def test_programs_are_as_many_as_plans(model):
+    step = jax.jit(model.step, static_argnums=3)
+    state, plans = model.init(jax.random.key(0)), set()
+    for index in range(5):
+        plans.add(model.plan(index))
+        state, _ = step(state, batch(), jax.random.key(index), model.plan(index))
+    assert step._cache_size() == len(plans)
+
+
+def test_a_run_cut_in_two_is_bitwise_the_same(model, source, tmp_path):
+    whole = trainer.fit(model, source, steps=6, mesh=one_device(), log_every=6).state
+    manager = checkpoint.manager(tmp_path)
+    trainer.fit(model, source, steps=3, mesh=one_device(), log_every=2, hooks=[hooks.save(manager, 3)])
+    manager.wait_until_finished()
+    restored = checkpoint.restore(manager, trainer.abstract_state(model, 0, one_device()))
+    assert int(restored.step) == 3
+    cut = trainer.fit(model, source, steps=6, mesh=one_device(), log_every=1, state=restored).state
+    assert identical(jax.device_get(whole), jax.device_get(cut))
+    manager.close()
+
+
+def test_8_devices_train_as_1(model, source):
+    if jax.device_count() < 8:
+        pytest.skip("needs 8 devices")
+    rows = {}
+    for mesh in (one_device(), trainer.data_mesh()):
+        seen = rows.setdefault(mesh.size, [])
+        note = hooks.every(1, lambda event, seen=seen: seen.append({k: v for k, v in event.row.items() if "/" in k}))
+        state = trainer.fit(model, source, steps=4, mesh=mesh, log_every=1, hooks=[note]).state
+        rows[mesh.size].append({k: np.asarray(v) for k, v in checkpoint.flatten(state.params).items()})
+    for one, eight in zip(rows[1], rows[8], strict=True):
+        for name in one:
+            np.testing.assert_allclose(eight[name], one[name], rtol=2e-3, atol=2e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_verbs_are_deterministic_and_pure(name):
+    model, verbs = CASES[name]
+    weights, images = core.weights(model.init(jax.random.key(0))), batch()["images"]
+    run = jax.jit(lambda w, k, x: verbs(model, w, k, x))
+    first = run(weights, jax.random.key(0), images)
+    assert identical(first, run(weights, jax.random.key(0), images))
+    for verb, value in first.items():
+        assert np.all(np.isfinite(value)), verb
+    if "sample" in first:
+        assert first["sample"].shape == (5, 8, 8, 1)
+        assert first["sample"].dtype == jnp.float32
+        assert np.max(np.abs(first["sample"])) <= 1
+        assert not identical(first["sample"], run(weights, jax.random.key(1), images)["sample"])
+    stacked = jax.vmap(lambda k: verbs(model, weights, k, images))(jax.random.split(jax.random.key(0), 2))
+    for verb, value in stacked.items():
+        assert value.shape == (2, *first[verb].shape)
+
+
+def test_previews_are_images(model):
+    weights = core.weights(model.init(jax.random.key(0)))
+    for name, pictures in jax.jit(model.preview)(weights, jax.random.key(0), batch()).items():
+        assert pictures.ndim == 4, name
+        assert pictures.dtype == jnp.float32
+        assert np.max(np.abs(pictures)) <= 1
