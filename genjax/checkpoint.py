@@ -17,7 +17,9 @@ CONFIG, WEIGHTS, CHECKPOINTS = "config.json", "model.safetensors", "checkpoints"
 
 def flatten(tree: PyTree) -> dict[str, Any]:
     """Leaves by path: {"params/enc/posterior/kernel": array, ...}. No structure, no code, so any reader can make sense of it."""
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def unflatten(like: PyTree, leaves: dict[str, Any], origin: str) -> PyTree:
@@ -84,7 +86,9 @@ def restore(manager, like: State, step: int | None = None) -> State | None:
             manager.reload()
         return state
     if failures:
-        raise InputError(f"--out {manager.directory.parent}: no checkpoint can be read ({failures[0][1]}); choose another folder, or remove this one")
+        raise InputError(
+            f"--out {manager.directory.parent}: no checkpoint can be read ({failures[0][1]}); choose another folder, or remove this one"
+        )
     return None
 
 

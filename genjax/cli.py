@@ -43,5 +43,7 @@ def main() -> None:
     from tyro.extras import subcommand_cli_from_dict
 
     sys.argv[0] = "genjax"
-    outcome = script.guarded(lambda: script.parsed(lambda: subcommand_cli_from_dict(COMMANDS, prog="genjax", description="Use trained models.")))
+    outcome = script.guarded(
+        lambda: script.parsed(lambda: subcommand_cli_from_dict(COMMANDS, prog="genjax", description="Use trained models."))
+    )
     raise SystemExit(outcome)

@@ -13,7 +13,9 @@ import optax
 
 Array = jax.Array
 PyTree = Any
-Batch = dict[str, Array]  # {"images": float32 [batch, height, width, channels] in [-1, 1], "labels": int32 [batch] where the data has them}
+Batch = dict[
+    str, Array
+]  # {"images": float32 [batch, height, width, channels] in [-1, 1], "labels": int32 [batch] where the data has them}
 Metrics = dict[str, Array]  # float32 scalars by name: "loss/kl", ...
 Weights = dict[str, dict[str, PyTree]]  # {"params": by network, "stats": by network}: what sampling needs of a State
 
@@ -30,8 +32,7 @@ class Plan(NamedTuple):
     due: tuple[str, ...] = ()  # lazy terms that fall on this step, e.g. ("r1", "path")
 
 
-@flax.struct.dataclass
-class State:
+class State(flax.struct.PyTreeNode):
     """All that training carries, and so all that a checkpoint holds."""
 
     step: Array  # int32 scalar: steps done
@@ -91,7 +92,9 @@ def descend(
             return jax.tree.map(jnp.add, total, gradient(params, *piece)), None
 
         slices = jax.tree.map(cut, batch)
-        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, params, *jax.tree.map(lambda x: x[0], slices)))
+        zero = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, params, *jax.tree.map(lambda x: x[0], slices))
+        )
         grads, aux = jax.tree.map(lambda x: x / accumulate, jax.lax.scan(add, zero, slices)[0])
     updates, opt = tx.update(grads, opt, params)
     return optax.apply_updates(params, updates), opt, aux

@@ -19,7 +19,9 @@ class Event(NamedTuple):
     step: int  # steps done
     steps: int  # steps in all
     state: State
-    row: dict[str, float]  # the latest log row: step, images_per_sec, compile_sec where something was compiled, means of the metrics
+    row: dict[
+        str, float
+    ]  # the latest log row: step, images_per_sec, compile_sec where something was compiled, means of the metrics
     source: Any  # the data.Source
 
 
@@ -57,7 +59,7 @@ def _step(line: str) -> float:
 def tensorboard(directory: Path, n: int) -> Hook:
     """Scalars for TensorBoard. Needs the extra: pip install "genjax-image[tensorboard]"."""
     try:
-        from tensorboardX import SummaryWriter
+        from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise core.InputError('--tensorboard: needs the extra, pip install "genjax-image[tensorboard]"') from None
     writer = SummaryWriter(str(directory))
@@ -84,7 +86,11 @@ def progress(n: int, first: int, steps: int) -> Iterator[list[Hook]]:
         speed, compiled = row.pop("images_per_sec", 0.0), row.pop("compile_sec", 0.0)
         left = "" if event.step >= event.steps or not speed else f"  step {row['step']} of {event.steps}"
         values = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
-        return f"{left or '  step ' + str(row['step'])}  {speed:.0f} images/s" + (f"  compiled in {compiled:.1f} s" if compiled else "") + f"  {values}"
+        return (
+            f"{left or '  step ' + str(row['step'])}  {speed:.0f} images/s"
+            + (f"  compiled in {compiled:.1f} s" if compiled else "")
+            + f"  {values}"
+        )
 
     if not console.is_terminal:
         yield [every(n, lambda event: print(line(event), file=sys.stderr, flush=True), at_end=True)]
@@ -100,13 +106,17 @@ def progress(n: int, first: int, steps: int) -> Iterator[list[Hook]]:
 
 
 def samples(recipe: Recipe, directory: Path, n: int, batch: Batch, seed: int) -> Hook:
-    """Write the recipe's preview of a fixed batch and key as PNG grids, so that one sees the same samples improve."""
+    """Write the recipe's preview of a fixed batch and key as PNG grids, so that one sees the same samples improve.
+
+    `batch` is on all devices: every process computes the preview, the first writes it.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    preview = jax.jit(recipe.preview)
-    key = jax.random.key(seed)
+    preview = jax.jit(
+        lambda weights, batch: recipe.preview(weights, jax.random.key(seed), batch), out_shardings=batch["images"].sharding
+    )
 
     def write(event):
-        for name, pictures in preview(core.weights(event.state), key, batch).items():
+        for name, pictures in preview(core.weights(event.state), batch).items():
             if jax.process_index() == 0:
                 images.save_grid(pictures, directory / f"{name}_{event.step:08d}.png")
 

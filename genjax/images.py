@@ -20,11 +20,11 @@ def save_grid(images: Float[AnyArray, "n h w c"], path: str | os.PathLike, *, co
     n, height, width, channels = images.shape
     if channels not in (1, 3, 4):
         raise ValueError(f"a PNG has 1, 3 or 4 channels, not {channels}")
-    columns = columns or min(n, 2 * math.ceil(math.sqrt(n) / 2))
+    across = columns or min(n, 2 * math.ceil(math.sqrt(n) / 2))
     enlarge = max(1, 48 // max(height, width))
     pixels = np.asarray(ops.to_uint8(images)).repeat(enlarge, axis=1).repeat(enlarge, axis=2)
-    rows = -(-n // columns)
-    sheet = np.full((rows, columns, pixels.shape[1] + gap, pixels.shape[2] + gap, channels), 255, np.uint8)
+    rows = -(-n // across)
+    sheet = np.full((rows, across, pixels.shape[1] + gap, pixels.shape[2] + gap, channels), 255, np.uint8)
     sheet.reshape(-1, *sheet.shape[2:])[:n, : pixels.shape[1], : pixels.shape[2]] = pixels
-    sheet = sheet.transpose(0, 2, 1, 3, 4).reshape(rows * sheet.shape[2], columns * sheet.shape[3], channels)
+    sheet = sheet.transpose(0, 2, 1, 3, 4).reshape(rows * sheet.shape[2], across * sheet.shape[3], channels)
     Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet).save(Path(path), format="PNG")

@@ -6,7 +6,14 @@ import jax.numpy as jnp
 
 from genjax import ops
 
-ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "elu": nn.elu, "gelu": nn.gelu, "silu": nn.silu, "leaky_relu": lambda x: nn.leaky_relu(x, 0.2)}
+ACTIVATIONS = {
+    "relu": nn.relu,
+    "tanh": nn.tanh,
+    "elu": nn.elu,
+    "gelu": nn.gelu,
+    "silu": nn.silu,
+    "leaky_relu": lambda x: nn.leaky_relu(x, 0.2),
+}
 
 
 class MLP(nn.Module):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.nn import log_sigmoid, softplus
+
 from genjax.shapes import Array, Float
 
 # --- likelihoods: log p(x), nats a dimension -----------------------------------------------------------------------------
@@ -147,7 +148,9 @@ def discriminator_loss(loss: Adversarial, real: Float[Array, "*shape"], fake: Fl
     return loss.real(real - fake) if loss.relative else loss.real(real) + loss.fake(fake)
 
 
-def generator_loss(loss: Adversarial, fake: Float[Array, "*shape"], real: Float[Array, "*shape"] | None = None) -> Float[Array, "*shape"]:
+def generator_loss(
+    loss: Adversarial, fake: Float[Array, "*shape"], real: Float[Array, "*shape"] | None = None
+) -> Float[Array, "*shape"]:
     """What the generator pays for each fake logit; a relative loss needs the real ones too (ValueError without)."""
     if not loss.relative:
         return loss.gen(fake)

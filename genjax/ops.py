@@ -21,7 +21,7 @@ def down_conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"]) -> Fl
     One matrix product over the concatenated taps.
     """
     k, _, channels, features = kernel.shape
-    n, height, width, _ = x.shape
+    _, height, width, _ = x.shape
     out_h, out_w = -(-height // 2), -(-width // 2)
     low = (k - 1) // 2
 
@@ -33,7 +33,9 @@ def down_conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"]) -> Fl
     return jnp.concatenate(taps, axis=-1) @ kernel.reshape(k * k * channels, features)
 
 
-def up_conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], size: tuple[int, int] | None = None) -> Float[Array, "n h2 w2 o"]:
+def up_conv(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], size: tuple[int, int] | None = None
+) -> Float[Array, "n h2 w2 o"]:
     """Transposed convolution at stride 2, y[2i + a - (k - 1) // 2] += x[i] w[a]: PyTorch's `conv_transpose2d(stride=2, padding=(k - 1) // 2)`.
 
     k is at least 2. `size` is the output's (height, width), each 2 n or 2 n - 1 (by default 2 n). One matrix product to k * k * o channels, whose
@@ -69,4 +71,3 @@ def _overlap_add(taps: list[Array], axis: int, size: int) -> Array:
 def to_uint8(images: Float[AnyArray, "*shape"]) -> UInt8[Array, "*shape"]:
     """[-1, 1] to 0..255, rounded to the nearest and clipped: the one rounding that this library uses, the inverse of x / 127.5 - 1."""
     return jnp.clip(jnp.round((images + 1) * 127.5), 0, 255).astype(jnp.uint8)
-

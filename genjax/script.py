@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genjax import __version__, checkpoint, core, data, hooks, trainer
 from genjax.core import InputError, Recipe
@@ -30,7 +32,9 @@ class Options:
     seed: int = 0  # of the weights, the order of the data and all noise
     dtype: str = "float32"  # float32 | bfloat16, of the computation
     split: str = "train"  # which part of the data, where it has parts
-    resolution: tuple[int, ...] = ()  # resize to SIZE, or to HEIGHT WIDTH; the images' own, or their most common size, if not given
+    resolution: tuple[
+        int, ...
+    ] = ()  # resize to SIZE, or to HEIGHT WIDTH; the images' own, or their most common size, if not given
     crop: str = "center"  # center | none (stretch): how other shapes are brought to the resolution
     channels: int = 0  # 1, 3 or 4; 0: 1 if all images are grey, else 3
     flip: bool = False  # mirror each image left to right with probability 1/2
@@ -101,10 +105,12 @@ def load_data(options: Options) -> data.Source:
     if options.channels not in (0, 1, 3, 4):
         raise InputError(f"--channels {options.channels}: one of 0 (as the data), 1, 3, 4")
     if len(options.resolution) > 2 or any(size < 1 for size in options.resolution):
-        raise InputError(f"--resolution {' '.join(map(str, options.resolution))}: one size, or a height and a width, of at least 1")
+        raise InputError(
+            f"--resolution {' '.join(map(str, options.resolution))}: one size, or a height and a width, of at least 1"
+        )
     if options.distributed:
         join(options.distributed)
-    resolution = (options.resolution * 2)[:2] if options.resolution else None
+    resolution = (options.resolution[0], options.resolution[-1]) if options.resolution else None
     return data.load(
         options.data, split=options.split, resolution=resolution, channels=options.channels or None,
         crop=options.crop, max_bad=options.max_bad, resident_mb=options.resident_mb,
@@ -144,8 +150,7 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
         say(f"{run} is finished: {first} steps are done; give more --steps to go on")
         return 0
     say(f"{source.name}\n{'resuming' if first else 'training'} {run}: step {first} of {options.steps}, on {describe_devices()}")
-    batch = {name: np.stack([item[name] for item in map(source.read, range(min(32, source.size)))]) for name in source.read(0)}
-    batch = jax.jit(lambda raw: data.prepare(raw, jax.random.key(0), False))(batch)
+    batch = first_images(source, mesh)
     with hooks.progress(options.log_every, first, options.steps) as shown:
         written = [hooks.samples(recipe, run / "samples", options.sample_every, batch, options.seed)]
         if jax.process_index() == 0:
@@ -160,7 +165,9 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
         except FloatingPointError as error:
             manager.wait_until_finished()
             last = manager.latest_step() or 0
-            say(f"stopped: {error}. The checkpoint of step {last} is whole; the same command with --steps up to there and --save-every 1 leads to it")
+            say(
+                f"stopped: {error}. The checkpoint of step {last} is whole; the same command with --steps up to there and --save-every 1 leads to it"
+            )
             return 1
         finally:
             manager.wait_until_finished()
@@ -168,10 +175,20 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
         checkpoint.export(run, core.weights(result.state))
     manager.close()
     if result.stopped:
-        say(f"stopped by {result.stopped} at step {int(jax.device_get(result.state.step))} of {options.steps}, saved; the same command resumes")
+        say(
+            f"stopped by {result.stopped} at step {int(jax.device_get(result.state.step))} of {options.steps}, saved; the same command resumes"
+        )
         return 130 if result.stopped == "SIGINT" else 143
     say(f"done: {run / checkpoint.WEIGHTS}; genjax sample {run} --n 64 --out grid.png")
     return 0
+
+
+def first_images(source: data.Source, mesh: Mesh, count: int = 32) -> core.Batch:
+    """The set's first images as a batch on all devices, for previews."""
+    items = [source.read(index) for index in range(min(count, source.size))]
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    raw = {name: trainer.to_devices(np.stack([item[name] for item in items]), everywhere) for name in items[0]}
+    return jax.jit(lambda raw: data.prepare(raw, jax.random.key(0), False), out_shardings=everywhere)(raw)
 
 
 def open_run(run: Path, settings: dict[str, Any], options: Options) -> None:
@@ -179,15 +196,21 @@ def open_run(run: Path, settings: dict[str, Any], options: Options) -> None:
     if (run / checkpoint.CONFIG).exists():
         changed = changes(checkpoint.read_config(run), settings)
         if changed and not options.fork:
-            raise InputError(f"--out {run}: holds a run of other settings ({'; '.join(changed)}); repeat its command, choose another folder, or add --fork")
+            raise InputError(
+                f"--out {run}: holds a run of other settings ({'; '.join(changed)}); repeat its command, choose another folder, or add --fork"
+            )
     elif run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise InputError(f"--out {run}: exists and is no run of genjax; choose another folder")
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("all processes have looked at the folder")
     if jax.process_index() == 0:
         try:
             run.mkdir(parents=True, exist_ok=True)
             checkpoint.write_config(run, settings)
         except OSError as error:
             raise InputError(f"--out {run}: cannot be written ({error.strerror})") from None
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("the folder is there")
 
 
 def changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -60,23 +60,23 @@ def fit(
     """
     mesh = mesh or data_mesh()
     replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
-    root = jax.device_put(jax.random.key(seed), replicated)
-    if state is None:
-        state = jax.jit(recipe.init, out_shardings=replicated)(root)
-    step = int(jax.device_get(state.step))
+    root = jax.jit(lambda: jax.random.key(seed), out_shardings=replicated)()
+    current: State = jax.jit(recipe.init, out_shardings=replicated)(root) if state is None else state
+    step = int(jax.device_get(current.step))
     check_batches(recipe, mesh, step, steps)
 
     resident = None
     if source.arrays is not None:
-        resident = {name: to_devices(array, replicated, array.shape) for name, array in source.arrays.items()}
+        resident = {name: to_devices(array, replicated) for name, array in source.arrays.items()}
     streamed = _streamed(source, seed, split) if resident is None else None
     programs: dict[Plan, Callable] = {}
     intervals = {log_every} | {hook.every for hook in hooks if hook.every}
     meter, unseen = _Meter(step), []  # dispatches that the host has not looked at
     chunk = 1  # steps between two looks
+    ends = step >= steps
 
     with _signals() as caught:
-        while step < steps and not caught:
+        while not ends:
             plan = recipe.plan(step)
             limit = min([steps, *(step - step % every + every for every in intervals)])
             count = 1
@@ -85,7 +85,7 @@ def fit(
                 while count < room and recipe.plan(step + count) == plan:
                     count += 1
             images = resident if streamed is None else streamed(step, plan.batch_size)
-            arguments = (state, root, images, jax.device_put(np.int32(count), replicated))
+            arguments = (current, root, images, to_devices(np.array(count, np.int32), replicated))
             if plan not in programs:
                 with meter.paused():
                     began = time.perf_counter()
@@ -93,7 +93,7 @@ def fit(
                     programs[plan] = program.lower(*arguments).compile()
                     meter.compile_sec += time.perf_counter() - began
             with jax.transfer_guard("disallow"):
-                state, sums, done = programs[plan](*arguments)
+                current, sums, done = programs[plan](*arguments)
             unseen.append(_Dispatch(step, count, plan.batch_size, sums, done))
             step += count
 
@@ -105,11 +105,11 @@ def fit(
                 if step % log_every == 0 or ends:
                     meter.close()
                 with meter.paused():
-                    event = Event(step, steps, state, meter.row, source)
+                    event = Event(step, steps, current, meter.row, source)
                     for hook in hooks:
                         if hook.every == 0 or step % hook.every == 0 or (ends and hook.at_end):
                             hook.run(event)
-    return Result(state, caught[0] if caught else "")
+    return Result(current, caught[0] if caught else "")
 
 
 # --- the compiled part ---------------------------------------------------------------------------------------------------
@@ -144,16 +144,18 @@ def _program(recipe: Recipe, plan: Plan, seed: int, flip: bool, split: NamedShar
     return advance
 
 
-def to_devices(array: np.ndarray, sharding: NamedSharding, shape: tuple[int, ...]) -> Array:
-    """A global array of `shape`, of which this process holds `array`: all of it, or its share of the batch."""
+def to_devices(array: np.ndarray, sharding: NamedSharding, shape: tuple[int, ...] | None = None) -> Array:
+    """A global array of `shape`, of which this process holds `array`: its share of a batch, or by default all of it."""
     if jax.process_count() == 1:
         return jax.device_put(array, sharding)
-    return jax.make_array_from_process_local_data(sharding, array, shape)
+    return jax.make_array_from_process_local_data(sharding, array, array.shape if shape is None else shape)
 
 
 def check_batches(recipe: Recipe, mesh: Mesh, first: int, steps: int) -> None:
     """Raise InputError if a batch that the run will meet cannot be split evenly over the devices."""
-    sizes = {recipe.plan(step).batch_size for step in {first, *np.linspace(first, max(first, steps - 1), 1000, dtype=int).tolist()}}
+    sizes = {
+        recipe.plan(step).batch_size for step in {first, *np.linspace(first, max(first, steps - 1), 1000, dtype=int).tolist()}
+    }
     for size in sorted(sizes):
         if size % mesh.size:
             raise InputError(f"--batch-size {size}: must be a multiple of the number of devices, {mesh.size}")

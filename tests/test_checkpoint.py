@@ -12,7 +12,6 @@ import pytest
 from genjax import checkpoint, core
 from genjax.core import InputError
 
-
 # The reads that Orbax gives up on, of a damaged checkpoint, warn when they are collected: here, and not in some later test.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -60,7 +59,9 @@ def test_the_newest_and_the_best_are_kept(manager):
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
 def test_a_damaged_newest_falls_back_with_a_warning(tmp_path, manager, damage):
     fill(manager, {1: 3.0, 2: 2.0})
-    files = [path for path in (tmp_path / "checkpoints" / "2" / "state").rglob("*") if path.is_file() and path.stat().st_size > 500]
+    files = [
+        path for path in (tmp_path / "checkpoints" / "2" / "state").rglob("*") if path.is_file() and path.stat().st_size > 500
+    ]
     assert files
     for path in files:
         content = bytearray(path.read_bytes())
@@ -68,7 +69,11 @@ def test_a_damaged_newest_falls_back_with_a_warning(tmp_path, manager, damage):
             path.unlink()
         else:
             middle = len(content) // 2
-            content = content[:middle] if damage == "truncate" else content[:middle] + bytes([content[middle] ^ 0x10]) + content[middle + 1 :]
+            content = (
+                content[:middle]
+                if damage == "truncate"
+                else content[:middle] + bytes([content[middle] ^ 0x10]) + content[middle + 1 :]
+            )
             path.write_bytes(content)
     with pytest.warns(UserWarning, match="checkpoint 2 is damaged"):
         restored = checkpoint.restore(manager, like())
@@ -123,5 +128,5 @@ def test_hostile_weights_are_refused(tmp_path, content):
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"model": 3, "config": {}}', b"\xff\xfe"])
 def test_hostile_settings_are_refused(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(InputError, match="config.json"):
+    with pytest.raises(InputError, match=r"config\.json"):
         checkpoint.read_config(tmp_path)

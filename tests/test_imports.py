@@ -37,7 +37,7 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "genjax":
             found |= {node.module.split(".")[1]} if "." in node.module else {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {(alias.name.split(".") + ["genjax"])[1] for alias in node.names if alias.name.split(".")[0] == "genjax"}
+            found |= {[*alias.name.split("."), "genjax"][1] for alias in node.names if alias.name.split(".")[0] == "genjax"}
     return found - LEAVES
 
 

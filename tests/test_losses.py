@@ -31,7 +31,9 @@ def test_bernoulli_is_the_definition_and_stable(x):
 
 def test_gaussian_is_scipys_and_the_squared_error():
     mean, x, log_scale = draw(4, 3), draw(4, 3, seed=1), np.float32(np.log(0.7))
-    np.testing.assert_allclose(losses.gaussian(jnp.asarray(mean), jnp.asarray(log_scale), jnp.asarray(x)), stats.norm.logpdf(x, mean, 0.7), rtol=2e-5)
+    np.testing.assert_allclose(
+        losses.gaussian(jnp.asarray(mean), jnp.asarray(log_scale), jnp.asarray(x)), stats.norm.logpdf(x, mean, 0.7), rtol=2e-5
+    )
     at_one = losses.gaussian(jnp.asarray(mean), jnp.float32(0), jnp.asarray(x))
     np.testing.assert_allclose(at_one, -0.5 * (x - mean) ** 2 - 0.5 * np.log(2 * np.pi), rtol=1e-5)
 
@@ -93,7 +95,9 @@ def test_negative_elbo_weighs_the_kl():
 
 def test_importance_weighted_bound_is_a_log_mean_and_survives_large_weights():
     weights = draw(7, 3).astype(np.float64)
-    np.testing.assert_allclose(losses.importance_weighted_bound(jnp.float32(weights)), np.log(np.mean(np.exp(weights), axis=0)), rtol=1e-5)
+    np.testing.assert_allclose(
+        losses.importance_weighted_bound(jnp.float32(weights)), np.log(np.mean(np.exp(weights), axis=0)), rtol=1e-5
+    )
     shifted = losses.importance_weighted_bound(jnp.float32(weights - 1e4))
     np.testing.assert_allclose(shifted, np.log(np.mean(np.exp(weights), axis=0)) - 1e4, rtol=1e-6)
     one = jnp.float32(weights[:1])

@@ -79,7 +79,9 @@ def test_down_conv_gradients_are_the_plain_convolutions(order, size):
         return lambda x, kernel: jax.grad(lambda x, kernel: jnp.sum(jnp.sin(conv(x, kernel))), argnums=(0, 1))(x, kernel)
 
     def second(conv):
-        return lambda x, kernel: jax.grad(lambda *a: sum(jnp.sum(jnp.square(g)) for g in first(conv)(*a)), argnums=(0, 1))(x, kernel)
+        return lambda x, kernel: jax.grad(lambda *a: sum(jnp.sum(jnp.square(g)) for g in first(conv)(*a)), argnums=(0, 1))(
+            x, kernel
+        )
 
     gradient = first if order == 1 else second
     for ours, plain in zip(gradient(ops.down_conv)(x, kernel), gradient(plain_down)(x, kernel), strict=True):
@@ -92,13 +94,17 @@ def test_up_conv_gradients_are_the_dilated_convolutions(order):
 
     def plain_up(x, kernel):  # correlation of the dilated input with the flipped kernel
         flipped = kernel[::-1, ::-1]
-        return jax.lax.conv_general_dilated(x, flipped, (1, 1), [(2, 2), (2, 2)], lhs_dilation=(2, 2), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return jax.lax.conv_general_dilated(
+            x, flipped, (1, 1), [(2, 2), (2, 2)], lhs_dilation=(2, 2), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
 
     def first(conv):
         return lambda x, kernel: jax.grad(lambda x, kernel: jnp.sum(jnp.sin(conv(x, kernel))), argnums=(0, 1))(x, kernel)
 
     def second(conv):
-        return lambda x, kernel: jax.grad(lambda *a: sum(jnp.sum(jnp.square(g)) for g in first(conv)(*a)), argnums=(0, 1))(x, kernel)
+        return lambda x, kernel: jax.grad(lambda *a: sum(jnp.sum(jnp.square(g)) for g in first(conv)(*a)), argnums=(0, 1))(
+            x, kernel
+        )
 
     gradient = first if order == 1 else second
     for ours, plain in zip(gradient(ops.up_conv)(x, kernel), gradient(plain_up)(x, kernel), strict=True):
@@ -124,7 +130,9 @@ def test_save_grid_places_images_row_by_row(tmp_path, n, channels):
     from PIL import Image
 
     levels = np.arange(n, dtype=np.float32) / 20 - 1
-    images.save_grid(jnp.broadcast_to(levels[:, None, None, None], (n, 50, 60, channels)), tmp_path / "grid.png", columns=2, gap=1)
+    images.save_grid(
+        jnp.broadcast_to(levels[:, None, None, None], (n, 50, 60, channels)), tmp_path / "grid.png", columns=2, gap=1
+    )
     with Image.open(tmp_path / "grid.png") as file:
         sheet = np.asarray(file).reshape(file.height, file.width, channels)
     assert sheet.shape[:2] == (-(-n // 2) * 51, 2 * 61)

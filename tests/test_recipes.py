@@ -13,13 +13,23 @@ TINY = {"shape": (8, 8, 1), "hidden": (16,), "latent_size": 4, "batch_size": BAT
 
 # name -> (recipe, verbs to try: (model, weights, key, images) -> arrays)
 CASES = {
-    "vae": (vae.recipe(vae.Config(**TINY)), lambda m, w, k, x: {"sample": m.sample(w, k, 5), "reconstruct": m.reconstruct(w, x), "elbo": m.elbo(w, k, x)}),
+    "vae": (
+        vae.recipe(vae.Config(**TINY)),
+        lambda m, w, k, x: {"sample": m.sample(w, k, 5), "reconstruct": m.reconstruct(w, x), "elbo": m.elbo(w, k, x)},
+    ),
     "vae-iwae": (
         vae.recipe(vae.Config(**TINY, importance_samples=3, binarize="dynamic")),
-        lambda m, w, k, x: {"likelihood": m.iw_log_likelihood(w, k, x, 7, chunk=4), "interpolate": m.interpolate(w, x, x[::-1], 3)},
+        lambda m, w, k, x: {
+            "likelihood": m.iw_log_likelihood(w, k, x, 7, chunk=4),
+            "interpolate": m.interpolate(w, x, x[::-1], 3),
+        },
     ),
     "vae-conv": (
-        vae.recipe(vae.Config(**TINY, network="conv", channels=(4, 8), likelihood="logistic", conditional=True, num_labels=3, accumulate=2)),
+        vae.recipe(
+            vae.Config(
+                **TINY, network="conv", channels=(4, 8), likelihood="logistic", conditional=True, num_labels=3, accumulate=2
+            )
+        ),
         lambda m, w, k, x: {"sample": m.sample(w, k, 5), "bits": m.bits_per_dim(w, k, x, 2, jnp.arange(x.shape[0]) % 3)},
     ),
 }
@@ -34,7 +44,7 @@ def model(request):
 def source():
     levels = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), dtype=np.uint8)
     arrays = {"images": levels, "labels": np.arange(50, dtype=np.int32) % 3}
-    read = lambda index: {name: array[index] for name, array in arrays.items()}  # noqa: E731
+    read = lambda index: {name: array[index] for name, array in arrays.items()}
     return data.Source(name="noise", size=50, shape=(8, 8, 1), num_labels=3, fingerprint="noise", read=read, arrays=arrays)
 
 
@@ -63,7 +73,7 @@ def test_init_is_abstract_and_deterministic(model):
 def test_step_keeps_structure_and_moves_every_network(model):
     state = model.init(jax.random.key(0))
     after, metrics = jax.jit(model.step, static_argnums=3)(state, batch(), jax.random.key(1), model.plan(0))
-    describe = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
+    describe = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
     assert describe(state) == describe(after)
     assert int(after.step) == 1
     for name, value in metrics.items():

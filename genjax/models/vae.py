@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -22,7 +22,10 @@ class Config:
     num_labels: int = 0  # classes the data has: from the data as well
     conditional: bool = False  # give the label to encoder and decoder: p(x | label)
     network: str = "mlp"  # mlp | conv
-    hidden: tuple[int, ...] = (200, 200)  # mlp: widths of the encoder's layers, the decoder's in reverse (Burda et al., section 5)
+    hidden: tuple[int, ...] = (
+        200,
+        200,
+    )  # mlp: widths of the encoder's layers, the decoder's in reverse (Burda et al., section 5)
     activation: str = "elu"  # relu | tanh | elu | gelu | silu | leaky_relu; of the mlp. Burda et al. have tanh; elu reaches a better likelihood sooner
     channels: tuple[int, ...] = (32, 64, 128)  # conv: one stride-2 4x4 stage each; SiLU between them
     latent_size: int = 50  # dimensions of z (Burda et al.)
@@ -43,7 +46,9 @@ class Config:
     learning_rate: float = 1e-3  # Adam's, after Burda et al.'s first stage
     adam_eps: float = 1e-4  # Adam's epsilon (Burda et al., section 5)
     decay_steps: int = 0  # steps of a cosine decay of the learning rate to 0; 0: constant
-    ema_half_life_images: float = 0.0  # images after which an old weight counts half in the average that is sampled from; 0: no average
+    ema_half_life_images: float = (
+        0.0  # images after which an old weight counts half in the average that is sampled from; 0: no average
+    )
     dtype: str = "float32"  # float32 | bfloat16, of the computation; parameters and losses are float32
 
 
@@ -136,7 +141,13 @@ def check(config: Config) -> None:
 
     def demand(ok, field, advice):
         if not ok:
-            option = "--batch-size" if field == "batch_size" else "--dtype" if field == "dtype" else f"--model.{field.replace('_', '-')}"
+            option = (
+                "--batch-size"
+                if field == "batch_size"
+                else "--dtype"
+                if field == "dtype"
+                else f"--model.{field.replace('_', '-')}"
+            )
             raise InputError(f"{option} {getattr(config, field)}: {advice}")
 
     for field, known in [("network", ("mlp", "conv")), ("likelihood", LIKELIHOODS), ("binarize", BINARIZE)]:
@@ -151,19 +162,27 @@ def check(config: Config) -> None:
         demand(all(size >= 1 for size in getattr(config, field)), field, "widths of at least 1")
     demand(config.scale > 0 and config.learning_rate > 0, "scale" if config.scale <= 0 else "learning_rate", "more than 0")
     demand(config.batch_size % config.accumulate == 0, "accumulate", f"must divide the batch of {config.batch_size}")
-    demand(not config.conditional or config.num_labels > 0, "conditional", "needs data with labels (class folders, or a labels array)")
+    demand(
+        not config.conditional or config.num_labels > 0,
+        "conditional",
+        "needs data with labels (class folders, or a labels array)",
+    )
     demand(config.binarize == "none" or config.likelihood == "bernoulli", "binarize", "only with --model.likelihood bernoulli")
     demand(not config.dequantize or config.likelihood == "gaussian", "dequantize", "only with --model.likelihood gaussian")
     demand(not config.learn_scale or config.likelihood == "gaussian", "learn_scale", "only with --model.likelihood gaussian")
     plain = config.beta == 1 and not (config.kl_warmup_steps or config.free_bits or config.capacity)
-    demand(config.importance_samples == 1 or plain, "importance_samples", "has no KL to weigh: leave beta, warm-up, free bits and capacity alone")
+    demand(
+        config.importance_samples == 1 or plain,
+        "importance_samples",
+        "has no KL to weigh: leave beta, warm-up, free bits and capacity alone",
+    )
     demand(not (config.free_bits and config.capacity), "capacity", "or --model.free-bits, not both")
 
 
 def recipe(config: Config) -> VAE:
     """The VAE of a Config, as pure functions over weights. Raises InputError on a Config that means nothing."""
     check(config)
-    encoder, decoder = Encoder(config), Decoder(config)
+    encoder, decoder = cast(Any, Encoder(config)), cast(Any, Decoder(config))  # linen's `apply` has no useful type
     height, width, channels = config.shape
     bernoulli = config.likelihood == "bernoulli"
     rate = optax.cosine_decay_schedule(config.learning_rate, config.decay_steps) if config.decay_steps else config.learning_rate
@@ -172,7 +191,9 @@ def recipe(config: Config) -> VAE:
     bound = "elbo" if config.importance_samples == 1 else f"iw{config.importance_samples}_bound"
     # A Bernoulli's "likelihood" of grey pixels is none: its sum is named a loss, and never a bound in nats.
     is_likelihood = config.binarize != "none" if bernoulli else config.likelihood == "logistic" or config.dequantize
-    bound_name = f"nats/negative_{bound}" + (f"_{config.binarize}" if bernoulli else "") if is_likelihood else f"loss/negative_{bound}"
+    bound_name = (
+        f"nats/negative_{bound}" + (f"_{config.binarize}" if bernoulli else "") if is_likelihood else f"loss/negative_{bound}"
+    )
 
     def one_hot(labels, n):
         if not config.conditional:
@@ -205,7 +226,9 @@ def recipe(config: Config) -> VAE:
         if bernoulli:
             terms = losses.bernoulli(values, x)
         else:
-            terms = (losses.gaussian if config.likelihood == "gaussian" else losses.discretized_logistic)(values, jnp.broadcast_to(log_scale, values.shape), x)
+            terms = (losses.gaussian if config.likelihood == "gaussian" else losses.discretized_logistic)(
+                values, jnp.broadcast_to(log_scale, values.shape), x
+            )
         return jnp.sum(terms, axis=(2, 3, 4))
 
     def log_weights(params, x, labels, noise):
@@ -256,10 +279,17 @@ def recipe(config: Config) -> VAE:
                     objective = reconstruction + beta * jnp.sum(losses.free_bits(kl, config.free_bits))
                 else:
                     objective = jnp.mean(losses.negative_elbo(log_p[0], kl_image, beta))
-            metrics = {"loss/objective": objective, "loss/reconstruction": reconstruction, "loss/kl": jnp.mean(kl_image), bound_name: value}
+            metrics = {
+                "loss/objective": objective,
+                "loss/reconstruction": reconstruction,
+                "loss/kl": jnp.mean(kl_image),
+                bound_name: value,
+            }
             return objective, metrics
 
-        params, opt, metrics = core.descend(tx, loss_fn, state.params, state.opt["vae"], (x, labels, noise), accumulate=config.accumulate)
+        params, opt, metrics = core.descend(
+            tx, loss_fn, state.params, state.opt["vae"], (x, labels, noise), accumulate=config.accumulate
+        )
         ema = core.ema(state.ema, params, average) if average else state.ema
         return state.replace(step=state.step + 1, params=params, opt={"vae": opt}, ema=ema), metrics
 
@@ -269,7 +299,9 @@ def recipe(config: Config) -> VAE:
     # --- verbs ---
 
     def encode(weights: Weights, images, labels=None):
-        return encoder.apply({"params": weights["params"]["enc"]}, observe(jax.random.key(0), images), one_hot(labels, images.shape[0]))
+        return encoder.apply(
+            {"params": weights["params"]["enc"]}, observe(jax.random.key(0), images), one_hot(labels, images.shape[0])
+        )
 
     def decode(weights: Weights, latents, labels=None):
         values, _ = decoder.apply({"params": weights["params"]["dec"]}, latents, one_hot(labels, latents.shape[0]))
@@ -322,8 +354,8 @@ def recipe(config: Config) -> VAE:
         return bits + jnp.log2(255 / 2) if config.dequantize else bits
 
     def preview(weights: Weights, key, batch: Batch):
-        images, labels = batch["images"][:32], batch.get("labels")
-        labels = labels[:32] if config.conditional else None
+        images = batch["images"][:32]
+        labels = batch["labels"][:32] if config.conditional else None
         pairs = jnp.stack([images, reconstruct(weights, images, labels)], axis=1)
         return {"samples": sample(weights, key, 64), "reconstructions": pairs.reshape(-1, *config.shape)}
 

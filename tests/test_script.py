@@ -1,0 +1,201 @@
+"""A run as a person starts it: files, resuming, kill, SIGTERM, other settings, bad input. Each command is a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import genjax
+from genjax import cli, script
+from genjax.core import InputError
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "--batch-size",
+    "16",
+    "--model.hidden",
+    "16",
+    "--model.latent-size",
+    "4",
+    "--log-every",
+    "50",
+    "--sample-every",
+    "100",
+    "--save-every",
+    "50",
+]
+
+
+def start(out, *arguments):
+    command = [sys.executable, str(ROOT / "train/vae.py"), "--out", str(out), *SMALL, *map(str, arguments)]
+    environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def finish(process):
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+def rows(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run of 300 steps."""
+    out = tmp_path_factory.mktemp("run") / "whole"
+    code, said = finish(start(out, "--steps", 300))
+    assert code == 0, said
+    return out
+
+
+def test_a_run_leaves_what_the_readme_says(whole):
+    assert {path.name for path in whole.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "samples",
+        "checkpoints",
+        "model.safetensors",
+    }
+    assert [row["step"] for row in rows(whole)] == [50, 100, 150, 200, 250, 300]
+    assert rows(whole)[-1]["loss/objective"] < rows(whole)[0]["loss/objective"]
+    assert sorted(path.name for path in (whole / "samples").iterdir())[:2] == [
+        "reconstructions_00000100.png",
+        "reconstructions_00000200.png",
+    ]
+    assert not list(whole.rglob("*.pkl"))
+    model, weights = genjax.load(whole)
+    pictures = model.sample(weights, jax.random.key(0), 16)
+    assert pictures.shape == (16, 8, 8, 1)
+    np.testing.assert_allclose(pictures, jax.jit(model.sample, static_argnums=2)(weights, jax.random.key(0), 16), atol=1e-5)
+
+
+def test_a_finished_run_says_so(whole):
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file() and path.name != "config.json"}
+    code, said = finish(start(whole, "--steps", 300))
+    assert code == 0
+    assert "finished" in said
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_killed_at_any_moment_it_ends_in_the_same_weights(whole, tmp_path):
+    out = tmp_path / "cut"
+    for attempt in range(3):
+        process = start(out, "--steps", 300)
+        deadline = time.monotonic() + 60
+        wanted = 50 * (2 * attempt + 1)  # die after this checkpoint, wherever the run is then
+        while process.poll() is None and time.monotonic() < deadline and not (out / "checkpoints" / str(wanted)).exists():
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    code, said = finish(start(out, "--steps", 300))
+    assert code == 0, said
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert [row["step"] for row in rows(out)] == [50, 100, 150, 200, 250, 300]
+
+
+def test_sigterm_saves_and_the_same_command_resumes(tmp_path):
+    out = tmp_path / "stopped"
+    process = start(out, "--steps", 1_000_000)
+    while not (out / "checkpoints" / "50").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    code, said = finish(process)
+    assert code == 143
+    assert "the same command resumes" in said
+    assert "Traceback" not in said
+    step = max(int(path.name) for path in (out / "checkpoints").iterdir())
+    assert f"at step {step} of 1000000" in said
+    assert (out / "model.safetensors").exists()
+    code, said = finish(start(out, "--steps", step + 10))
+    assert code == 0
+    assert f"step {step} of {step + 10}" in said
+    assert rows(out)[-1]["step"] == step + 10
+
+
+def test_other_settings_are_named_and_refused_unless_forked(whole, tmp_path):
+    before = (whole / "config.json").read_bytes()
+    code, said = finish(start(whole, "--steps", 310, "--model.beta", 2))
+    assert code == 2
+    assert "config.beta was 1.0, is 2.0" in said
+    assert (whole / "config.json").read_bytes() == before
+    copy = tmp_path / "fork"
+    subprocess.run(["cp", "-r", str(whole), str(copy)], check=True)
+    code, said = finish(start(copy, "--steps", 310, "--model.beta", 2, "--fork"))
+    assert code == 0, said
+    assert "step 300 of 310" in said
+    assert json.loads((copy / "config.json").read_text())["config"]["beta"] == 2
+
+
+def test_what_is_not_finite_stops_with_a_line(tmp_path):
+    code, said = finish(start(tmp_path / "run", "--steps", 300, "--model.learning-rate", "1e30"))
+    assert code == 1
+    assert "at step" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--steps", "-1"), ("--steps", "many"), ("--batch-size", "0"), ("--dtype", "float7"), ("--model.no-such-field", "1"),
+        ("--data", "nowhere"), ("--seed", "-3"), ("--resolution", "0"), ("--model.binarize", "perhaps"), ("--model.shape", "3"),
+    ],
+)  # fmt: skip
+def test_bad_options_end_in_one_line_and_code_2(tmp_path, arguments, monkeypatch, capsys):
+    sys.path.insert(0, str(ROOT / "train"))
+    import vae as train_vae
+
+    monkeypatch.setattr(sys, "argv", ["vae.py", "--out", str(tmp_path / "run"), *arguments])
+    with pytest.raises(SystemExit) as exit:
+        script.main(train_vae.Arguments, train_vae.run)
+    said = capsys.readouterr().err
+    assert exit.value.code == 2
+    assert len(said.strip().splitlines()) == 1
+    assert arguments[0] in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    options = script.Options(out=tmp_path)
+    with pytest.raises(InputError, match="no run of genjax"):
+        script.open_run(tmp_path, {}, options)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_sample_command(whole, tmp_path, monkeypatch, capsys):
+    def genjax_command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["genjax", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        return exit.value.code, capsys.readouterr().err
+
+    out = tmp_path / "grid.png"
+    assert genjax_command("sample", whole, "--n", 9, "--columns", 3, "--out", out)[0] == 0
+    first = out.read_bytes()
+    assert genjax_command("sample", whole, "--n", 9, "--columns", 3, "--out", out)[0] == 0
+    assert out.read_bytes() == first
+    assert genjax_command("sample", whole, "--n", 9, "--columns", 3, "--seed", 1, "--out", out)[0] == 0
+    assert out.read_bytes() != first
+    for bad, option in [
+        (("--n", 0), "--n 0"),
+        (("--out", tmp_path), "--out"),
+        (("--columns", -1), "--columns"),
+        (("--huge", 1), "--huge"),
+    ]:
+        code, said = genjax_command("sample", whole, *bad)
+        assert code == 2
+        assert option in said
+        assert len(said.strip().splitlines()) == 1
+    code, said = genjax_command("sample", tmp_path / "nothing")
+    assert code == 2
+    assert "config.json" in said
