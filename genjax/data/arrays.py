@@ -15,7 +15,7 @@ import numpy as np
 from genjax.core import InputError
 from genjax.data.decode import from_array
 from genjax.data.items import Items
-from genjax.data.source import Request, printable, reason, refuse
+from genjax.data.source import ALIGNMENT, Request, aligned, printable, reason, refuse
 
 IDX_NAME = re.compile(r"(train|t10k)-(images|labels)[-.]idx\d-ubyte(\.gz)?")
 DEFLATE_RATIO = 1032  # deflate cannot expand by more, so a larger claim is false
@@ -133,21 +133,22 @@ def npy_header(stream: Stream) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def read_claimed(stream: Stream, dtype: np.dtype, shape: tuple[int, ...], limit: int) -> np.ndarray:
-    """The flat array that a header announced. Memory grows with what really arrives. Raises Malformed.
+    """The flat array that a header announced, aligned. Memory grows with what really arrives. Raises Malformed.
 
     limit: the most bytes that the file can hold, from its size on disk.
     """
     claimed = math.prod(shape) * dtype.itemsize
     if claimed > min(limit, MAX_ARRAY_BYTES):
         raise Malformed(f"claims {claimed} bytes in its header ({shape}), more than it can hold")
-    data = bytearray()
-    while len(data) < claimed and (chunk := stream.read(min(CHUNK_BYTES, claimed - len(data)))):
-        data += chunk
-    if len(data) < claimed:
-        raise Malformed(f"ends after {len(data)} of the {claimed} bytes of its header ({shape})")
+    data, filled = aligned((claimed,)), 0  # addresses, that become memory as they are filled
+    while filled < claimed and (chunk := stream.read(min(CHUNK_BYTES, claimed - filled))):
+        data[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        filled += len(chunk)
+    if filled < claimed:
+        raise Malformed(f"ends after {filled} of the {claimed} bytes of its header ({shape})")
     if stream.read(1):
         raise Malformed(f"goes on after the {claimed} bytes of its header ({shape})")
-    return np.frombuffer(data, dtype)
+    return data.view(dtype)
 
 
 def to_bytes(pixels: np.ndarray, key: str, request: Request) -> np.ndarray:
@@ -179,7 +180,10 @@ def from_pixels(name: str, pixels: np.ndarray, labels: np.ndarray | None, reques
         pixels = pixels[..., np.newaxis]
     if pixels.ndim != 4 or pixels.shape[3] not in (1, 3, 4) or 0 in pixels.shape[1:]:
         raise refuse(request, f"its images have the shape {pixels.shape}", "give [N, H, W] or [N, H, W, C] with C of 1, 3 or 4")
-    pixels = np.ascontiguousarray(pixels)
+    if not pixels.flags.c_contiguous or pixels.ctypes.data % ALIGNMENT:
+        placed = aligned(pixels.shape)
+        placed[...] = pixels
+        pixels = placed
     digest = hashlib.sha256(pixels.reshape(-1).data)
     if labels is not None:
         labels = check_labels(labels, len(pixels), request)

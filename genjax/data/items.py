@@ -13,7 +13,7 @@ import numpy as np
 
 from genjax.core import InputError
 from genjax.data.decode import Header, Unreadable, conversions, convert, describe
-from genjax.data.source import Request, Source, printable, refuse
+from genjax.data.source import Request, Source, aligned, printable, refuse
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -127,7 +127,7 @@ def say_converted(converted: Counter[tuple[str, ...]], verb: str, request: Reque
 
 def decode_all(items: Items, shape: tuple[int, int, int], request: Request) -> tuple[np.ndarray, np.ndarray | None]:
     """All images in one array, and the indices of those that could be read (None: all). Raises InputError past max_bad."""
-    images = np.empty((items.size, *shape), np.uint8)  # the only copy: threads decode straight into it
+    images = aligned((items.size, *shape))  # the only copy: threads decode straight into it
     failures: dict[int, str] = {}
     converted: Counter[tuple[str, ...]] = Counter()
     lock = threading.Lock()

@@ -1,5 +1,6 @@
 """What a data set is to the rest of the library (Source), and the words in which one is refused."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -32,6 +33,17 @@ class Request(NamedTuple):
     max_bad: float  # share of the set
     resident_mb: float
     say: Callable[[str], None]
+
+
+ALIGNMENT = 64  # bytes: what lets a CPU device use the host's memory as it is, so that a resident set is not held twice
+
+
+def aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """An uninitialised uint8 array whose memory JAX takes over without a copy."""
+    size = math.prod(shape)
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].reshape(shape)
 
 
 def one_line(text: str) -> str:
