@@ -214,6 +214,7 @@ def test_idx_files_that_lie_are_refused(folder, refused, content, why):
         (b"", "magic number"),
         (gzip.compress(struct.pack(">BBBBIII", 0, 0, 8, 3, 60000, 1000, 1000)), "claims 60000000000 bytes"),
     ],
+    ids=["noise", "cut", "short", "crc", "plain", "empty", "claim"],
 )
 def test_gzipped_idx_files_that_lie_are_refused(folder, refused, content, why):
     root = folder({"train-images-idx3-ubyte.gz": content})
