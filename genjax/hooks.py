@@ -1,8 +1,10 @@
 """What happens beside training, at chosen steps: log lines, a progress bar, sample grids, checkpoints. `every(n, fn)` makes any function a hook."""
 
 import contextlib
+import datetime
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,34 +77,37 @@ def tensorboard(directory: Path, n: int) -> Hook:
 
 @contextlib.contextmanager
 def progress(n: int, first: int, steps: int) -> Iterator[list[Hook]]:
-    """Hooks for standard error: on a terminal a bar (steps, images/s, a loss, time left), elsewhere a line each `n` steps."""
+    """Hooks for standard error: on a terminal a bar (steps, time left, images/s, losses), elsewhere a line each `n` steps."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True, highlight=False)
+    began = time.monotonic()
+
+    def values(event):
+        shown = [f"{name} {value:.4g}" for name, value in event.row.items() if "/" in name]
+        return "  ".join([f"{event.row['images_per_sec']:.0f} images/s", *shown])
 
     def line(event):
-        row = dict(event.row)
-        speed, compiled = row.pop("images_per_sec", 0.0), row.pop("compile_sec", 0.0)
-        left = "" if event.step >= event.steps or not speed else f"  step {row['step']} of {event.steps}"
-        values = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
-        return (
-            f"{left or '  step ' + str(row['step'])}  {speed:.0f} images/s"
-            + (f"  compiled in {compiled:.1f} s" if compiled else "")
-            + f"  {values}"
-        )
+        left = datetime.timedelta(seconds=round((event.steps - event.step) * (time.monotonic() - began) / (event.step - first)))
+        compiled = f"  compiled in {event.row['compile_sec']:.1f} s" if "compile_sec" in event.row else ""
+        print(f"  step {event.step} of {event.steps}  {left} left{compiled}  {values(event)}", file=sys.stderr, flush=True)
 
     if not console.is_terminal:
-        yield [every(n, lambda event: print(line(event), file=sys.stderr, flush=True), at_end=True)]
+        yield [every(n, line, at_end=True)]
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("compiling", total=steps, completed=first)
 
         def update(event):
-            bar.update(task, completed=event.step, description=line(event) if len(event.row) > 1 else "")
+            bar.update(task, completed=event.step, description=values(event) if "images_per_sec" in event.row else "")
 
-        yield [every(0, update, at_end=True)]
+        def compiled(event):
+            if "compile_sec" in event.row:
+                bar.console.print(f"compiled in {event.row['compile_sec']:.1f} s")
+
+        yield [every(0, update, at_end=True), every(n, compiled)]
 
 
 def samples(recipe: Recipe, directory: Path, n: int, batch: Batch, seed: int) -> Hook:
