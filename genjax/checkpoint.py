@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.core import InputError, PyTree, State, Weights
+from genjax.core import InputError, NotFinite, PyTree, State, Weights
 
 CONFIG, WEIGHTS, CHECKPOINTS = "config.json", "model.safetensors", "checkpoints"
 
@@ -48,14 +48,14 @@ def manager(run: Path, keep: int = 2, best: str = ""):
 
 
 def save(manager, state: State, row: dict[str, float]) -> None:
-    """Start to write the state; returns once it is copied from the device. Raises FloatingPointError rather than keep a state that is not finite."""
+    """Start to write the state; returns once it is copied from the device. Raises NotFinite rather than keep such a state."""
     import orbax.checkpoint as ocp
 
+    step = int(jax.device_get(state.step))
     sums, finite = jax.device_get(_examine(flatten(state)))
     for name, ok in finite.items():
         if not ok:
-            raise FloatingPointError(f"{name} is not finite at step {int(jax.device_get(state.step))}")
-    step = int(jax.device_get(state.step))
+            raise NotFinite(name, "not finite", step)
     if step in manager.all_steps():
         return
     metrics = {key: value for key, value in row.items() if isinstance(value, int | float)}

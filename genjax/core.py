@@ -24,6 +24,14 @@ class InputError(ValueError):
     """A mistake that the person at the keyboard can mend. Its text is one line: the option, the value, what would work."""
 
 
+class NotFinite(FloatingPointError):
+    """A number that is no number any more: `name` is a metric's or an array's, `step` the one that it came out of."""
+
+    def __init__(self, name: str, value: float | str, step: int):
+        super().__init__(f"{name} is {value} at step {step}")
+        self.step = step
+
+
 class Plan(NamedTuple):
     """What is static about a step. Each distinct value compiles one more program."""
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import io
 import os
 import sys
@@ -117,6 +118,16 @@ def load_data(options: Options) -> data.Source:
     )  # fmt: skip
 
 
+def configured(config: Any, source: data.Source, options: Options) -> Any:
+    """A model's Config with what the data and the shared options say of it. Raises InputError where `--model.FIELD` says otherwise."""
+    given = {"shape": source.shape, "num_labels": source.num_labels, "batch_size": options.batch_size, "dtype": options.dtype}
+    for field, value in given.items():
+        if getattr(config, field) not in (value, getattr(type(config)(), field)):
+            advice = "comes from the data" if field in ("shape", "num_labels") else f"use --{field.replace('_', '-')}"
+            raise InputError(f"--model.{field.replace('_', '-')} {getattr(config, field)}: {advice}")
+    return dataclasses.replace(config, **given)
+
+
 def join(distributed: str) -> None:
     """Become one of several processes that train together. Raises InputError."""
     try:
@@ -162,12 +173,8 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
                 recipe, source, steps=options.steps, seed=options.seed, state=state, mesh=mesh,
                 log_every=options.log_every, flip=options.flip, hooks=[*shown, *written],
             )  # fmt: skip
-        except FloatingPointError as error:
-            manager.wait_until_finished()
-            last = manager.latest_step() or 0
-            say(
-                f"stopped: {error}. The checkpoint of step {last} is whole; the same command with --steps up to there and --save-every 1 leads to it"
-            )
+        except core.NotFinite as error:
+            say(f"stopped: {error}. The same command with --steps {error.step - 1} goes to the step before, and saves it")
             return 1
         finally:
             manager.wait_until_finished()
@@ -194,11 +201,12 @@ def first_images(source: data.Source, mesh: Mesh, count: int = 32) -> core.Batch
 def open_run(run: Path, settings: dict[str, Any], options: Options) -> None:
     """Make the run's folder, or check that the one there is of the same settings. Raises InputError, having written nothing."""
     if (run / checkpoint.CONFIG).exists():
-        changed = changes(checkpoint.read_config(run), settings)
+        before = checkpoint.read_config(run)
+        changed = changes(before, settings)
         if changed and not options.fork:
-            raise InputError(
-                f"--out {run}: holds a run of other settings ({'; '.join(changed)}); repeat its command, choose another folder, or add --fork"
-            )
+            advice = "repeat its command, choose another folder, or add --fork"
+            raise InputError(f"--out {run}: holds a run of other settings ({'; '.join(changed)}); {advice}")
+        settings = settings | {"forked": before.get("forked", []) + ([changed] if changed else [])}
     elif run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise InputError(f"--out {run}: exists and is no run of genjax; choose another folder")
     if jax.process_count() > 1:
@@ -206,6 +214,7 @@ def open_run(run: Path, settings: dict[str, Any], options: Options) -> None:
     if jax.process_index() == 0:
         try:
             run.mkdir(parents=True, exist_ok=True)
+            lock(run)
             checkpoint.write_config(run, settings)
         except OSError as error:
             raise InputError(f"--out {run}: cannot be written ({error.strerror})") from None
@@ -213,14 +222,29 @@ def open_run(run: Path, settings: dict[str, Any], options: Options) -> None:
         multihost_utils.sync_global_devices("the folder is there")
 
 
+def lock(run: Path) -> None:
+    """Hold the folder until this process ends, however it ends. Raises InputError if another one does."""
+    folder = os.open(run, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"--out {run}: another process is training there; wait for it, or choose another folder") from None
+    except OSError:  # a file system without locks
+        pass
+
+
 def changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """What differs, a phrase each; where the data lies and the version that wrote it do not matter."""
+    """What differs, a phrase each; where the data lies, the version that wrote it and earlier forks do not matter."""
     found = []
     for key in sorted(old.keys() | new.keys()):
         name, before, after = prefix + key, old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             found += changes(before, after, f"{name}.")
-        elif name not in ("genjax", "data.spec", "data.name") and before != (list(after) if isinstance(after, tuple) else after):
+        elif name == "data.fingerprint" and before != after:
+            found.append("the data are other images")
+        elif name not in ("genjax", "forked", "data.spec", "data.name") and before != (
+            list(after) if isinstance(after, tuple) else after
+        ):
             found.append(f"{name} was {before}, is {after}")
     return found
 

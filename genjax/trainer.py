@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from genjax import data
-from genjax.core import Array, InputError, Metrics, Plan, Recipe, State
+from genjax.core import Array, InputError, Metrics, NotFinite, Plan, Recipe, State
 from genjax.hooks import Event, Hook
 
 SECONDS_OUT_OF_TOUCH = 0.5  # between two looks of the host at the device: what Ctrl-C waits for, and far more than a look costs
@@ -56,7 +56,7 @@ def fit(
 
     A hook runs at the multiples of its `every` and, if it asks to, at the end; `Event.row` is the mean of the metrics since the
     last multiple of `log_every`. SIGTERM and Ctrl-C end the loop early, its last hooks included.
-    Raises InputError where batch and devices do not fit; FloatingPointError, naming metric and step, on a metric that is not finite.
+    Raises InputError where batch and devices do not fit; NotFinite, naming metric and step, on a metric that is not finite.
     """
     mesh = mesh or data_mesh()
     replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
@@ -216,12 +216,12 @@ class _Meter:
         self._look += time.perf_counter() - began
 
     def look(self, dispatches: list[_Dispatch]) -> float:
-        """Wait for these dispatches and take in their metrics; returns seconds a step. Raises FloatingPointError if one is not finite."""
+        """Wait for these dispatches and take in their metrics; returns seconds a step. Raises NotFinite."""
         for step, count, batch_size, sums, done in dispatches:
             sums, done = jax.device_get((sums, done))
             for name, value in sums.items():
                 if not np.isfinite(value):
-                    raise FloatingPointError(f"{name} is {value} at step {step + int(done)}")
+                    raise NotFinite(name, value, step + int(done))
                 self._sums[name] = self._sums.get(name, 0.0) + float(value)
             self._steps, self._images, self._step = self._steps + count, self._images + count * batch_size, step + count
         now = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -133,21 +134,38 @@ def test_other_settings_are_named_and_refused_unless_forked(whole, tmp_path):
     code, said = finish(start(copy, "--steps", 310, "--model.beta", 2, "--fork"))
     assert code == 0, said
     assert "step 300 of 310" in said
-    assert json.loads((copy / "config.json").read_text())["config"]["beta"] == 2
+    settings = json.loads((copy / "config.json").read_text())
+    assert settings["config"]["beta"] == 2
+    assert settings["forked"] == [["config.beta was 1.0, is 2.0"]]
 
 
 def test_what_is_not_finite_stops_with_a_line(tmp_path):
     code, said = finish(start(tmp_path / "run", "--steps", 300, "--model.learning-rate", "1e30"))
     assert code == 1
-    assert "at step" in said
     assert "Traceback" not in said
+    step = int(re.search(r"is (nan|inf|not finite) at step (\d+)", said)[2])
+    if step > 1:  # what the message advises
+        code, said = finish(start(tmp_path / "run", "--steps", step - 1, "--model.learning-rate", "1e30"))
+        assert code == 0, said
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    first = start(tmp_path / "run", "--steps", 1_000_000)
+    while not (tmp_path / "run" / "config.json").exists():
+        assert first.poll() is None, first.communicate()[1]
+        time.sleep(0.02)
+    code, said = finish(start(tmp_path / "run", "--steps", 1_000_000))
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert code == 2
+    assert "another process" in said
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         ("--steps", "-1"), ("--steps", "many"), ("--batch-size", "0"), ("--dtype", "float7"), ("--model.no-such-field", "1"),
-        ("--data", "nowhere"), ("--seed", "-3"), ("--resolution", "0"), ("--model.binarize", "perhaps"), ("--model.shape", "3"),
+        ("--data", "nowhere"), ("--seed", "-3"), ("--resolution", "0"), ("--model.binarize", "perhaps"), ("--model.shape", "3"), ("--model.num-labels", "7"),
     ],
 )  # fmt: skip
 def test_bad_options_end_in_one_line_and_code_2(tmp_path, arguments, monkeypatch, capsys):

@@ -21,9 +21,7 @@ class Arguments(script.Options):
 def run(args: Arguments) -> int:
     vae.check(dataclasses.replace(args.model, conditional=False, batch_size=args.batch_size, dtype=args.dtype))
     source = script.load_data(args)
-    config = dataclasses.replace(
-        args.model, shape=source.shape, num_labels=source.num_labels, batch_size=args.batch_size, dtype=args.dtype
-    )
+    config = script.configured(args.model, source, args)
     return script.train("vae", vae.recipe(config), config, source, args, best="loss/objective")
 
 

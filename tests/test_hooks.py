@@ -1,0 +1,44 @@
+"""Logs: what a killed run left is mended, and TensorBoard is fed when asked."""
+
+import json
+import sys
+
+import jax.numpy as jnp
+import pytest
+
+from genjax import core, hooks
+from genjax.core import InputError
+
+
+def event(step, steps=30):
+    row = {"step": step, "images_per_sec": 5.0, "loss/a": 1.0 / step}
+    return hooks.Event(step, steps, core.new_state({"net": jnp.zeros(1)}, {}), row, None)
+
+
+def test_rows_past_the_checkpoint_and_half_written_ones_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 10, "loss/a": 1}\n{"step": 20, "loss/a": 2}\n{"step": 30, "lo')
+    hooks.jsonl(path, 10, resumed_at=10).run(event(20))
+    assert [json.loads(line)["loss/a"] for line in path.read_text().splitlines()] == [1, 0.05]
+
+
+def test_tensorboard_gets_the_scalars(tmp_path):
+    hooks.tensorboard(tmp_path, 10).run(event(10))
+    (file,) = tmp_path.iterdir()
+    assert b"loss/a" in file.read_bytes()
+
+
+def test_without_tensorboard_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(InputError, match=r"genjax-image\[tensorboard\]"):
+        hooks.tensorboard(tmp_path, 10)
+
+
+def test_progress_lines_say_how_long_it_takes(capsys):
+    with hooks.progress(10, 0, 30) as shown:
+        for hook in shown:
+            hook.run(event(10))
+    said = capsys.readouterr().err
+    assert "step 10 of 30" in said
+    assert "left" in said
+    assert "5 images/s" in said
