@@ -64,13 +64,12 @@ def tensorboard(directory: Path, n: int) -> Hook:
         from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise core.InputError('--tensorboard: needs the extra, pip install "genjax-image[tensorboard]"') from None
-    writer = SummaryWriter(str(directory))
+    writer = SummaryWriter(str(directory), flush_secs=1)
 
     def write(event):
         for name, value in event.row.items():
             if name != "step":
                 writer.add_scalar(name, value, event.row["step"])
-        writer.flush()
 
     return every(n, write, at_end=True)
 

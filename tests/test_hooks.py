@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 import jax.numpy as jnp
 import pytest
@@ -25,7 +26,10 @@ def test_rows_past_the_checkpoint_and_half_written_ones_are_dropped(tmp_path):
 def test_tensorboard_gets_the_scalars(tmp_path):
     hooks.tensorboard(tmp_path, 10).run(event(10))
     (file,) = tmp_path.iterdir()
-    assert b"loss/a" in file.read_bytes()
+    deadline = time.monotonic() + 10
+    while b"loss/a" not in file.read_bytes():  # its writer is a thread
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_without_tensorboard_the_extra_is_named(tmp_path, monkeypatch):
