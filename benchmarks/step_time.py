@@ -7,13 +7,14 @@ A step is all of it: gather a random batch of resident uint8 images, convert it,
 run on the same device, from the same weights, in one process, by turns: a round is about `--seconds` of ours and then as much of
 the peer's, and each round gives one ratio, so that what else the machine does meets both. Ours runs as the trainer runs it, many
 steps in one dispatch (and it counts metrics and stops on one that is not finite, which the peer does not). The peer is eager
-PyTorch on all cores with fused Adam, or the same under torch.compile.
+PyTorch with fused Adam, on one or all cores, whichever is faster, or the same under torch.compile.
 
     ms_per_step, peer_ms_per_step   medians of the rounds
     ratio, ratio_spread             the peer's time over ours: median, and first and third quartile, of the rounds' ratios
     compile_sec                     trace and compile of our one program, nothing cached
     peak_mb                         what our compiled program says that it holds at once, 10^6 bytes: arguments, outputs that share no
                                     memory with them, temporaries; beside the resident data set
+    load                            the machine's load average before the start: what other processes kept busy. Wants to be about 0
 """
 
 import argparse
@@ -63,7 +64,8 @@ def main() -> None:
         parser.error(f"--config {args.config}: one of {', '.join(cases)}")
     if args.rounds < 2 or args.seconds <= 0 or (args.batch_size or 1) < 1:
         parser.error("--rounds is at least 2, --seconds and --batch-size more than 0")
-    print(json.dumps(rounded(measure(args, cases[args.config]))))
+    row = json.dumps(measure(args, cases[args.config]))
+    print(json.dumps(json.loads(row, parse_float=lambda number: float(f"{float(number):.4g}"))))
 
 
 def measure(args: argparse.Namespace, fields: dict) -> dict:
@@ -74,7 +76,9 @@ def measure(args: argparse.Namespace, fields: dict) -> dict:
     config = model.Config(**fields)
     recipe = model.recipe(config)
     images = np.random.default_rng(SEED).integers(0, 256, (IMAGES, *config.shape), np.uint8)
-    versions = {"jax": jax.__version__}
+    versions, load = {"jax": jax.__version__}, os.getloadavg()[0]
+    if load > 0.5:
+        say(f"the machine is busy (load {load:.1f}), and PyTorch's threads suffer most: do not trust the ratio")
 
     say("compiling ours")
     run, facts, weights = ours(recipe, {"images": images})
@@ -85,6 +89,7 @@ def measure(args: argparse.Namespace, fields: dict) -> dict:
         versions["torch"] = torch.__version__
         say(f"building the peer, {args.peer}")
         runs.append(theirs(args.model, config, {"images": images}, weights, compiled=args.peer == "torch-compile"))
+        say(f"{torch.get_num_threads()} threads")
     counts = [calibrate(run, args.seconds) for run in runs]
     rounds = []
     for number in range(args.rounds):
@@ -93,17 +98,12 @@ def measure(args: argparse.Namespace, fields: dict) -> dict:
 
     ours_ms, *peer_ms = (statistics.median(side) for side in zip(*rounds, strict=True))
     row = {"model": args.model, "config": args.config, "device": device_name(), "dtype": config.dtype}
-    row |= {
-        "batch_size": config.batch_size,
-        "ms_per_step": ours_ms,
-        "images_per_sec": 1000 * config.batch_size / ours_ms,
-        **facts,
-    }
+    row |= {"batch_size": config.batch_size, "ms_per_step": ours_ms, "images_per_sec": 1000 * config.batch_size / ours_ms} | facts
     row |= {"peer": args.peer, "peer_ms_per_step": None, "ratio": None, "ratio_spread": None}
     if peer_ms:
         first, middle, third = statistics.quantiles([peer / own for own, peer in rounds], n=4, method="inclusive")
         row |= {"peer_ms_per_step": peer_ms[0], "ratio": middle, "ratio_spread": [first, third]}
-    return row | {"rounds": args.rounds, "versions": versions}
+    return row | {"rounds": args.rounds, "load": load, "versions": versions}
 
 
 def ours(recipe: core.Recipe, arrays: dict[str, np.ndarray]) -> tuple[Run, dict, core.Weights]:
@@ -144,7 +144,6 @@ def theirs(name: str, config, arrays: dict[str, np.ndarray], weights: core.Weigh
     peer = importlib.import_module(f"peers.{name}")
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
     torch.manual_seed(SEED)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.set_flush_denormal(True)  # as XLA does
     torch.set_float32_matmul_precision("high")  # on a GPU both sides may use TF32, XLA's default; means nothing on a CPU
     torch.backends.cudnn.benchmark = True
@@ -158,6 +157,11 @@ def theirs(name: str, config, arrays: dict[str, np.ndarray], weights: core.Weigh
         if not math.isfinite(loss.item()):  # waits for the device
             raise FloatingPointError("the peer's loss is not finite: its time would mean nothing")
 
+    def trial(threads: int) -> float:
+        torch.set_num_threads(threads)
+        return min(seconds(run, 5) for _ in range(3))
+
+    torch.set_num_threads(min((len(os.sched_getaffinity(0)), 1), key=trial))
     return run
 
 
@@ -183,15 +187,6 @@ def device_name() -> str:
     cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = [line.split(":")[1].strip() for line in cpuinfo.splitlines() if line.startswith("model name")]
     return f"cpu: {names[0] if names else 'unknown'}, {len(os.sched_getaffinity(0))} cores"
-
-
-def rounded(value):
-    """Floats to four digits, in lists and dictionaries too."""
-    if isinstance(value, dict):
-        return {name: rounded(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [rounded(part) for part in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def say(text: str) -> None:

@@ -4,6 +4,8 @@ Convolutions go through here, so that a model says what it computes and this fil
 convolutions have slow gradients on CPUs and GPUs (benchmarks/RESULTS.md); as matrix products they are fast everywhere.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -21,16 +23,7 @@ def down_conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"]) -> Fl
     One matrix product over the concatenated taps.
     """
     k, _, channels, features = kernel.shape
-    _, height, width, _ = x.shape
-    out_h, out_w = -(-height // 2), -(-width // 2)
-    low = (k - 1) // 2
-
-    def pad(size, out):
-        return low, max(2 * (out - 1) + k - size - low, 0)
-
-    x = jnp.pad(x, ((0, 0), pad(height, out_h), pad(width, out_w), (0, 0)))
-    taps = [x[:, i : i + 2 * out_h - 1 : 2, j : j + 2 * out_w - 1 : 2] for i in range(k) for j in range(k)]
-    return jnp.concatenate(taps, axis=-1) @ kernel.reshape(k * k * channels, features)
+    return _matmul(_patches(x, k, x.shape[1:3]), kernel.reshape(k * k * channels, features))
 
 
 def up_conv(
@@ -42,11 +35,40 @@ def up_conv(
     taps are then shifted and added.
     """
     k, _, channels, features = kernel.shape
-    out_h, out_w = size or (2 * x.shape[1], 2 * x.shape[2])
-    taps = x @ jnp.transpose(kernel, (2, 0, 1, 3)).reshape(channels, k * k * features)
-    taps = taps.reshape(*x.shape[:3], k, k, features)
-    rows = _overlap_add([taps[:, :, :, a] for a in range(k)], axis=1, size=out_h)
-    return _overlap_add([rows[:, :, :, b] for b in range(k)], axis=2, size=out_w)
+    taps = _matmul(x, jnp.transpose(kernel, (2, 0, 1, 3)).reshape(channels, k * k * features))
+    return _overlap(taps, k, tuple(size or (2 * x.shape[1], 2 * x.shape[2])))
+
+
+def _matmul(x: Array, weight: Array) -> Array:
+    """x @ weight as a product of two matrices: with more axes, the gradient to `weight` falls off XLA's fast path on a CPU."""
+    return (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:-1], -1)
+
+
+# The taps that a stride-2 kernel sees, and the sum of them back onto the image, are linear and each the transpose of the other.
+# Autodiff knows that only tap by tap, with k * k padded images to add up: so it is told.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _patches(x: Array, k: int, size: tuple[int, int]) -> Array:
+    """[n, *size, c] -> [n, *ceil(size / 2), k * k * c]: t[i, a] = x[2i + a - (k - 1) // 2], zeros outside."""
+    low = (k - 1) // 2
+    out_h, out_w = (-(-length // 2) for length in size)
+    pads = [(low, max(2 * (out - 1) + k - length - low, 0)) for length, out in zip(size, (out_h, out_w), strict=True)]
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    taps = [x[:, i : i + 2 * out_h - 1 : 2, j : j + 2 * out_w - 1 : 2] for i in range(k) for j in range(k)]
+    return jnp.concatenate(taps, axis=-1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _overlap(taps: Array, k: int, size: tuple[int, int]) -> Array:
+    """[n, h, w, k * k * c] -> [n, *size, c]: y[2i + a - (k - 1) // 2] += t[i, a]."""
+    taps = taps.reshape(*taps.shape[:3], k, k, -1)
+    rows = _overlap_add([taps[:, :, :, a] for a in range(k)], axis=1, size=size[0])
+    return _overlap_add([rows[:, :, :, b] for b in range(k)], axis=2, size=size[1])
+
+
+_patches.defvjp(lambda x, k, size: (_patches(x, k, size), None), lambda k, size, _, g: (_overlap(g, k, size),))
+_overlap.defvjp(lambda taps, k, size: (_overlap(taps, k, size), None), lambda k, size, _, g: (_patches(g, k, size),))
 
 
 def _overlap_add(taps: list[Array], axis: int, size: int) -> Array:
