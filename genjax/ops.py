@@ -41,7 +41,22 @@ def up_conv(
 
 def _matmul(x: Array, weight: Array) -> Array:
     """x @ weight as a product of two matrices: with more axes, the gradient to `weight` falls off XLA's fast path on a CPU."""
-    return (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:-1], -1)
+    return _product(x.reshape(-1, x.shape[-1]), weight).reshape(*x.shape[:-1], -1)
+
+
+@jax.custom_vjp
+def _product(x: Array, weight: Array) -> Array:
+    """Matrix product whose gradient to `weight` has its long side last: XLA's product of a transposed matrix is slow on a CPU."""
+    return x @ weight
+
+
+def _product_gradients(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, weight = saved
+    across = jax.lax.optimization_barrier(x.T) if jax.default_backend() == "cpu" else x.T
+    return g @ weight.T, across @ g
+
+
+_product.defvjp(lambda x, weight: (x @ weight, (x, weight)), _product_gradients)
 
 
 # The taps that a stride-2 kernel sees, and the sum of them back onto the image, are linear and each the transpose of the other.

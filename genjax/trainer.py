@@ -89,8 +89,8 @@ def fit(
             if plan not in programs:
                 with meter.paused():
                     began = time.perf_counter()
-                    program = jax.jit(_program(recipe, plan, seed, flip, split, resident is not None), donate_argnums=0)
-                    programs[plan] = program.lower(*arguments).compile()
+                    jitted = jax.jit(program(recipe, plan, seed, flip, split, resident is not None), donate_argnums=0)
+                    programs[plan] = jitted.lower(*arguments).compile()
                     meter.compile_sec += time.perf_counter() - began
             with jax.transfer_guard("disallow"):
                 current, sums, done = programs[plan](*arguments)
@@ -115,7 +115,7 @@ def fit(
 # --- the compiled part ---------------------------------------------------------------------------------------------------
 
 
-def _program(recipe: Recipe, plan: Plan, seed: int, flip: bool, split: NamedSharding, resident: bool) -> Callable:
+def program(recipe: Recipe, plan: Plan, seed: int, flip: bool, split: NamedSharding, resident: bool) -> Callable:
     """(state, root key, data, count) -> (state, sums of the metrics, steps done): `count` steps, fewer where a metric is not finite.
 
     The count is traced and the steps are a loop's body, so that they are compiled once and the results do not depend on how many

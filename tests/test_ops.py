@@ -143,3 +143,12 @@ def test_save_grid_places_images_row_by_row(tmp_path, n, channels):
 def test_save_grid_refuses_other_channels(tmp_path):
     with pytest.raises(ValueError, match="channels"):
         images.save_grid(jnp.zeros((1, 4, 4, 2)), tmp_path / "grid.png")
+
+
+@pytest.mark.parametrize("conv", [ops.down_conv, ops.up_conv])
+def test_gradients_work_under_vmap_and_jit(conv):
+    x, kernel = jnp.asarray(draw(3, 2, 4, 4, 3)), jnp.asarray(draw(4, 4, 3, 2, seed=1))
+    slope = jax.grad(lambda x, kernel: jnp.sum(jnp.sin(conv(x, kernel))), argnums=1)
+    mapped = jax.jit(jax.vmap(slope, in_axes=(0, None)))(x, kernel)
+    for index in range(3):
+        np.testing.assert_allclose(mapped[index], slope(x[index], kernel), rtol=1e-4, atol=1e-4)
