@@ -21,7 +21,7 @@ def save_grid(images: Float[AnyArray, "n h w c"], path: str | os.PathLike, *, co
     if channels not in (1, 3, 4):
         raise ValueError(f"a PNG has 1, 3 or 4 channels, not {channels}")
     across = columns or min(n, 2 * math.ceil(math.sqrt(n) / 2))
-    enlarge = max(1, 48 // max(height, width))
+    enlarge = -(-48 // max(height, width))
     pixels = np.asarray(ops.to_uint8(images)).repeat(enlarge, axis=1).repeat(enlarge, axis=2)
     rows = -(-n // across)
     sheet = np.full((rows, across, pixels.shape[1] + gap, pixels.shape[2] + gap, channels), 255, np.uint8)
