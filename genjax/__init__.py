@@ -3,11 +3,12 @@
 __version__ = "0.1.0"
 
 
-def load(directory):
+def load(directory, step=None):
     """The model of a run's folder, and its weights: `model, weights = genjax.load("runs/vae")`.
 
-    Reads config.json and model.safetensors alone. `model` is the tuple of pure functions of its kind, e.g. `models.vae.VAE`.
-    Raises `core.InputError`, which is a ValueError, if the folder holds no finished run.
+    Reads config.json and model.safetensors alone; or, given a step, the checkpoint of it, also while the run is going on.
+    `model` is the tuple of pure functions of its kind, e.g. `models.vae.VAE`.
+    Raises `core.InputError`, which is a ValueError, if the folder holds no finished run, or no checkpoint of that step.
     """
     from pathlib import Path
 
@@ -21,8 +22,10 @@ def load(directory):
         model = models.build(settings["model"], settings["config"])
     except (KeyError, TypeError) as error:
         raise core.InputError(f"{run / checkpoint.CONFIG}: no model of this version ({error})") from None
-    like = jax.eval_shape(lambda key: core.weights(model.init(key)), jax.random.key(0))
-    return model, checkpoint.read_weights(run, like)
+    like = jax.eval_shape(model.init, jax.random.key(0))
+    if step is not None:
+        return model, core.weights(checkpoint.read(run, like, step))
+    return model, checkpoint.read_weights(run, core.weights(like))
 
 
 def to_uint8(images):

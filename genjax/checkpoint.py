@@ -47,6 +47,23 @@ def manager(run: Path, keep: int = 2, best: str = ""):
     return ocp.CheckpointManager((run / CHECKPOINTS).absolute(), options=options)
 
 
+def read(run: Path, like: State, step: int) -> State:
+    """The State of one checkpoint, on the first device; the run may be going on. Raises InputError if there is no such one, or a damaged one."""
+    import orbax.checkpoint as ocp
+
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
+    if not (run / CHECKPOINTS).is_dir():
+        raise InputError(f"{run / CHECKPOINTS}: no such folder; give the folder that a training script wrote with --out")
+    with ocp.CheckpointManager((run / CHECKPOINTS).absolute(), options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+        steps = sorted(manager.all_steps())
+        if step not in steps:
+            raise InputError(f"--step {step}: {run} has checkpoints of {', '.join(map(str, steps)) or 'no step'}")
+        state = restore(manager, like, step)
+    assert state is not None
+    return state
+
+
 def save(manager, state: State, row: dict[str, float]) -> None:
     """Start to write the state; returns once it is copied from the device. Raises NotFinite rather than keep such a state."""
     import orbax.checkpoint as ocp
@@ -142,7 +159,7 @@ def read_weights(run: Path, like: Weights) -> Weights:
 
     path = run / WEIGHTS
     if not path.is_file():
-        raise InputError(f"{path}: no such file; let the training finish, or give a step of {run / CHECKPOINTS}")
+        raise InputError(f"{path}: no such file; let the training finish, or give the --step of one in {run / CHECKPOINTS}")
     try:
         arrays = load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 from genjax import script
 
 
-def sample(run: Path, /, n: int = 64, seed: int = 0, out: Path = Path("grid.png"), columns: int = 0) -> int:
+def sample(run: Path, /, n: int = 64, seed: int = 0, out: Path = Path("grid.png"), columns: int = 0, step: int = 0) -> int:
     """Draw images from a trained model into one PNG.
 
     Args:
@@ -14,6 +14,7 @@ def sample(run: Path, /, n: int = 64, seed: int = 0, out: Path = Path("grid.png"
         seed: of the latents
         out: the PNG to write
         columns: images a row; 0: about as many as rows
+        step: take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
     """
     import jax
 
@@ -26,7 +27,7 @@ def sample(run: Path, /, n: int = 64, seed: int = 0, out: Path = Path("grid.png"
         raise InputError(f"--columns {columns}: from 0 to {n}")
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise InputError(f"--out {out}: not a file in a folder that exists")
-    model, weights = genjax.load(run)
+    model, weights = genjax.load(run, step or None)
     pictures = jax.jit(model.sample, static_argnums=2)(weights, jax.random.key(seed), n)
     genjax.save_grid(pictures, out, columns=columns or None)
     script.say(f"{n} images of {'x'.join(map(str, pictures.shape[1:]))} in {out}")

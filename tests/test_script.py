@@ -204,7 +204,10 @@ def test_the_sample_command(whole, tmp_path, monkeypatch, capsys):
     assert out.read_bytes() == first
     assert genjax_command("sample", whole, "--n", 9, "--columns", 3, "--seed", 1, "--out", out)[0] == 0
     assert out.read_bytes() != first
+    assert genjax_command("sample", whole, "--n", 9, "--step", 300, "--columns", 3, "--out", out)[0] == 0
+    assert out.read_bytes() == first
     for bad, option in [
+        (("--step", 7), "--step 7: "),
         (("--n", 0), "--n 0"),
         (("--out", tmp_path), "--out"),
         (("--columns", -1), "--columns"),

@@ -55,7 +55,8 @@ class Config:
 class VAE(NamedTuple):
     """What `recipe(config)` returns. Weights are `core.weights(state)` or `genjax.load(...)`'s; images float32 [n, h, w, c] in [-1, 1].
 
-    A conditional model takes `labels`, int32 [n], wherever they are named; without them `sample` draws them evenly.
+    A conditional model takes `labels`, int32 [n], wherever they are named; without them `sample` takes each class in turn. Verbs
+    without a key that see images binarise them, where the model does, with a fixed one.
     """
 
     config: Config
@@ -177,6 +178,11 @@ def check(config: Config) -> None:
         "has no KL to weigh: leave beta, warm-up, free bits and capacity alone",
     )
     demand(not (config.free_bits and config.capacity), "capacity", "or --model.free-bits, not both")
+    demand(
+        not config.free_bits or config.accumulate == 1,
+        "accumulate",
+        "not with --model.free-bits, whose floor is of the whole batch's mean",
+    )
 
 
 def recipe(config: Config) -> VAE:

@@ -254,6 +254,7 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
         ({"conditional": True}, "--model.conditional"),
         ({"importance_samples": 5, "beta": 2.0}, "--model.importance-samples 5"),
         ({"free_bits": 1.0, "capacity": 5.0}, "--model.capacity"),
+        ({"free_bits": 1.0, "accumulate": 2}, "--model.accumulate 2"),
         ({"dequantize": True}, "--model.dequantize"),
         ({"learning_rate": 0.0}, "--model.learning-rate"),
         ({"beta": -1.0}, "--model.beta"),
