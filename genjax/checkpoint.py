@@ -92,6 +92,10 @@ def restore(manager, like: State, step: int | None = None) -> State | None:
     for candidate in steps:
         try:
             state = _read(manager, candidate, like)
+        except OtherState as error:
+            raise InputError(
+                f"--out {manager.directory.parent}: checkpoint {candidate} cannot be gone on from: {error}"
+            ) from None
         except Exception as error:  # whatever Orbax raises for what a crash or a disk left behind
             failures.append((candidate, f"{type(error).__name__}: {error}".splitlines()[0][:200]))
             continue
@@ -112,13 +116,21 @@ def restore(manager, like: State, step: int | None = None) -> State | None:
 def _read(manager, step: int, like: State) -> State:
     import orbax.checkpoint as ocp
 
-    items = ocp.args.Composite(state=ocp.args.StandardRestore(flatten(like)), sums=ocp.args.JsonRestore())
-    found = manager.restore(step, args=items)
-    sums = jax.device_get(_examine(found["state"])[0])
+    written = manager.restore(step, args=ocp.args.Composite(sums=ocp.args.JsonRestore()))["sums"]
+    if different := sorted(written.keys() ^ flatten(like).keys()):
+        raise OtherState(
+            f"it does not hold what these settings need: {', '.join(different[:3])} and {len(different)} in all differ"
+        )
+    leaves = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(flatten(like))))["state"]
+    sums = jax.device_get(_examine(leaves)[0])
     for name, value in sums.items():
-        if int(value) != found["sums"][name]:
+        if int(value) != written[name]:
             raise OSError(f"the bytes of {name} are not those that were written")
-    return unflatten(like, found["state"], f"checkpoint {step}")
+    return unflatten(like, leaves, f"checkpoint {step}")
+
+
+class OtherState(ValueError):
+    """A whole checkpoint, of a state of another structure."""
 
 
 @jax.jit

@@ -95,9 +95,12 @@ def test_altered_bytes_are_noticed(manager, monkeypatch):
 
 def test_when_none_can_be_read_nothing_is_started_over(tmp_path, manager):
     fill(manager, {1: 3.0})
-    other = jax.eval_shape(lambda: core.new_state({"net": {"w": jnp.zeros((3,))}}, {"net": ()}))
-    with pytest.raises(InputError, match="no checkpoint can be read"):
-        checkpoint.restore(manager, other)
+    for other, why in [
+        ({"net": {"w": jnp.zeros((3,))}}, "no checkpoint can be read"),
+        ({"net": {"v": jnp.zeros((64, 64))}}, "params/net/v"),
+    ]:
+        with pytest.raises(InputError, match=why):
+            checkpoint.restore(manager, jax.eval_shape(lambda other=other: core.new_state(other, {"net": ()})))
     assert sorted(manager.all_steps()) == [1]
 
 

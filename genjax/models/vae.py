@@ -191,7 +191,9 @@ def recipe(config: Config) -> VAE:
     encoder, decoder = cast(Any, Encoder(config)), cast(Any, Decoder(config))  # linen's `apply` has no useful type
     height, width, channels = config.shape
     bernoulli = config.likelihood == "bernoulli"
-    rate = optax.cosine_decay_schedule(config.learning_rate, config.decay_steps) if config.decay_steps else config.learning_rate
+    # A schedule in either case: the optimizer's state is of one structure, and a run can be forked from one rate to the other.
+    decay = optax.cosine_decay_schedule(config.learning_rate, config.decay_steps) if config.decay_steps else None
+    rate = decay or optax.constant_schedule(config.learning_rate)
     tx = optax.adam(rate, eps=config.adam_eps)
     average = core.ema_decay(config.batch_size, config.ema_half_life_images)
     bound = "elbo" if config.importance_samples == 1 else f"iw{config.importance_samples}_bound"
