@@ -19,6 +19,18 @@ def plain_down(x, kernel):
     return jax.lax.conv_general_dilated(x, kernel, (2, 2), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
+def gradients(conv, order, x, kernel):
+    """To x and kernel: of a sum of sines of the output, or of the squares of those gradients."""
+
+    def first(*arguments):
+        return jax.grad(lambda x, kernel: jnp.sum(jnp.sin(conv(x, kernel))), argnums=(0, 1))(*arguments)
+
+    def second(*arguments):
+        return jax.grad(lambda *a: sum(jnp.sum(jnp.square(g)) for g in first(*a)), argnums=(0, 1))(*arguments)
+
+    return (first if order == 1 else second)(x, kernel)
+
+
 def loop_down(x, kernel):
     k, low = kernel.shape[0], (kernel.shape[0] - 1) // 2
     n, height, width, _ = x.shape
@@ -75,16 +87,7 @@ def test_up_conv_is_the_transpose_of_down_conv():
 def test_down_conv_gradients_are_the_plain_convolutions(order, size):
     x, kernel = jnp.asarray(draw(2, *size, 3)), jnp.asarray(draw(4, 4, 3, 4, seed=1))
 
-    def first(conv):
-        return lambda x, kernel: jax.grad(lambda x, kernel: jnp.sum(jnp.sin(conv(x, kernel))), argnums=(0, 1))(x, kernel)
-
-    def second(conv):
-        return lambda x, kernel: jax.grad(lambda *a: sum(jnp.sum(jnp.square(g)) for g in first(conv)(*a)), argnums=(0, 1))(
-            x, kernel
-        )
-
-    gradient = first if order == 1 else second
-    for ours, plain in zip(gradient(ops.down_conv)(x, kernel), gradient(plain_down)(x, kernel), strict=True):
+    for ours, plain in zip(gradients(ops.down_conv, order, x, kernel), gradients(plain_down, order, x, kernel), strict=True):
         np.testing.assert_allclose(ours, plain, rtol=1e-3, atol=1e-3 * float(jnp.max(jnp.abs(plain))))
 
 
@@ -98,16 +101,7 @@ def test_up_conv_gradients_are_the_dilated_convolutions(order):
             x, flipped, (1, 1), [(2, 2), (2, 2)], lhs_dilation=(2, 2), dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
 
-    def first(conv):
-        return lambda x, kernel: jax.grad(lambda x, kernel: jnp.sum(jnp.sin(conv(x, kernel))), argnums=(0, 1))(x, kernel)
-
-    def second(conv):
-        return lambda x, kernel: jax.grad(lambda *a: sum(jnp.sum(jnp.square(g)) for g in first(conv)(*a)), argnums=(0, 1))(
-            x, kernel
-        )
-
-    gradient = first if order == 1 else second
-    for ours, plain in zip(gradient(ops.up_conv)(x, kernel), gradient(plain_up)(x, kernel), strict=True):
+    for ours, plain in zip(gradients(ops.up_conv, order, x, kernel), gradients(plain_up, order, x, kernel), strict=True):
         np.testing.assert_allclose(ours, plain, rtol=1e-3, atol=1e-3 * float(jnp.max(jnp.abs(plain))))
 
 
