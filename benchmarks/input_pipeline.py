@@ -1,6 +1,6 @@
 """What the input costs: opening a large zip, streaming it, and drawing from a resident set. JSON lines on stdout.
 
-    python benchmarks/input_pipeline.py [--images 200000] [--size 32] [--epochs 3] [--threads 2] [--batch-size 256]
+    python benchmarks/input_pipeline.py [--images 200000] [--size 32] [--epochs 3] [--threads N] [--batch-size 256]
 
 The zip holds generated PNGs in ten class folders, half smooth and half noise. Memory is that of this process, in MB (2**20
 bytes), jax and the rest included; the set is generated in another process, so that its memory does not count.
@@ -49,7 +49,7 @@ def report(what: str, **figures) -> None:
     print(json.dumps({"what": what, **figures, "rss_mb": rss_mb(), "peak_rss_mb": peak}), flush=True)
 
 
-def measure_stream(path: Path, epochs: int, batch_size: int, threads: int) -> None:
+def measure_stream(path: Path, epochs: int, batch_size: int, threads: int | None) -> None:
     started = time.perf_counter()
     source = data.load(str(path), resident_mb=0)
     report("open", seconds=round(time.perf_counter() - started, 2), name=source.name)
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200_000)
     parser.add_argument("--size", type=int, default=32, help="pixels")
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, help="as the library chooses, if not given")
     parser.add_argument("--batch-size", type=int, default=256)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

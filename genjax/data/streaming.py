@@ -1,5 +1,6 @@
 """Batches of a set that does not lie on the device, read ahead by grain's threads."""
 
+import os
 import sys
 from collections.abc import Iterator
 
@@ -18,18 +19,20 @@ def stream(
     *,
     process_index: int = 0,
     process_count: int = 1,
-    threads: int = 2,
+    threads: int | None = None,
     prefetch: int = 4,
 ) -> Iterator[dict[str, np.ndarray]]:
     """The batches of first_step, first_step + 1, ... without end, for one process of `process_count`.
 
-    batch_size is that of all processes together; each gets its contiguous share of every batch. threads decode, and up to
-    `prefetch` batches wait. Yields "images" uint8 [batch_size / process_count, H, W, C] and, if the set has labels, "labels"
+    batch_size is that of all processes together; each gets its contiguous share of every batch. `threads` decode (by default one a
+    core for images of 96x96 and more, else one), and up to `prefetch` batches wait. Yields "images" uint8 [batch_size / process_count, H, W, C] and, if the set has labels, "labels"
     int32 [batch_size / process_count]: what `take` gives for the same seed and step. The iterator has a `close()`, which stops
     the threads. Raises InputError when the batch cannot be shared equally, and while reading what `source.read` raises.
     """
     import grain
 
+    if threads is None:  # opening a small image is Python's work, and its lock lets two threads do less of that than one
+        threads = min(8, os.cpu_count() or 1) if source.shape[0] * source.shape[1] >= 96 * 96 else 1
     if batch_size % process_count:
         raise InputError(f"--batch-size {batch_size}: does not divide among {process_count} processes; use a multiple")
     share = batch_size // process_count
