@@ -13,9 +13,7 @@ import optax
 
 Array = jax.Array
 PyTree = Any
-Batch = dict[
-    str, Array
-]  # {"images": float32 [batch, height, width, channels] in [-1, 1], "labels": int32 [batch] where the data has them}
+Batch = dict[str, Array]  # "images": float32 [batch, height, width, channels] in [-1, 1]; "labels": int32 [batch], if any
 Metrics = dict[str, Array]  # float32 scalars by name: "loss/kl", ...
 Weights = dict[str, dict[str, PyTree]]  # {"params": by network, "stats": by network}: what sampling needs of a State
 

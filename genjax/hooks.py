@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -21,10 +21,7 @@ class Event(NamedTuple):
     step: int  # steps done
     steps: int  # steps in all
     state: State
-    row: dict[
-        str, float
-    ]  # the latest log row: step, images_per_sec, compile_sec where something was compiled, means of the metrics
-    source: Any  # the data.Source
+    row: dict[str, float]  # the latest log row: step, images_per_sec, compile_sec if something was compiled, means of metrics
 
 
 class Hook(NamedTuple):

@@ -33,9 +33,7 @@ class Options:
     seed: int = 0  # of the weights, the order of the data and all noise
     dtype: str = "float32"  # float32 | bfloat16, of the computation
     split: str = "train"  # which part of the data, where it has parts
-    resolution: tuple[
-        int, ...
-    ] = ()  # resize to SIZE, or to HEIGHT WIDTH; the images' own, or their most common size, if not given
+    resolution: tuple[int, ...] = ()  # SIZE, or HEIGHT WIDTH, to resize to; the images' own or commonest size if not given
     crop: str = "center"  # center | none (stretch): how other shapes are brought to the resolution
     channels: int = 0  # 1, 3 or 4; 0: 1 if all images are grey, else 3
     flip: bool = False  # mirror each image left to right with probability 1/2
@@ -153,9 +151,11 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
     }
     mesh = trainer.data_mesh()
     trainer.check_batches(recipe, mesh, 0, options.steps)
-    open_run(run, settings, options)
+    settings = open_run(run, settings, options)
     manager = checkpoint.manager(run, options.keep, best)
     state = checkpoint.restore(manager, trainer.abstract_state(recipe, options.seed, mesh))
+    if jax.process_index() == 0:
+        checkpoint.write_config(run, settings)  # not before the checkpoint is known to fit them
     first = int(jax.device_get(state.step)) if state is not None else 0
     if first >= options.steps and (run / checkpoint.WEIGHTS).exists():
         say(f"{run} is finished: {first} steps are done; give more --steps to go on")
@@ -198,16 +198,20 @@ def first_images(source: data.Source, mesh: Mesh, count: int = 32) -> core.Batch
     return jax.jit(lambda raw: data.prepare(raw, jax.random.key(0), False), out_shardings=everywhere)(raw)
 
 
-def open_run(run: Path, settings: dict[str, Any], options: Options) -> None:
-    """Make the run's folder, or check that the one there is of the same settings. Raises InputError, having written nothing."""
-    if (run / checkpoint.CONFIG).exists():
+def open_run(run: Path, settings: dict[str, Any], options: Options) -> dict[str, Any]:
+    """Make the run's folder, or check that the one there is of the same settings. Raises InputError, having written nothing.
+
+    Returns the settings with the forks on record; a new folder has them already, so that it is known as a run from the start.
+    """
+    fresh = not (run / checkpoint.CONFIG).exists()
+    if not fresh:
         before = checkpoint.read_config(run)
         changed = changes(before, settings)
         if changed and not options.fork:
             advice = "repeat its command, choose another folder, or add --fork"
             raise InputError(f"--out {run}: holds a run of other settings ({'; '.join(changed)}); {advice}")
         settings = settings | {"forked": before.get("forked", []) + ([changed] if changed else [])}
-    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
+    elif run.exists() and (not run.is_dir() or any(not path.name.startswith(".") for path in run.iterdir())):
         raise InputError(f"--out {run}: exists and is no run of genjax; choose another folder")
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("all processes have looked at the folder")
@@ -215,11 +219,13 @@ def open_run(run: Path, settings: dict[str, Any], options: Options) -> None:
         try:
             run.mkdir(parents=True, exist_ok=True)
             lock(run)
-            checkpoint.write_config(run, settings)
+            if fresh:
+                checkpoint.write_config(run, settings)
         except OSError as error:
             raise InputError(f"--out {run}: cannot be written ({error.strerror})") from None
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("the folder is there")
+    return settings
 
 
 def lock(run: Path) -> None:

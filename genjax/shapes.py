@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+    from jaxtyping import Array, Float, UInt8
 else:
     try:
-        from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+        from jaxtyping import Array, Float, UInt8
     except ImportError:
         Array = jax.Array
 
@@ -20,9 +20,8 @@ else:
             def __class_getitem__(cls, _):
                 return Any
 
-        Float = Int = UInt8 = _Inert
-        PRNGKeyArray = Array
+        Float = UInt8 = _Inert
 
 AnyArray = jax.Array | np.ndarray  # where a host array is as welcome
 
-__all__ = ["AnyArray", "Array", "Float", "Int", "PRNGKeyArray", "UInt8"]
+__all__ = ["AnyArray", "Array", "Float", "UInt8"]

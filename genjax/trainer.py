@@ -105,7 +105,7 @@ def fit(
                 if step % log_every == 0 or ends:
                     meter.close()
                 with meter.paused():
-                    event = Event(step, steps, current, meter.row, source)
+                    event = Event(step, steps, current, meter.row)
                     for hook in hooks:
                         if hook.every == 0 or step % hook.every == 0 or (ends and hook.at_end):
                             hook.run(event)

@@ -13,7 +13,7 @@ from genjax.core import InputError
 
 def event(step, steps=30):
     row = {"step": step, "images_per_sec": 5.0, "loss/a": 1.0 / step}
-    return hooks.Event(step, steps, core.new_state({"net": jnp.zeros(1)}, {}), row, None)
+    return hooks.Event(step, steps, core.new_state({"net": jnp.zeros(1)}, {}), row)
 
 
 def test_rows_past_the_checkpoint_and_half_written_ones_are_dropped(tmp_path):

@@ -129,6 +129,10 @@ def test_other_settings_are_named_and_refused_unless_forked(whole, tmp_path):
     assert code == 2
     assert "config.beta was 1.0, is 2.0" in said
     assert (whole / "config.json").read_bytes() == before
+    code, said = finish(start(whole, "--steps", 310, "--model.network", "conv", "--fork"))
+    assert code == 2
+    assert "cannot be gone on from" in said
+    assert (whole / "config.json").read_bytes() == before
     copy = tmp_path / "fork"
     subprocess.run(["cp", "-r", str(whole), str(copy)], check=True)
     code, said = finish(start(copy, "--steps", 310, "--model.beta", 2, "--fork"))
