@@ -1,29 +1,48 @@
-"""Parameter-free functions of arrays: convolution lowerings, resampling, image values and grids. Images are NHWC.
+"""Parameter-free functions of arrays: convolution lowerings, FIR resampling, image values. Images are NHWC, kernels HWIO.
 
-Convolutions go through here, so that a model says what it computes and this file says how. XLA's own strided and dilated
-convolutions have slow gradients on CPUs and GPUs (benchmarks/RESULTS.md); as matrix products they are fast everywhere.
+Convolutions go through here, so that a model says what it computes and this file says how. A convolution is a form of three arguments,
+<y, x * kernel>, linear in each: its value, its gradient to the image and its gradient to the kernel are the form's three partial
+derivatives, and the derivatives of those are the same three again. So each of the three is one function here, which picks its own
+lowering (`lowering`, the one place of that choice) and names the other two as its gradients, to any order.
 """
 
 import functools
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from genjax.shapes import AnyArray, Array, Float, UInt8
 
+FEW = 4  # channels of an image, beside those of features
 
-def conv(x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c o"]) -> Float[Array, "n h w o"]:
-    """Cross-correlation at stride 1, zeros outside, the size kept: PyTorch's `conv2d(padding="same")`."""
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+class Geometry(NamedTuple):
+    """y[i] = sum over a in 0..k-1 of x[stride i + a - low] w[a] on both axes, zeros outside x."""
+
+    k: int
+    stride: int
+    low: int
+    x: tuple[int, int]  # height and width
+    y: tuple[int, int]
+
+
+# The public operators
+
+
+def conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], pad: int | None = None) -> Float[Array, "n h2 w2 o"]:
+    """Cross-correlation at stride 1 with `pad` zeros on each side: PyTorch's `conv2d(padding=pad)`; by default its `padding="same"`."""
+    k = kernel.shape[0]
+    low, both = ((k - 1) // 2, k - 1) if pad is None else (pad, 2 * pad)
+    return _correlate(Geometry(k, 1, low, _size(x), _size(x, lambda n: n + both - k + 1)), x, kernel)
 
 
 def down_conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"]) -> Float[Array, "n h2 w2 o"]:
-    """Cross-correlation at stride 2 to ceil(size / 2): PyTorch's `conv2d(stride=2, padding=(k - 1) // 2)`, zeros at the far edge of odd sizes.
-
-    One matrix product over the concatenated taps.
-    """
-    k, _, channels, features = kernel.shape
-    return _matmul(_patches(x, k, x.shape[1:3]), kernel.reshape(k * k * channels, features))
+    """Cross-correlation at stride 2 to ceil(size / 2): PyTorch's `conv2d(stride=2, padding=(k - 1) // 2)`, zeros at the far edge of odd sizes."""
+    k = kernel.shape[0]
+    return _correlate(Geometry(k, 2, (k - 1) // 2, _size(x), _size(x, lambda n: -(-n // 2))), x, kernel)
 
 
 def up_conv(
@@ -31,78 +50,393 @@ def up_conv(
 ) -> Float[Array, "n h2 w2 o"]:
     """Transposed convolution at stride 2, y[2i + a - (k - 1) // 2] += x[i] w[a]: PyTorch's `conv_transpose2d(stride=2, padding=(k - 1) // 2)`.
 
-    k is at least 2. `size` is the output's (height, width), each 2 n or 2 n - 1 (by default 2 n). One matrix product to k * k * o channels, whose
-    taps are then shifted and added.
+    k is at least 2. `size` is the output's (height, width), each 2 n or 2 n - 1 (by default 2 n).
     """
-    k, _, channels, features = kernel.shape
-    taps = _matmul(x, jnp.transpose(kernel, (2, 0, 1, 3)).reshape(channels, k * k * features))
-    return _overlap(taps, k, tuple(size or (2 * x.shape[1], 2 * x.shape[2])))
+    k = kernel.shape[0]
+    height, width = size or _size(x, lambda n: 2 * n)
+    return _transposed(Geometry(k, 2, (k - 1) // 2, (height, width), _size(x)), x, jnp.swapaxes(kernel, 2, 3))
 
 
-def _matmul(x: Array, weight: Array) -> Array:
-    """x @ weight as a product of two matrices: with more axes, the gradient to `weight` falls off XLA's fast path on a CPU."""
-    return _product(x.reshape(-1, x.shape[-1]), weight).reshape(*x.shape[:-1], -1)
+def grouped_conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k i o"], groups: int) -> Float[Array, "n h w o"]:
+    """`conv` of each of `groups` equal parts of the channels apart, concatenated: PyTorch's `conv2d(padding="same", groups=groups)`."""
+    if jax.default_backend() != "cpu":
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
+        )
+    # XLA's own is 5 times slower on a CPU, its gradients more: products batched over the groups.
+    x = jnp.moveaxis(x.reshape(*x.shape[:3], groups, -1), 3, 0)
+    kernel = jnp.moveaxis(kernel.reshape(*kernel.shape[:3], groups, -1), 3, 0)
+    y = jnp.moveaxis(jax.vmap(conv)(x, kernel), 0, 3)
+    return y.reshape(*y.shape[:3], -1)
 
 
-@jax.custom_vjp
-def _product(x: Array, weight: Array) -> Array:
-    """Matrix product whose gradient to `weight` has its long side last: XLA's product of a transposed matrix is slow on a CPU."""
-    return x @ weight
+def blur(x: Float[Array, "n h w c"], taps: Sequence[int]) -> Float[Array, "n h w c"]:
+    """The separable FIR filter `taps`, symmetric and normalised to sum 1, zeros outside; the size kept, len // 2 zeros before (StyleGAN, 2019)."""
+    return _fir(_normalised(taps), 1, 1, len(taps) // 2, _size(x), x)
 
 
-def _product_gradients(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    x, weight = saved
-    across = jax.lax.optimization_barrier(x.T) if jax.default_backend() == "cpu" else x.T
-    return g @ weight.T, across @ g
+def upsample(x: Float[Array, "n h w c"], taps: Sequence[int]) -> Float[Array, "n h2 w2 c"]:
+    """A zero after each row and column, then the FIR with gain 4, (len + 1) // 2 zeros before: StyleGAN2's `upsample2d`."""
+    return _fir(_normalised(taps, 2.0), 2, 1, (len(taps) + 1) // 2, _size(x, lambda n: 2 * n), x)
 
 
-_product.defvjp(lambda x, weight: (x @ weight, (x, weight)), _product_gradients)
+def downsample(x: Float[Array, "n h w c"], taps: Sequence[int]) -> Float[Array, "n h2 w2 c"]:
+    """The FIR after (len - 1) // 2 zeros, then every second row and column, floor(size / 2) of them: StyleGAN2's `downsample2d`."""
+    return _fir(_normalised(taps), 1, 2, (len(taps) - 1) // 2, _size(x, lambda n: n // 2), x)
 
 
-# The taps that a stride-2 kernel sees, and the sum of them back onto the image, are linear and each the transpose of the other.
-# Autodiff knows that only tap by tap, with k * k padded images to add up: so it is told.
+def up_conv_fir(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], taps: Sequence[int]) -> Float[Array, "n h2 w2 o"]:
+    """y[2i + a] += x[i] w[a] (PyTorch's `conv_transpose2d(stride=2)`, the kernel as stored), then the FIR with gain 4, to twice the size.
+
+    The up-convolution of StyleGAN2 and, with (1, 2, 1), of StyleGAN.
+    """
+    k = kernel.shape[0]
+    full = _size(x, lambda n: 2 * n + k - 2)
+    y = _transposed(Geometry(k, 2, 0, full, _size(x)), x, jnp.swapaxes(kernel, 2, 3))
+    return _fir(_normalised(taps, 2.0), 1, 1, (len(taps) - k) // 2 + 1, _size(x, lambda n: 2 * n), y)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _patches(x: Array, k: int, size: tuple[int, int]) -> Array:
-    """[n, *size, c] -> [n, *ceil(size / 2), k * k * c]: t[i, a] = x[2i + a - (k - 1) // 2], zeros outside."""
-    low = (k - 1) // 2
-    out_h, out_w = (-(-length // 2) for length in size)
-    pads = [(low, max(2 * (out - 1) + k - length - low, 0)) for length, out in zip(size, (out_h, out_w), strict=True)]
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    taps = [x[:, i : i + 2 * out_h - 1 : 2, j : j + 2 * out_w - 1 : 2] for i in range(k) for j in range(k)]
-    return jnp.concatenate(taps, axis=-1)
+def fir_down_conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], taps: Sequence[int]) -> Float[Array, "n h2 w2 o"]:
+    """The FIR, then cross-correlation at stride 2 with no more padding, to floor(size / 2): the down-convolution of StyleGAN2."""
+    k = kernel.shape[0]
+    x = _fir(_normalised(taps), 1, 1, (len(taps) + k - 2) // 2, _size(x, lambda n: n + k - 2), x)
+    return _correlate(Geometry(k, 2, 0, _size(x), _size(x, lambda n: (n - k) // 2 + 1)), x, kernel)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _overlap(taps: Array, k: int, size: tuple[int, int]) -> Array:
-    """[n, h, w, k * k * c] -> [n, *size, c]: y[2i + a - (k - 1) // 2] += t[i, a]."""
-    taps = taps.reshape(*taps.shape[:3], k, k, -1)
-    rows = _overlap_add([taps[:, :, :, a] for a in range(k)], axis=1, size=size[0])
-    return _overlap_add([rows[:, :, :, b] for b in range(k)], axis=2, size=size[1])
+def _size(x: Array, change: Callable[[int], int] = lambda n: n) -> tuple[int, int]:
+    return change(x.shape[1]), change(x.shape[2])
 
 
-_patches.defvjp(lambda x, k, size: (_patches(x, k, size), None), lambda k, size, _, g: (_overlap(g, k, size),))
-_overlap.defvjp(lambda taps, k, size: (_overlap(taps, k, size), None), lambda k, size, _, g: (_patches(g, k, size),))
+# The choice
 
 
-def _overlap_add(taps: list[Array], axis: int, size: int) -> Array:
+def lowering(role: str, backend: str, geometry: Geometry, batch: int, channels: int, features: int, dtype: jnp.dtype) -> str:
+    """Which form computes `role` ("value", "image", "kernel"). The CPU's are measured (benchmarks/ops.py); others take XLA's own, not measured.
+
+    On a CPU: Winograd's where the products are wide enough to pay for its sums; where one side has few channels, the k * k taps are
+    taken of that side; at stride 2 the value and the kernel's gradient share their patches; else what copied least when measured.
+    """
+    if backend != "cpu":
+        return "xla"
+    k, stride, _, _, (height, width) = geometry
+    if k == 3 and stride == 1 and min(channels, features) >= 128 and dtype == jnp.float32:
+        return "winograd"
+    match role:
+        case "value" if stride == 1 and features <= FEW and k > 1:
+            return "overlap"
+        case "value":
+            return "patches" if stride == 2 or k == 1 or channels >= 128 else "xla"
+        case "image":
+            return "overlap" if stride == 2 or k == 1 or channels <= FEW or features >= 256 else "turned"
+        case _ if stride == 1 and features <= FEW and k > 1:
+            return "turned"
+        case _:
+            return "patches" if stride == 2 or k == 1 or batch * height * width <= 1024 else "taps"
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _correlate(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    """The value y."""
+    chosen = lowering("value", jax.default_backend(), geometry, len(x), kernel.shape[2], kernel.shape[3], x.dtype)
+    return VALUE[chosen](geometry, x, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _transposed(geometry: Geometry, y: Array, kernel: Array) -> Array:
+    """The gradient to the image, from y's: x[stride i + a - low] += y[i] w[a]^T."""
+    chosen = lowering("image", jax.default_backend(), geometry, len(y), kernel.shape[2], kernel.shape[3], y.dtype)
+    return IMAGE[chosen](geometry, y, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _kernel_gradient(geometry: Geometry, x: Array, y: Array) -> Array:
+    """The gradient to the kernel, from y's: w[a] = sum over i of x[stride i + a - low]^T y[i]."""
+    chosen = lowering("kernel", jax.default_backend(), geometry, len(x), x.shape[3], y.shape[3], x.dtype)
+    return KERNEL[chosen](geometry, x, y)
+
+
+def _derivatives(value, to_first, to_second):
+    def forward(geometry, first, second):
+        return value(geometry, first, second), (first, second)
+
+    def backward(geometry, saved, g):
+        first, second = saved
+        return to_first(geometry, g, second), to_second(geometry, first, g)
+
+    value.defvjp(forward, backward)
+
+
+_derivatives(_correlate, _transposed, _kernel_gradient)
+_derivatives(_transposed, _correlate, lambda geometry, y, g: _kernel_gradient(geometry, g, y))
+_derivatives(_kernel_gradient, lambda geometry, g, y: _transposed(geometry, y, g), _correlate)
+
+
+# XLA's own form
+
+
+def _xla_value(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    strides, numbers = (geometry.stride,) * 2, ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, strides, _pads(geometry), dimension_numbers=numbers)
+
+
+def _xla_image(geometry: Geometry, y: Array, kernel: Array) -> Array:
+    x = jax.ShapeDtypeStruct((len(y), *geometry.x, kernel.shape[2]), y.dtype)
+    return jax.linear_transpose(lambda x: _xla_value(geometry, x, kernel), x)(y)[0]
+
+
+def _xla_kernel(geometry: Geometry, x: Array, y: Array) -> Array:
+    kernel = jax.ShapeDtypeStruct((geometry.k, geometry.k, x.shape[3], y.shape[3]), y.dtype)
+    return jax.linear_transpose(lambda kernel: _xla_value(geometry, x, kernel), kernel)(y)[0]
+
+
+def _pads(geometry: Geometry) -> list[tuple[int, int]]:
+    k, stride, low, x, y = geometry
+    return [(low, stride * (out - 1) + k - low - size) for size, out in zip(x, y, strict=True)]
+
+
+# At stride 1 the transpose is the correlation with the kernel turned by half a circle, its channels swapped.
+
+
+def _turned(geometry: Geometry) -> Geometry:
+    return geometry._replace(low=geometry.k - 1 - geometry.low, x=geometry.y, y=geometry.x)
+
+
+def _turn(kernel: Array) -> Array:
+    return _materialised(jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
+
+
+def _turned_image(geometry: Geometry, y: Array, kernel: Array) -> Array:
+    return _correlate(_turned(geometry), y, _turn(kernel))
+
+
+def _turned_kernel(geometry: Geometry, x: Array, y: Array) -> Array:
+    """The taps of y instead of those of x: fewer, where y has fewer channels."""
+    return _turn(_product_of_patches(_turned(geometry), y, x))
+
+
+# Taps and one product, or one product and taps
+
+
+def _taps(geometry: Geometry, x: Array) -> list[Array]:
+    """The k * k views t[i] = x[stride i + a - low] that the kernel sees."""
+    k, stride, _, _, (height, width) = geometry
+    x = _pad(x, _pads(geometry))
+    rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
+    return [x[:, i : i + rows : stride, j : j + columns : stride] for i in range(k) for j in range(k)]
+
+
+def _patches_value(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    patches = jnp.concatenate(_taps(geometry, x), axis=-1)
+    return _product(patches, kernel.reshape(-1, kernel.shape[3]))
+
+
+def _patches_kernel(geometry: Geometry, x: Array, y: Array) -> Array:
+    """y^T patches: a transpose of the smaller matrix, made first, for XLA's products of a transposed one are slow on a CPU."""
+    patches = _matrix(jnp.concatenate(_taps(geometry, x), axis=-1))
+    product = _materialised(_materialised(_matrix(y).T) @ patches)
+    return jnp.transpose(product.reshape(y.shape[3], geometry.k, geometry.k, x.shape[3]), (1, 2, 3, 0))
+
+
+def _product_of_patches(geometry: Geometry, x: Array, y: Array) -> Array:
+    patches = _matrix(jnp.concatenate(_taps(geometry, x), axis=-1))
+    return (patches.T @ _matrix(y)).reshape(geometry.k, geometry.k, x.shape[3], y.shape[3])
+
+
+def _taps_kernel(geometry: Geometry, x: Array, y: Array) -> Array:
+    few, y_matrix = x.shape[3] <= FEW, _matrix(y)
+    taps = [_matrix(tap).T for tap in _taps(geometry, x)]
+    products = [(_materialised(tap) if few else tap) @ y_matrix for tap in taps]
+    return jnp.stack(products).reshape(geometry.k, geometry.k, x.shape[3], y.shape[3])
+
+
+def _overlap_value(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    """Stride 1: the product to k * k * o channels, shifted and added."""
+    k, features = geometry.k, kernel.shape[3]
+    x = _pad(x, _pads(geometry))
+    products = _product(x, jnp.transpose(kernel, (2, 0, 1, 3)).reshape(kernel.shape[2], -1))
+    taps = [products[..., a * features : (a + 1) * features] for a in range(k * k)]
+    height, width = geometry.y
+    return _total(tap[:, a // k : a // k + height, a % k : a % k + width] for a, tap in enumerate(taps))
+
+
+def _overlap_image(geometry: Geometry, y: Array, kernel: Array) -> Array:
+    """The product to k * k * c channels, whose taps are then shifted and added."""
+    k, (channels, features) = geometry.k, kernel.shape[2:]
+    if geometry.stride == 1:
+        y = _pad(y, _pads(_turned(geometry)))
+    products = _product(y, kernel.reshape(-1, features).T)
+    if geometry.stride == 1:
+        taps = [products[..., a * channels : (a + 1) * channels] for a in reversed(range(k * k))]
+        height, width = geometry.x
+        return _total(tap[:, a // k : a // k + height, a % k : a % k + width] for a, tap in enumerate(taps))
+    products = products.reshape(*products.shape[:3], k, k, channels)
+    rows = _overlap_add([products[:, :, :, a] for a in range(k)], 1, geometry.low, geometry.x[0])
+    return _overlap_add([rows[:, :, :, a] for a in range(k)], 2, geometry.low, geometry.x[1])
+
+
+def _overlap_add(taps: list[Array], axis: int, low: int, size: int) -> Array:
     """y[2i + a - low] += taps[a][i] along `axis`, for 0 <= y < size. Even and odd outputs are sums of shifted taps, then interleaved."""
-    k, n = len(taps), taps[0].shape[axis]
-    low, shifts = (k - 1) // 2, (k + 1) // 2
+    shifts = (len(taps) + 1) // 2
+    shifted = [_pad_axis(tap, axis, a // 2, shifts - 1 - a // 2) for a, tap in enumerate(taps)]
+    y = _interleave(_total(shifted[0::2]), _total(shifted[1::2] or [jnp.zeros_like(shifted[0])]), axis)
+    return _pad_axis(y, axis, -low, size + low - y.shape[axis])  # a 2x2 or 3x3 kernel may reach no further: the rest is zeros
 
-    def shifted(tap, by):
-        pads = [(0, 0)] * tap.ndim
-        pads[axis] = (by, shifts - 1 - by)
-        return jnp.pad(tap, pads)
 
-    phases = [sum(shifted(taps[a], a // 2) for a in range(phase, k, 2)) for phase in (0, 1)]
-    y = jnp.stack(phases, axis=axis + 1)
-    y = y.reshape(*y.shape[:axis], 2 * (n + shifts - 1), *y.shape[axis + 2 :])
-    y = jax.lax.slice_in_dim(y, low, min(low + size, y.shape[axis]), axis=axis)
-    pads = [(0, 0)] * y.ndim
-    pads[axis] = (0, size - y.shape[axis])  # a 2x2 or 3x3 kernel reaches no further: the rest is zeros
-    return jnp.pad(y, pads)
+def _interleave(even: Array, odd: Array, axis: int) -> Array:
+    y = jnp.stack([even, odd], axis=axis + 1)
+    return y.reshape(*y.shape[:axis], -1, *y.shape[axis + 2 :])
+
+
+# Winograd's F(2x2, 3x3): per 4x4 tile of x and 2x2 tile of y, 16 products instead of 36 (Lavin and Gray 2015, arXiv 1509.09308, section 4.1)
+# y = A^T [(G w) * (B^T x)], on both axes. The transforms are linear; a turned kernel's is a permutation, so no kernel is turned.
+
+
+def _input_transform(x: Sequence[Array]) -> list[Array]:  # B^T
+    return [x[0] - x[2], x[1] + x[2], x[2] - x[1], x[1] - x[3]]
+
+
+def _kernel_transform(w: Sequence[Array]) -> list[Array]:  # G
+    even, odd = (w[0] + w[2]) / 2, w[1] / 2
+    return [w[0], even + odd, even - odd, w[2]]
+
+
+def _kernel_transform_transposed(m: Sequence[Array]) -> list[Array]:  # G^T
+    even, odd = (m[1] + m[2]) / 2, (m[1] - m[2]) / 2
+    return [m[0] + even, odd, even + m[3]]
+
+
+def _output_transform(m: Sequence[Array]) -> list[Array]:  # A^T
+    return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
+
+
+def _output_transform_transposed(y: Sequence[Array]) -> list[Array]:  # A
+    return [y[0], y[0] + y[1], y[0] - y[1], -y[1]]
+
+
+def _both_axes(transform: Callable, grid: list[list[Array]]) -> list[list[Array]]:
+    """`transform` along the columns of a grid of arrays, and then along the rows."""
+    columns = [transform(column) for column in zip(*grid, strict=True)]
+    return [transform(row) for row in zip(*columns, strict=True)]
+
+
+def _tiles(geometry: Geometry, x: Array) -> list[list[Array]]:
+    """4x4 matrices [n * tiles, c] of the transformed input: tile (i, j) starts at x[2i - low, 2j - low]."""
+    height, width = (-(-size // 2) for size in geometry.y)
+    x = _pad(
+        x, [(geometry.low, 2 * out + 2 - geometry.low - size) for out, size in zip((height, width), geometry.x, strict=True)]
+    )
+    grid = [[x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2] for j in range(4)] for i in range(4)]
+    return [[_matrix(tile) for tile in row] for row in _both_axes(_input_transform, grid)]
+
+
+def _from_tiles(products: list[list[Array]], batch: int, size: tuple[int, int]) -> Array:
+    height, width = (-(-n // 2) for n in size)
+    grid = _both_axes(_output_transform, [[m.reshape(batch, height, width, -1) for m in row] for row in products])
+    return _interleave(*(_interleave(*row, axis=2) for row in grid), axis=1)[:, : size[0], : size[1]]
+
+
+def _winograd_value(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    weights = _both_axes(_kernel_transform, [list(row) for row in kernel])
+    tiles = _tiles(geometry, x)
+    return _from_tiles([[tiles[i][j] @ weights[i][j] for j in range(4)] for i in range(4)], len(x), geometry.y)
+
+
+def _winograd_image(geometry: Geometry, y: Array, kernel: Array) -> Array:
+    weights = _both_axes(_kernel_transform, [list(row) for row in kernel])
+    tiles, turned = _tiles(_turned(geometry), y), (3, 1, 2, 0)
+    return _from_tiles([[tiles[i][j] @ weights[turned[i]][turned[j]].T for j in range(4)] for i in range(4)], len(y), geometry.x)
+
+
+def _winograd_kernel(geometry: Geometry, x: Array, y: Array) -> Array:
+    y = _pad(y, [(0, size % 2) for size in geometry.y])
+    outputs = _both_axes(_output_transform_transposed, [[y[:, i::2, j::2] for j in range(2)] for i in range(2)])
+    tiles = _tiles(geometry, x)
+    products = [[tiles[i][j].T @ _matrix(outputs[i][j]) for j in range(4)] for i in range(4)]
+    return jnp.stack([jnp.stack(row) for row in _both_axes(_kernel_transform_transposed, products)])
+
+
+VALUE = {"xla": _xla_value, "patches": _patches_value, "overlap": _overlap_value, "winograd": _winograd_value}
+IMAGE = {"xla": _xla_image, "turned": _turned_image, "overlap": _overlap_image, "winograd": _winograd_image}
+KERNEL = {
+    "xla": _xla_kernel,
+    "turned": _turned_kernel,
+    "patches": _patches_kernel,
+    "taps": _taps_kernel,
+    "winograd": _winograd_kernel,
+}
+
+
+# FIR filters. The transpose of (insert zeros by `up`, filter, keep every `down`-th) is the same with up and down swapped.
+
+
+def _normalised(taps: Sequence[int], gain: float = 1.0) -> tuple[float, ...]:
+    if tuple(taps) != tuple(reversed(taps)):
+        raise ValueError(f"taps {tuple(taps)}: a symmetric filter, such as (1, 2, 1) or (1, 3, 3, 1)")
+    return tuple(gain * tap / sum(taps) for tap in taps)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3, 4))
+def _fir(taps: tuple[float, ...], up: int, down: int, low: int, size: tuple[int, int], x: Array) -> Array:
+    """y[i] = sum over a of taps[a] z[down i + a - low] for 0 <= i < size on both axes, z[up i] = x[i] and zeros elsewhere. up or down is 1."""
+    for axis in (1, 2):
+        x = _materialised(_fir_axis(taps, up, down, low, size[axis - 1], x, axis))
+    return x
+
+
+def _fir_axis(taps: tuple[float, ...], up: int, down: int, low: int, size: int, x: Array, axis: int) -> Array:
+    if up == 2:  # the even and the odd outputs each see half of the taps
+        halves = []
+        for parity in (0, 1):
+            first = (low - parity) % 2
+            count = -(-(size - parity) // 2)
+            halves.append(_fir_axis(taps[first::2], 1, 1, (low - parity - first) // 2, count, x, axis))
+        halves[1] = _pad_axis(halves[1], axis, 0, size % 2)
+        return _pad_axis(_interleave(halves[0], halves[1], axis), axis, 0, -(size % 2))
+    x = _pad_axis(x, axis, low, down * (size - 1) + len(taps) - low - x.shape[axis])
+    stop = down * (size - 1) + 1
+    return _total(tap * jax.lax.slice_in_dim(x, a, a + stop, down, axis) for a, tap in enumerate(taps))
+
+
+def _fir_forward(taps, up, down, low, size, x):
+    return _fir(taps, up, down, low, size, x), x
+
+
+def _fir_backward(taps, up, down, low, size, x, g):
+    return (_fir(taps[::-1], down, up, len(taps) - 1 - low, _size(x), g),)
+
+
+_fir.defvjp(_fir_forward, _fir_backward)
+
+
+# Matrices and padding
+
+
+def _total(arrays: Iterable[Array]) -> Array:
+    return functools.reduce(operator.add, arrays)
+
+
+def _matrix(x: Array) -> Array:
+    return x.reshape(-1, x.shape[-1])
+
+
+def _product(x: Array, weight: Array) -> Array:
+    """x @ weight as a product of two matrices: with more axes it falls off XLA's fast path on a CPU."""
+    return (_matrix(x) @ weight).reshape(*x.shape[:-1], -1)
+
+
+def _materialised(x: Array) -> Array:
+    """On a CPU computed as it is, not inside what uses it: XLA would compute it once for each use, or element by element."""
+    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
+
+
+def _pad_axis(x: Array, axis: int, low: int, high: int) -> Array:
+    """Zeros, or fewer elements where negative."""
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), [(low, high, 0) if a == axis else (0, 0, 0) for a in range(x.ndim)])
+
+
+def _pad(x: Array, pads: Sequence[tuple[int, int]]) -> Array:
+    """The same on height and width."""
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)])
 
 
 def to_uint8(images: Float[AnyArray, "*shape"]) -> UInt8[Array, "*shape"]:

@@ -28,7 +28,7 @@ def gradients(conv, order, x, kernel):
     def second(*arguments):
         return jax.grad(lambda *a: sum(jnp.sum(jnp.square(g)) for g in first(*a)), argnums=(0, 1))(*arguments)
 
-    return (first if order == 1 else second)(x, kernel)
+    return jax.jit(first if order == 1 else second)(x, kernel)
 
 
 def loop_down(x, kernel):
@@ -105,12 +105,205 @@ def test_up_conv_gradients_are_the_dilated_convolutions(order):
         np.testing.assert_allclose(ours, plain, rtol=1e-3, atol=1e-3 * float(jnp.max(jnp.abs(plain))))
 
 
-def test_convolutions_keep_bfloat16():
-    x, kernel = jnp.asarray(draw(1, 6, 6, 3), jnp.bfloat16), jnp.asarray(draw(4, 4, 3, 4), jnp.bfloat16)
-    for conv in (ops.conv, ops.down_conv, ops.up_conv):
-        got = conv(x, kernel)
-        assert got.dtype == jnp.bfloat16
-        np.testing.assert_allclose(got.astype(jnp.float32), conv(x.astype(jnp.float32), kernel.astype(jnp.float32)), atol=0.25)
+def plain_conv(x, kernel, pad=None, groups=1):
+    pads = "SAME" if pad is None else [(pad, pad)] * 2
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
+    )
+
+
+def plain_fir(x, taps, up=1, down=1, pads=(0, 0), gain=1.0):
+    """The definition of upfirdn: zeros between, zeros around, the outer product of the taps, every `down`-th."""
+    taps = jnp.asarray(taps, x.dtype) / sum(taps)
+    filters = jnp.broadcast_to((gain * jnp.outer(taps, taps))[:, :, None, None], (len(taps), len(taps), 1, x.shape[3]))
+    pads = (pads[0], pads[1] + up - 1)  # zeros follow the last pixel too
+    return jax.lax.conv_general_dilated(
+        x,
+        filters,
+        (down, down),
+        [pads, pads],
+        lhs_dilation=(up, up),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[3],
+    )
+
+
+def plain_up_fir(x, kernel, taps):
+    k, length = kernel.shape[0], len(taps)
+    full = jax.lax.conv_general_dilated(
+        x,
+        kernel[::-1, ::-1],
+        (1, 1),
+        [(k - 1, k - 1)] * 2,
+        lhs_dilation=(2, 2),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    reach = (length - 2) - (k - 1)
+    return plain_fir(full, taps, pads=((reach + 1) // 2 + 1, reach // 2 + 1), gain=4)
+
+
+def plain_fir_down(x, kernel, taps):
+    reach = (len(taps) - 2) + (kernel.shape[0] - 1)
+    x = plain_fir(x, taps, pads=((reach + 1) // 2, reach // 2))
+    return jax.lax.conv_general_dilated(x, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def assert_same(ours, plain, tolerance=1e-3):
+    assert ours.shape == plain.shape
+    np.testing.assert_allclose(ours, plain, rtol=tolerance, atol=tolerance * max(1e-3, float(jnp.max(jnp.abs(plain)))))
+
+
+def assert_same_to_second_order(ours, plain, *arguments):
+    """Value, and by one compiled program first and second gradient to each argument, of sums of sines."""
+    assert_same(ours(*arguments), plain(*arguments), 1e-4)
+
+    def both(f):
+        everything = tuple(range(len(arguments)))
+        first = jax.grad(lambda *a: jnp.sum(jnp.sin(f(*a))), argnums=everything)
+        second = jax.grad(lambda *a: sum(jnp.sum(jnp.square(g)) for g in first(*a)), argnums=everything)
+        return jax.jit(lambda *a: (first(*a), second(*a)))(*arguments)
+
+    for got, want in zip(jax.tree.leaves(both(ours)), jax.tree.leaves(both(plain)), strict=True):
+        assert_same(got, want)
+
+
+@pytest.mark.parametrize(("k", "pad"), [(1, 0), (2, None), (3, None), (3, 2), (4, 1), (7, 0)])
+@pytest.mark.parametrize("channels", [(3, 6), (6, 3)])
+def test_conv_is_the_definition(k, pad, channels):
+    x, kernel = jnp.asarray(draw(2, 7, 10, channels[0])), jnp.asarray(draw(k, k, *channels, seed=1) / k)
+    assert_same_to_second_order(lambda x, w: ops.conv(x, w, pad), lambda x, w: plain_conv(x, w, pad), x, kernel)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (5, 8), (1, 3)])
+def test_wide_conv_is_the_definition(size):  # wide enough for Winograd's form
+    x, kernel = jnp.asarray(draw(1, *size, 128)), jnp.asarray(draw(3, 3, 128, 128, seed=1) / 34)
+    assert_same_to_second_order(ops.conv, plain_conv, x, kernel)
+
+
+GEOMETRIES = [
+    ops.Geometry(1, 1, 0, (5, 6), (5, 6)),
+    ops.Geometry(3, 1, 1, (5, 6), (5, 6)),
+    ops.Geometry(3, 1, 0, (5, 7), (3, 5)),
+    ops.Geometry(4, 1, 1, (5, 6), (4, 5)),
+    ops.Geometry(3, 2, 1, (5, 6), (3, 3)),
+    ops.Geometry(4, 2, 1, (7, 6), (4, 3)),
+    ops.Geometry(3, 2, 0, (7, 9), (3, 4)),
+    ops.Geometry(2, 2, 0, (5, 7), (3, 4)),
+]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("role", ["value", "image", "kernel"])
+def test_every_lowering_is_xlas_own(role, geometry):
+    x, y = jnp.asarray(draw(2, *geometry.x, 3)), jnp.asarray(draw(2, *geometry.y, 5, seed=1))
+    kernel = jnp.asarray(draw(geometry.k, geometry.k, 3, 5, seed=2))
+    forms = {"value": ops.VALUE, "image": ops.IMAGE, "kernel": ops.KERNEL}[role]
+    arguments = {"value": (x, kernel), "image": (y, kernel), "kernel": (x, y)}[role]
+    want = forms["xla"](geometry, *arguments)
+    for name, form in forms.items():
+        if name == "winograd" and (geometry.k, geometry.stride) != (3, 1):
+            continue
+        if (name == "turned" or (name == "overlap" and role == "value")) and geometry.stride == 2:
+            continue
+        assert_same(jax.jit(form, static_argnums=0)(geometry, *arguments), want, 1e-4)
+
+
+def test_the_choice_is_of_lowerings_that_apply():
+    sizes = [1, 3, 16, 64, 128, 512]
+    chosen = {"value": set(), "image": set(), "kernel": set()}
+    for role, forms in (("value", ops.VALUE), ("image", ops.IMAGE), ("kernel", ops.KERNEL)):
+        for geometry in GEOMETRIES:
+            for channels in sizes:
+                for features in sizes:
+                    for batch in (1, 1000):
+                        for dtype in (jnp.float32, jnp.bfloat16):
+                            name = ops.lowering(role, "cpu", geometry, batch, channels, features, jnp.dtype(dtype))
+                            assert name in forms
+                            assert name != "winograd" or ((geometry.k, geometry.stride) == (3, 1) and dtype == jnp.float32)
+                            assert geometry.stride == 1 or (name != "turned" and (role, name) != ("value", "overlap"))
+                            chosen[role].add(name)
+                            assert ops.lowering(role, "gpu", geometry, batch, channels, features, jnp.dtype(dtype)) == "xla"
+    assert chosen["value"] == set(ops.VALUE)
+    assert chosen["image"] | {"xla"} == set(ops.IMAGE)
+    assert chosen["kernel"] | {"xla"} == set(ops.KERNEL)
+
+
+@pytest.mark.parametrize("backend", ["gpu", "tpu"])
+def test_the_form_of_other_backends_is_the_definition(monkeypatch, backend):
+    """The same arrays through what a GPU would be given."""
+    monkeypatch.setattr(ops.jax, "default_backend", lambda: backend)
+    x, kernel = jnp.asarray(draw(2, 5, 6, 4)), jnp.asarray(draw(4, 4, 4, 5, seed=1))
+    assert_same_to_second_order(ops.down_conv, plain_down, x, kernel)
+    assert_same_to_second_order(ops.conv, plain_conv, x, kernel)
+    np.testing.assert_allclose(ops.up_conv(x, kernel), loop_up(np.asarray(x), np.asarray(kernel), (10, 12)), atol=1e-4)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_grouped_conv_is_the_definition(groups):
+    x, kernel = jnp.asarray(draw(2, 5, 6, 8)), jnp.asarray(draw(3, 3, 8 // groups, 12, seed=1))
+    assert_same_to_second_order(
+        lambda x, w: ops.grouped_conv(x, w, groups), lambda x, w: plain_conv(x, w, groups=groups), x, kernel
+    )
+
+
+@pytest.mark.parametrize(
+    ("taps", "size"), [((1, 2, 1), (6, 7)), ((1, 3, 3, 1), (6, 7)), ((1, 3, 3, 1), (1, 2)), ((1, 1), (5, 4))]
+)
+def test_fir_resampling_is_the_definition(taps, size):
+    x, length = jnp.asarray(draw(2, *size, 3)), len(taps)
+    around = (length // 2, length - 1 - length // 2)
+    assert_same_to_second_order(lambda x: ops.blur(x, taps), lambda x: plain_fir(x, taps, pads=around), x)
+    around = ((length + 1) // 2, (length - 2) // 2)
+    assert_same_to_second_order(lambda x: ops.upsample(x, taps), lambda x: plain_fir(x, taps, 2, pads=around, gain=4), x)
+    if min(size) > 1:
+        around = ((length - 1) // 2, (length - 2) // 2)
+        assert_same_to_second_order(lambda x: ops.downsample(x, taps), lambda x: plain_fir(x, taps, down=2, pads=around), x)
+
+
+@pytest.mark.parametrize("taps", [(1, 2, 1), (1, 3, 3, 1)])
+@pytest.mark.parametrize(("k", "size"), [(1, (4, 6)), (3, (4, 6)), (3, (5, 7)), (4, (4, 5))])
+def test_fir_convolutions_are_the_definition(taps, k, size):
+    x, kernel = jnp.asarray(draw(2, *size, 3)), jnp.asarray(draw(k, k, 3, 5, seed=1) / k)
+    assert ops.up_conv_fir(x, kernel, taps).shape == (2, 2 * size[0], 2 * size[1], 5)
+    assert ops.fir_down_conv(x, kernel, taps).shape == (2, size[0] // 2, size[1] // 2, 5)
+    assert_same_to_second_order(lambda x, w: ops.up_conv_fir(x, w, taps), lambda x, w: plain_up_fir(x, w, taps), x, kernel)
+    assert_same_to_second_order(lambda x, w: ops.fir_down_conv(x, w, taps), lambda x, w: plain_fir_down(x, w, taps), x, kernel)
+
+
+def test_a_constant_image_stays_what_it_is_away_from_the_edges():
+    x = jnp.ones((1, 8, 8, 2))
+    for taps in [(1, 2, 1), (1, 3, 3, 1)]:
+        for resample in (ops.blur, ops.upsample, ops.downsample):
+            np.testing.assert_allclose(resample(x, taps)[:, 2:-2, 2:-2], 1, atol=1e-6)
+
+
+def test_fir_refuses_a_filter_that_is_not_symmetric():
+    with pytest.raises(ValueError, match="symmetric"):
+        ops.blur(jnp.ones((1, 4, 4, 1)), (1, 2, 3))
+
+
+TWO_ARGUMENTS = {
+    "conv": ops.conv,
+    "down_conv": ops.down_conv,
+    "up_conv": ops.up_conv,
+    "up_conv_fir": lambda x, kernel: ops.up_conv_fir(x, kernel, (1, 3, 3, 1)),
+    "fir_down_conv": lambda x, kernel: ops.fir_down_conv(x, kernel, (1, 3, 3, 1)),
+    "grouped_conv": lambda x, kernel: ops.grouped_conv(jnp.tile(x, 2), kernel, 2),
+}
+
+
+@pytest.mark.parametrize("name", TWO_ARGUMENTS)
+@pytest.mark.parametrize("channels", [3, 128])
+def test_convolutions_keep_bfloat16(name, channels):
+    conv = TWO_ARGUMENTS[name]
+    k = 3 if channels == 128 else 4
+    x = jnp.asarray(draw(1, 6, 6, channels), jnp.bfloat16)
+    kernel = jnp.asarray(draw(k, k, channels, 4, seed=1) / channels**0.5, jnp.bfloat16)
+    got = conv(x, kernel)
+    assert got.dtype == jnp.bfloat16
+    np.testing.assert_allclose(got.astype(jnp.float32), conv(x.astype(jnp.float32), kernel.astype(jnp.float32)), atol=0.25)
+    slopes = jax.eval_shape(jax.grad(lambda *a: jnp.sum(conv(*a).astype(jnp.float32)), argnums=(0, 1)), x, kernel)
+    assert all(slope.dtype == jnp.bfloat16 for slope in slopes)
 
 
 def test_to_uint8_inverts_the_reading_of_pixels():
@@ -139,10 +332,13 @@ def test_save_grid_refuses_other_channels(tmp_path):
         images.save_grid(jnp.zeros((1, 4, 4, 2)), tmp_path / "grid.png")
 
 
-@pytest.mark.parametrize("conv", [ops.down_conv, ops.up_conv])
-def test_gradients_work_under_vmap_and_jit(conv):
-    x, kernel = jnp.asarray(draw(3, 2, 4, 4, 3)), jnp.asarray(draw(4, 4, 3, 2, seed=1))
+@pytest.mark.parametrize("name", TWO_ARGUMENTS)
+def test_gradients_work_under_vmap_and_jit(name):
+    conv, k = TWO_ARGUMENTS[name], 3
+    x, kernel = jnp.asarray(draw(3, 2, 4, 4, 3)), jnp.asarray(draw(k, k, 3, 2, seed=1))
     slope = jax.grad(lambda x, kernel: jnp.sum(jnp.sin(conv(x, kernel))), argnums=1)
-    mapped = jax.jit(jax.vmap(slope, in_axes=(0, None)))(x, kernel)
-    for index in range(3):
-        np.testing.assert_allclose(mapped[index], slope(x[index], kernel), rtol=1e-4, atol=1e-4)
+    penalty = jax.grad(lambda x, kernel: jnp.sum(slope(x, kernel) ** 2), argnums=1)
+    for derivative in (slope, penalty):
+        mapped = jax.jit(jax.vmap(derivative, in_axes=(0, None)))(x, kernel)
+        for index in range(3):
+            assert_same(mapped[index], jax.jit(derivative)(x[index], kernel))

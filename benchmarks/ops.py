@@ -1,0 +1,339 @@
+"""Time of each convolution of genjax.ops, beside plain XLA's form and PyTorch eager: one JSON line a shape, and one of geometric means.
+
+    python benchmarks/ops.py [--only PATTERN] [--dtype float32|bfloat16] [--peer torch|none] [--seconds S] [--rounds N]
+                             [--dispatch many|one]
+
+PATTERN is a regular expression of the names in SHAPES. Every shape is timed forward, and forward with the gradients to image and
+kernel. The three sides run by turns in one process, each `--seconds` a round. Ours runs as the trainer runs a step, many times in
+one dispatch, each time after the one before (`--dispatch one`: a dispatch each time, which has to fetch its memory from the system
+anew). Plain XLA's runs once a dispatch, for inside of a loop its gradients are up to 100 times slower on a CPU. PyTorch has its own
+layout, channels before pixels, and as many threads as make it fastest. FIR filters are depthwise convolutions there, the form that
+needs no kernels of one's own.
+
+    forward, both            medians of the rounds, ms: ours, xla, torch
+    forward_ratio, ratio     PyTorch's time over ours (peer "none": plain XLA's over ours): medians of the rounds' ratios
+    xla_forward_ratio, xla_ratio    PyTorch's time over plain XLA's
+    gflops                   of ours, both, counting the multiplications and additions of the definition
+    compile_sec              trace and compile of forward with gradients, ours and plain XLA's
+"""
+
+import argparse
+import json
+import math
+import os
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax import ops
+
+TAPS = (1, 3, 3, 1)
+
+
+class Shape(NamedTuple):
+    """`op` on [batch, size, size, channels] with a square `kernel` to `features`; `extra` is conv's pad, or grouped_conv's groups."""
+
+    op: str
+    batch: int
+    size: int
+    channels: int
+    features: int
+    kernel: int
+    extra: int | None = None
+
+
+SHAPES = {
+    # DCGAN at 64x64 and at 32x32
+    "dcgan64/down1": Shape("down_conv", 64, 64, 3, 64, 4),
+    "dcgan64/down2": Shape("down_conv", 64, 32, 64, 128, 4),
+    "dcgan64/down3": Shape("down_conv", 64, 16, 128, 256, 4),
+    "dcgan64/down4": Shape("down_conv", 64, 8, 256, 512, 4),
+    "dcgan64/up1": Shape("up_conv", 64, 4, 512, 256, 4),
+    "dcgan64/up2": Shape("up_conv", 64, 8, 256, 128, 4),
+    "dcgan64/up3": Shape("up_conv", 64, 16, 128, 64, 4),
+    "dcgan64/up4": Shape("up_conv", 64, 32, 64, 3, 4),
+    "dcgan32/down1": Shape("down_conv", 64, 32, 3, 64, 4),
+    "dcgan32/down2": Shape("down_conv", 64, 16, 64, 128, 4),
+    "dcgan32/up2": Shape("up_conv", 64, 8, 128, 64, 4),
+    "dcgan32/up3": Shape("up_conv", 64, 16, 64, 3, 4),
+    # CycleGAN at 128x128: the generator, reflection padding outside, and the PatchGAN
+    "cyclegan/first": Shape("conv", 1, 134, 3, 64, 7, 0),
+    "cyclegan/down1": Shape("down_conv", 1, 128, 64, 128, 3),
+    "cyclegan/down2": Shape("down_conv", 1, 64, 128, 256, 3),
+    "cyclegan/residual": Shape("conv", 1, 34, 256, 256, 3, 0),
+    "cyclegan/up1": Shape("up_conv", 1, 32, 256, 128, 3),
+    "cyclegan/up2": Shape("up_conv", 1, 64, 128, 64, 3),
+    "cyclegan/last": Shape("conv", 1, 134, 64, 3, 7, 0),
+    "cyclegan/patch1": Shape("down_conv", 1, 128, 3, 64, 4),
+    "cyclegan/patch3": Shape("down_conv", 1, 32, 128, 256, 4),
+    "cyclegan/patch4": Shape("conv", 1, 16, 256, 512, 4, 1),
+    "cyclegan/patch5": Shape("conv", 1, 15, 512, 1, 4, 1),
+    # StyleGAN2 at 64x64, channel_base 8192
+    "stylegan2/conv4": Shape("conv", 8, 4, 512, 512, 3),
+    "stylegan2/conv8": Shape("conv", 8, 8, 512, 512, 3),
+    "stylegan2/conv16": Shape("conv", 8, 16, 512, 512, 3),
+    "stylegan2/conv32": Shape("conv", 8, 32, 256, 256, 3),
+    "stylegan2/conv64": Shape("conv", 8, 64, 128, 128, 3),
+    "stylegan2/up8": Shape("up_conv_fir", 8, 4, 512, 512, 3),
+    "stylegan2/up32": Shape("up_conv_fir", 8, 16, 512, 256, 3),
+    "stylegan2/up64": Shape("up_conv_fir", 8, 32, 256, 128, 3),
+    "stylegan2/down64": Shape("fir_down_conv", 8, 64, 128, 256, 3),
+    "stylegan2/down32": Shape("fir_down_conv", 8, 32, 256, 512, 3),
+    "stylegan2/skip64": Shape("skip", 8, 64, 128, 256, 1),
+    "stylegan2/rgb64": Shape("conv", 8, 64, 128, 3, 1, 0),
+    # R3GAN's grouped convolutions, outside the geometric means
+    "r3gan/grouped16": Shape("grouped_conv", 8, 16, 768, 768, 3, 48),
+    "r3gan/grouped32": Shape("grouped_conv", 4, 32, 384, 384, 3, 24),
+}
+SEED = 0
+
+Function = Callable[..., jax.Array]
+Run = Callable[[int], None]  # do so many, and wait until they are done
+
+
+def ours(shape: Shape) -> Function:
+    match shape.op:
+        case "conv" | "grouped_conv":
+            return lambda x, kernel: getattr(ops, shape.op)(x, kernel, shape.extra)
+        case "up_conv_fir" | "fir_down_conv":
+            return lambda x, kernel: getattr(ops, shape.op)(x, kernel, TAPS)
+        case "skip":
+            return lambda x, kernel: ops.conv(ops.downsample(x, TAPS), kernel)
+        case _:
+            return getattr(ops, shape.op)
+
+
+def xla(shape: Shape) -> Function:
+    """What a model would write in jax.lax, its gradients left to autodiff."""
+    k = shape.kernel
+
+    def conv(x, kernel, stride=1, pads=(0, 0), dilation=1, groups=1):
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            (stride, stride),
+            [pads, pads],
+            lhs_dilation=(dilation, dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+
+    def fir(x, stride, pads, gain=1):
+        channels, taps = x.shape[3], np.outer(TAPS, TAPS)[:, :, None, None] * (gain / sum(TAPS) ** 2)
+        kernel = jnp.broadcast_to(jnp.asarray(taps, x.dtype), (4, 4, 1, channels))
+        return conv(x, kernel, stride, pads, groups=channels)
+
+    low = (k - 1) // 2
+    match shape.op:
+        case "conv" | "grouped_conv":
+            grouped = shape.op == "grouped_conv"
+            pads = (low, k - 1 - low) if shape.extra is None or grouped else (shape.extra, shape.extra)
+            return lambda x, kernel: conv(x, kernel, 1, pads, groups=(shape.extra or 1) if grouped else 1)
+        case "down_conv":
+            return lambda x, kernel: conv(x, kernel, 2, (low, k - 2 - low))
+        case "up_conv":
+            return lambda x, kernel: conv(x, kernel[::-1, ::-1], 1, (k - 1 - low, 1 + low), 2)
+        case "up_conv_fir":
+            return lambda x, kernel: fir(conv(x, kernel[::-1, ::-1], 1, (k - 1, k - 1), 2), 1, (1, 1), 4)
+        case "fir_down_conv":
+            return lambda x, kernel: conv(fir(x, 1, (2, 2)), kernel, 2)
+        case _:
+            return lambda x, kernel: conv(fir(x, 2, (1, 1)), kernel)
+
+
+def torch_form(shape: Shape) -> Callable:
+    import torch
+    from torch.nn import functional
+
+    low, channels = (shape.kernel - 1) // 2, {"up_conv_fir": shape.features}.get(shape.op, shape.channels)
+    taps = torch.outer(torch.tensor(TAPS), torch.tensor(TAPS)) / sum(TAPS) ** 2
+    filters = taps.expand(channels, 1, 4, 4).contiguous()
+    up_filters = 4 * filters
+    match shape.op:
+        case "conv":
+            pad = low if shape.extra is None else shape.extra
+            return lambda x, kernel: functional.conv2d(x, kernel, padding=pad)
+        case "grouped_conv":
+            return lambda x, kernel: functional.conv2d(x, kernel, padding=low, groups=shape.extra)
+        case "down_conv":
+            return lambda x, kernel: functional.conv2d(x, kernel, stride=2, padding=low)
+        case "up_conv":
+            more = shape.kernel % 2
+            return lambda x, kernel: functional.conv_transpose2d(x, kernel, stride=2, padding=low, output_padding=more)
+        case "up_conv_fir":
+            return lambda x, kernel: functional.conv2d(
+                functional.conv_transpose2d(x, kernel, stride=2), up_filters.to(x.dtype), padding=1, groups=channels
+            )
+        case "fir_down_conv":
+            return lambda x, kernel: functional.conv2d(
+                functional.conv2d(x, filters.to(x.dtype), padding=2, groups=channels), kernel, stride=2
+            )
+        case _:
+            return lambda x, kernel: functional.conv2d(
+                functional.conv2d(x, filters.to(x.dtype), stride=2, padding=1, groups=channels), kernel
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Time of each convolution of genjax.ops, beside plain XLA's form and PyTorch eager."
+    )
+    parser.add_argument("--only", default="", metavar="PATTERN", help="a regular expression of names")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--peer", choices=("torch", "none"), default="torch")
+    parser.add_argument("--dispatch", choices=("many", "one"), default="many", help="how often ours is computed in one")
+    parser.add_argument("--seconds", type=float, default=0.4, help="of each side in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    chosen = {name: shape for name, shape in SHAPES.items() if re.search(args.only, name)}
+    if not chosen:
+        parser.error(f"--only {args.only}: none of {', '.join(SHAPES)}")
+    if args.rounds < 1 or args.seconds <= 0:
+        parser.error("--rounds is at least 1, --seconds more than 0")
+    jax.config.update("jax_enable_compilation_cache", False)  # for compile_sec
+    rows = []
+    for name, shape in chosen.items():
+        rows.append(measure(name, shape, args))
+        emit(rows[-1])
+    listed = [row for row in rows if not row["name"].startswith("r3gan")]
+    means = {key: geometric_mean([row[key] for row in listed if row.get(key)]) for key in rows[0] if key.endswith("ratio")}
+    emit({"shapes": len(listed), "geometric_means": means, "load": os.getloadavg()[0]})
+
+
+def measure(name: str, shape: Shape, args: argparse.Namespace) -> dict:
+    kernel = (shape.kernel, shape.kernel, shape.channels // (shape.extra if shape.op == "grouped_conv" else 1), shape.features)
+    rng = np.random.default_rng(SEED)
+    x = rng.normal(size=(shape.batch, shape.size, shape.size, shape.channels)).astype(np.float32)
+    w = rng.normal(size=kernel).astype(np.float32) / math.sqrt(np.prod(kernel[:3]))
+    forms = {"ours": ours(shape), "xla": xla(shape)}
+    values = [np.asarray(jax.jit(form)(x, w)) for form in forms.values()]
+    g = rng.normal(size=values[0].shape).astype(np.float32)
+    row: dict = {"name": name, **shape._asdict(), "dtype": args.dtype}
+    arguments = [jnp.asarray(a, args.dtype) for a in (x, w, g)]
+    sides = {side: jax_runs(form, arguments, side == "ours" and args.dispatch == "many") for side, form in forms.items()}
+    row["compile_sec"] = {side: seconds for side, (_, seconds) in sides.items()}
+    runs = {side: runs for side, (runs, _) in sides.items()}
+    if args.peer == "torch":
+        runs["torch"], value = torch_runs(shape, x, w, g, args.dtype)
+        values.append(value)
+    for side, value in zip([*runs][1:], values[1:], strict=True):
+        if not np.allclose(values[0], value, atol=1e-3):
+            raise AssertionError(f"{name}: {side} computes something else, by {np.abs(values[0] - value).max()}")
+    for mode in ("forward", "both"):
+        counts = {side: calibrate(runs[side][mode], args.seconds) for side in runs}
+        rounds = [{side: 1000 * seconds(runs[side][mode], n) / n for side, n in counts.items()} for _ in range(args.rounds)]
+        row[mode] = {side: statistics.median(each[side] for each in rounds) for side in runs}
+        part = "forward_" if mode == "forward" else ""
+        base = "torch" if "torch" in runs else "xla"
+        row[f"{part}ratio"] = statistics.median(each[base] / each["ours"] for each in rounds)
+        if base == "torch":
+            row[f"xla_{part}ratio"] = statistics.median(each["torch"] / each["xla"] for each in rounds)
+    pixels = shape.size if shape.op.startswith("up") else values[0].shape[1]
+    row["gflops"] = 6 * shape.batch * pixels**2 * math.prod(kernel) / row["both"]["ours"] / 1e6
+    return row
+
+
+def jax_runs(form: Function, arguments: list[jax.Array], many: bool) -> tuple[dict[str, Run], float]:
+    """Forward, and with gradients; and the seconds that compiling the latter took. `many`: in one dispatch, as the trainer's steps."""
+
+    def both(x, w, g):
+        y, pull = jax.vjp(form, x, w)
+        return y, *pull(g)
+
+    def repeated(f, *inputs) -> tuple[Run, float]:
+        def loop(count, inputs):
+            def body(_, state):  # what one computes has to be there before the next starts
+                inputs, _ = jax.lax.optimization_barrier(state)
+                return inputs, f(*inputs)
+
+            outputs = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(f, *inputs))
+            return jax.lax.fori_loop(0, count, body, (inputs, outputs))[1]
+
+        began = time.perf_counter()
+        if many:
+            program = jax.jit(loop).lower(1, inputs).compile()
+            run = lambda count: jax.block_until_ready(program(count, inputs))
+        else:
+            program = jax.jit(f).lower(*inputs).compile()
+            run = lambda count: [jax.block_until_ready(program(*inputs)) for _ in range(count)]
+        return run, time.perf_counter() - began
+
+    x, w, g = arguments
+    (forward, _), (with_gradients, took) = repeated(form, x, w), repeated(both, x, w, g)
+    return {"forward": forward, "both": with_gradients}, took
+
+
+def torch_runs(shape: Shape, x: np.ndarray, w: np.ndarray, g: np.ndarray, dtype: str) -> tuple[dict[str, Run], np.ndarray]:
+    import torch
+
+    torch.set_flush_denormal(True)  # as XLA does
+    form = torch_form(shape)
+    axes = (2, 3, 0, 1) if shape.op in ("up_conv", "up_conv_fir") else (3, 2, 0, 1)
+    image, kernel, cotangent = (
+        torch.tensor(np.ascontiguousarray(a)) for a in (x.transpose(0, 3, 1, 2), w.transpose(axes), g.transpose(0, 3, 1, 2))
+    )
+    value = form(image, kernel).numpy().transpose(0, 2, 3, 1)
+    image, kernel, cotangent = (a.to(getattr(torch, dtype)) for a in (image, kernel, cotangent))
+    leaves = image.clone().requires_grad_(), kernel.clone().requires_grad_()
+
+    def forward():
+        with torch.no_grad():
+            form(image, kernel)
+
+    def both():
+        torch.autograd.grad(form(*leaves), leaves, cotangent)
+
+    def repeated(once: Callable[[], None]) -> Run:
+        def run(count: int) -> None:
+            torch.set_num_threads(threads)
+            for _ in range(count):
+                once()
+
+        def trial(number: int) -> float:
+            nonlocal threads
+            threads = number
+            run(1)
+            return min(seconds(run, 3) for _ in range(2))
+
+        threads = 1
+        threads = min((1, len(os.sched_getaffinity(0))), key=trial)
+        return run
+
+    return {"forward": repeated(forward), "both": repeated(both)}, value
+
+
+def seconds(run: Run, count: int) -> float:
+    began = time.perf_counter()
+    run(count)
+    return time.perf_counter() - began
+
+
+def calibrate(run: Run, target: float) -> int:
+    """Warm up, then how many take about `target` seconds."""
+    run(2)
+    count = 2
+    while (took := seconds(run, count)) < target / 4:
+        count *= 4
+    return max(1, round(count * target / took))
+
+
+def geometric_mean(values: list[float]) -> float:
+    return math.exp(statistics.fmean(map(math.log, values))) if values else math.nan
+
+
+def emit(row: dict) -> None:
+    print(json.dumps(json.loads(json.dumps(row), parse_float=lambda number: float(f"{float(number):.4g}"))), flush=True)
+    if "both" in row:
+        times = " ".join(f"{side} {ms:.2f}" for side, ms in row["both"].items())
+        print(f"{row['name']}: {times} ms, ratio {row['ratio']:.2f}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
