@@ -114,3 +114,10 @@ def ema(average: PyTree, params: PyTree, decay: float | Array) -> PyTree:
 def ema_decay(batch_size: int, half_life_images: float) -> float:
     """Decay per step under which a value's weight halves every `half_life_images` images; 0 images means no averaging."""
     return 0.5 ** (batch_size / half_life_images) if half_life_images > 0 else 0.0
+
+
+def demand(config: Any, ok: bool, field: str, advice: str) -> None:
+    """Raise InputError, naming the option that sets a Config's field, unless `ok`."""
+    if not ok:
+        option = f"--{field.replace('_', '-')}" if field in ("batch_size", "dtype") else f"--model.{field.replace('_', '-')}"
+        raise InputError(f"{option} {getattr(config, field)}: {advice}")

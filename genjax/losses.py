@@ -154,6 +154,14 @@ ADVERSARIAL = {
 }
 
 
+def smooth(loss: Adversarial, amount: float) -> Adversarial:
+    """One-sided label smoothing: a real image is called real with weight 1 - amount. Salimans et al. 2016 (arXiv 1606.03498), section 3.4.
+
+    For the logistic losses it is the cross entropy with the target 1 - amount, for least squares the square distance to it.
+    """
+    return loss._replace(real=lambda logits: (1 - amount) * loss.real(logits) + amount * loss.fake(logits))
+
+
 def discriminator_loss(loss: Adversarial, real: Float[Array, "*shape"], fake: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """What the discriminator pays for each (real, fake) pair of logits."""
     return loss.real(real - fake) if loss.relative else loss.real(real) + loss.fake(fake)
@@ -168,6 +176,43 @@ def generator_loss(
     if real is None:
         raise ValueError("a relative loss compares pairs: give the real logits too")
     return loss.gen(fake - real)
+
+
+# --- gradient penalties: each takes a discriminator, images -> logits [batch], in which an image's logit depends on that image alone ---
+
+
+def _input_gradient(disc: Callable[[Array], Array], images: Array) -> Array:
+    """d disc(x) / d x, flattened: [batch, h * w * c]."""
+    return jax.grad(lambda images: jnp.sum(disc(images)))(images).reshape(images.shape[0], -1)
+
+
+def r1(disc: Callable[[Array], Array], images: Float[Array, "batch ..."]) -> Float[Array, " batch"]:
+    """|grad D(x)|^2 an image, to be weighted by gamma / 2. Mescheder et al. 2018 (arXiv 1801.04406), equation 9.
+
+    On real images it is R1, on generated ones (which must carry no gradient to the generator) R2, equation 10.
+    """
+    return jnp.sum(jnp.square(_input_gradient(disc, images)), axis=-1)
+
+
+def gradient_penalty(
+    disc: Callable[[Array], Array], key: Array, real: Float[Array, "batch ..."], fake: Float[Array, "batch ..."]
+) -> Float[Array, " batch"]:
+    """(|grad D(x)| - 1)^2 at a uniform point between each pair. Gulrajani et al. 2017 (arXiv 1704.00028), equation 3; their weight is 10."""
+    along = jax.random.uniform(key, (real.shape[0],) + (1,) * (real.ndim - 1), real.dtype)
+    return _unit_slope(disc, fake + along * (real - fake))
+
+
+def dragan(disc: Callable[[Array], Array], key: Array, real: Float[Array, "batch ..."]) -> Float[Array, " batch"]:
+    """(|grad D(x + noise)| - 1)^2 around real images. Kodali et al. 2017 (arXiv 1705.07215), section 2.3; their weight is 10.
+
+    The noise is normal, of half the standard deviation of the batch.
+    """
+    return _unit_slope(disc, real + 0.5 * jnp.std(real) * jax.random.normal(key, real.shape, real.dtype))
+
+
+def _unit_slope(disc: Callable[[Array], Array], images: Array) -> Array:
+    squared = jnp.sum(jnp.square(_input_gradient(disc, images)), axis=-1)
+    return jnp.square(jnp.sqrt(squared + 1e-12) - 1.0)  # the root has no slope at 0
 
 
 # --- translation ---------------------------------------------------------------------------------------------------------

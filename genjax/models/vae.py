@@ -1,6 +1,7 @@
 """The variational autoencoder: Kingma & Welling 2014 (arXiv 1312.6114), and its importance-weighted bound, Burda et al. 2016 (arXiv 1509.00519)."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from genjax import core, layers, losses
-from genjax.core import Array, Batch, InputError, Metrics, Plan, State, Weights
+from genjax.core import Array, Batch, Metrics, Plan, State, Weights
 
 LIKELIHOODS = ("bernoulli", "gaussian", "logistic")
 BINARIZE = ("none", "static", "dynamic", "threshold")
@@ -97,8 +98,7 @@ class Encoder(nn.Module):
             x = jnp.concatenate([x.reshape(x.shape[0], -1), labels], axis=-1)
             x = layers.MLP(config.hidden, config.activation, dtype, name="hidden")(x)
         else:
-            planes = jnp.broadcast_to(labels[:, None, None, :], (*x.shape[:3], labels.shape[-1]))
-            x = jnp.concatenate([x, planes], axis=-1)
+            x = layers.with_planes(x, labels)
             for i, channels in enumerate(config.channels):
                 x = nn.silu(layers.Conv(channels, kernel=4, stride=2, dtype=dtype, name=f"down_{i}")(x))
             x = x.reshape(x.shape[0], -1)
@@ -139,18 +139,7 @@ class Decoder(nn.Module):
 
 def check(config: Config) -> None:
     """Raise InputError, naming the option, on a Config that means nothing."""
-
-    def demand(ok, field, advice):
-        if not ok:
-            option = (
-                "--batch-size"
-                if field == "batch_size"
-                else "--dtype"
-                if field == "dtype"
-                else f"--model.{field.replace('_', '-')}"
-            )
-            raise InputError(f"{option} {getattr(config, field)}: {advice}")
-
+    demand = functools.partial(core.demand, config)
     for field, known in [("network", ("mlp", "conv")), ("likelihood", LIKELIHOODS), ("binarize", BINARIZE)]:
         demand(getattr(config, field) in known, field, f"one of {', '.join(known)}")
     demand(config.dtype in ("float32", "bfloat16"), "dtype", "one of float32, bfloat16")
