@@ -1,9 +1,11 @@
 """Time of a training step, beside the same step in PyTorch: one JSON line.
 
-    python benchmarks/step_time.py vae [--config mlp|conv32] [--batch-size N] [--dtype float32|bfloat16]
-                                       [--peer torch|torch-compile|none] [--seconds S] [--rounds N]
+    python benchmarks/step_time.py MODEL [--config C] [--batch-size N] [--dtype float32|bfloat16]
+                                         [--peer torch|torch-compile|none] [--seconds S] [--rounds N]
+    MODEL and C: vae mlp|conv32, gan mlp, dcgan 32x32|64x64
 
-A step is all of it: gather a random batch of resident uint8 images, convert it, draw noise, forward, backward, Adam. Both sides
+A step is all of it: gather a random batch of resident uint8 images, convert it, draw noise, forward, backward, Adam; of a GAN for
+both players, and the average of the generator's weights. Both sides
 run on the same device, from the same weights, in one process, by turns: a round is about `--seconds` of ours and then as much of
 the peer's, and each round gives one ratio, so that what else the machine does meets both. Ours runs as the trainer runs it, many
 steps in one dispatch (and it counts metrics and stops on one that is not finite, which the peer does not). The peer is eager
@@ -27,6 +29,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.4")  # of a GPU: the peer needs some too
 
@@ -41,6 +44,13 @@ CASES = {
         "mlp": {"batch_size": 128},
         "conv32": {"shape": (32, 32, 3), "network": "conv", "batch_size": 64},
     },
+    "gan": {
+        "mlp": {"shape": (28, 28, 1), "hidden": (256, 256), "batch_size": 64},
+    },
+    "dcgan": {
+        "32x32": {"shape": (32, 32, 3), "batch_size": 64},
+        "64x64": {"shape": (64, 64, 3), "batch_size": 64},
+    },
 }
 IMAGES = 10_000  # in the synthetic data set
 SEED = 0
@@ -49,61 +59,33 @@ Run = Callable[[int], None]  # do so many steps, and wait until they are done
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time of a training step, beside the same step in PyTorch.")
-    parser.add_argument("model", choices=CASES)
-    parser.add_argument("--config", help="; ".join(f"{model}: {', '.join(cases)}" for model, cases in CASES.items()))
+    jax.config.update("jax_enable_compilation_cache", False)  # for compile_sec
+    parser = arguments("Time of a training step, beside the same step in PyTorch.", seconds=1.0)
     parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--peer", choices=("torch", "torch-compile", "none"), default="torch")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each side in a round")
-    parser.add_argument("--rounds", type=int, default=9)
-    args = parser.parse_args()
-    cases = CASES[args.model]
-    args.config = args.config or next(iter(cases))
-    if args.config not in cases:
-        parser.error(f"--config {args.config}: one of {', '.join(cases)}")
-    if args.rounds < 2 or args.seconds <= 0 or (args.batch_size or 1) < 1:
-        parser.error("--rounds is at least 2, --seconds and --batch-size more than 0")
-    row = json.dumps(measure(args, cases[args.config]))
-    print(json.dumps(json.loads(row, parse_float=lambda number: float(f"{float(number):.4g}"))))
+    args, fields = parse(parser)
+    if args.batch_size is not None and args.batch_size < 1:
+        parser.error("--batch-size is more than 0")
+    show(measure(args, {**fields, "batch_size": args.batch_size or fields["batch_size"]}))
 
 
 def measure(args: argparse.Namespace, fields: dict) -> dict:
     """The row of one case."""
-    jax.config.update("jax_enable_compilation_cache", False)  # for compile_sec
     model = importlib.import_module(f"genjax.models.{args.model}")
-    fields = {**fields, "dtype": args.dtype, "batch_size": args.batch_size or fields["batch_size"]}
     config = model.Config(**fields)
     recipe = model.recipe(config)
     images = np.random.default_rng(SEED).integers(0, 256, (IMAGES, *config.shape), np.uint8)
-    versions, load = {"jax": jax.__version__}, os.getloadavg()[0]
-    if load > 0.5:
-        say(f"the machine is busy (load {load:.1f}), and PyTorch's threads suffer most: do not trust the ratio")
-
+    facts = {"versions": {"jax": jax.__version__}, "load": load()}
     say("compiling ours")
-    run, facts, weights = ours(recipe, {"images": images})
+    run, costs, weights = ours(recipe, {"images": images})
     runs = [run]
     if args.peer != "none":
-        import torch
-
-        versions["torch"] = torch.__version__
         say(f"building the peer, {args.peer}")
-        runs.append(theirs(args.model, config, {"images": images}, weights, compiled=args.peer == "torch-compile"))
-        say(f"{torch.get_num_threads()} threads")
-    counts = [calibrate(run, args.seconds) for run in runs]
-    rounds = []
-    for number in range(args.rounds):
-        rounds.append([1000 * seconds(run, count) / count for run, count in zip(runs, counts, strict=True)])
-        say(f"round {number + 1} of {args.rounds}: " + ", ".join(f"{ms:.3f}" for ms in rounds[-1]) + " ms a step")
-
-    ours_ms, *peer_ms = (statistics.median(side) for side in zip(*rounds, strict=True))
+        module, device, facts["versions"]["torch"] = peer(args.model, config, weights)
+        runs.append(theirs(args.model, module, config, {"images": images}, device, compiled=args.peer == "torch-compile"))
+    ms, peer_ms, ratios = race(runs, args.rounds, args.seconds, "a step")
     row = {"model": args.model, "config": args.config, "device": device_name(), "dtype": config.dtype}
-    row |= {"batch_size": config.batch_size, "ms_per_step": ours_ms, "images_per_sec": 1000 * config.batch_size / ours_ms} | facts
-    row |= {"peer": args.peer, "peer_ms_per_step": None, "ratio": None, "ratio_spread": None}
-    if peer_ms:
-        first, middle, third = statistics.quantiles([peer / own for own, peer in rounds], n=4, method="inclusive")
-        row |= {"peer_ms_per_step": peer_ms[0], "ratio": middle, "ratio_spread": [first, third]}
-    return row | {"rounds": args.rounds, "load": load, "versions": versions}
+    row |= {"batch_size": config.batch_size, "ms_per_step": ms, "images_per_sec": 1000 * config.batch_size / ms} | costs
+    return row | {"peer": args.peer, "peer_ms_per_step": peer_ms} | ratios | {"rounds": args.rounds} | facts
 
 
 def ours(recipe: core.Recipe, arrays: dict[str, np.ndarray]) -> tuple[Run, dict, core.Weights]:
@@ -115,12 +97,12 @@ def ours(recipe: core.Recipe, arrays: dict[str, np.ndarray]) -> tuple[Run, dict,
     state = jax.jit(recipe.init, out_shardings=replicated)(root)
     weights = jax.device_get(core.weights(state))
 
-    def arguments(count: int):
+    def inputs(count: int):
         return state, root, resident, jax.device_put(np.int32(count), replicated)
 
     began = time.perf_counter()
     advance = trainer.program(recipe, recipe.plan(0), SEED, False, split, True)
-    program = jax.jit(advance, donate_argnums=0).lower(*arguments(1)).compile()
+    program = jax.jit(advance, donate_argnums=0).lower(*inputs(1)).compile()
     compile_sec = time.perf_counter() - began
     memory = program.memory_analysis()
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
@@ -128,28 +110,33 @@ def ours(recipe: core.Recipe, arrays: dict[str, np.ndarray]) -> tuple[Run, dict,
 
     def run(count: int) -> None:
         nonlocal state
-        state, _, done = program(*arguments(count))
+        state, _, done = program(*inputs(count))
         if int(done) != count:
             raise FloatingPointError(f"a metric was not finite after {int(done)} of {count} steps: its time would mean nothing")
 
     return run, {"compile_sec": compile_sec, "peak_mb": held / 1e6}, weights
 
 
-def theirs(name: str, config, arrays: dict[str, np.ndarray], weights: core.Weights, compiled: bool) -> Run:
-    """The peer's step, from the same weights. A module of peers has `build(config)`, `load(module, weights)` and
-    `step_fn(module, config, arrays, device, compiled)`, which gives a function that does one step a call.
+def peer(name: str, config, weights: core.Weights) -> tuple[Any, str, str]:
+    """The peer's module with our weights, the device that it is meant for, and PyTorch's version. A module of peers has
+    `build(config)`, `load(module, weights)` and `step_fn(module, config, arrays, device, compiled)`, which gives a function that does
+    one step a call.
     """
     import torch
 
-    peer = importlib.import_module(f"peers.{name}")
-    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
+    peers = importlib.import_module(f"peers.{name}")
     torch.manual_seed(SEED)
     torch.set_flush_denormal(True)  # as XLA does
     torch.set_float32_matmul_precision("high")  # on a GPU both sides may use TF32, XLA's default; means nothing on a CPU
     torch.backends.cudnn.benchmark = True
-    module = peer.build(config)
-    peer.load(module, weights)
-    step = peer.step_fn(module, config, arrays, device, compiled)
+    module = peers.build(config)
+    peers.load(module, weights)
+    return module, "cpu" if jax.default_backend() == "cpu" else "cuda", torch.__version__
+
+
+def theirs(name: str, module, config, arrays: dict[str, np.ndarray], device: str, compiled: bool) -> Run:
+    """The peer's step."""
+    step = importlib.import_module(f"peers.{name}").step_fn(module, config, arrays, device, compiled)
 
     def run(count: int) -> None:
         for _ in range(count):
@@ -157,12 +144,73 @@ def theirs(name: str, config, arrays: dict[str, np.ndarray], weights: core.Weigh
         if not math.isfinite(loss.item()):  # waits for the device
             raise FloatingPointError("the peer's loss is not finite: its time would mean nothing")
 
+    set_threads(run)
+    return run
+
+
+# --- what sample_time.py shares ------------------------------------------------------------------------------------------
+
+
+def arguments(description: str, seconds: float) -> argparse.ArgumentParser:
+    """The options of a race; `seconds` is the default of its option."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("model", choices=CASES)
+    parser.add_argument("--config", help="; ".join(f"{model}: {', '.join(cases)}" for model, cases in CASES.items()))
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--peer", choices=("torch", "torch-compile", "none"), default="torch")
+    parser.add_argument("--seconds", type=float, default=seconds, help="of each side in a round")
+    parser.add_argument("--rounds", type=int, default=9)
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, dict]:
+    """The arguments, and the case that they name: fields of its Config."""
+    args = parser.parse_args()
+    cases = CASES[args.model]
+    args.config = args.config or next(iter(cases))
+    if args.config not in cases:
+        parser.error(f"--config {args.config}: one of {', '.join(cases)}")
+    if args.rounds < 2 or args.seconds <= 0:
+        parser.error("--rounds is at least 2, --seconds more than 0")
+    return args, {**cases[args.config], "dtype": args.dtype}
+
+
+def load() -> float:
+    """The machine's load average, with a warning if it is busy."""
+    busy = os.getloadavg()[0]
+    if busy > 0.5:
+        say(f"the machine is busy (load {busy:.1f}), and PyTorch's threads suffer most: do not trust the ratio")
+    return busy
+
+
+def race(runs: list[Run], count: int, target: float, what: str) -> tuple[float, float | None, dict]:
+    """`count` rounds of about `target` seconds a side: median ms of ours and of the peer's, if any, and the median of their ratio
+    with its first and third quartile.
+    """
+    counts = [calibrate(run, target) for run in runs]
+    rounds = []
+    for number in range(count):
+        rounds.append([1000 * seconds(run, steps) / steps for run, steps in zip(runs, counts, strict=True)])
+        say(f"round {number + 1} of {count}: " + ", ".join(f"{ms:.3f}" for ms in rounds[-1]) + f" ms {what}")
+    ms, *peer_ms = (statistics.median(side) for side in zip(*rounds, strict=True))
+    if not peer_ms:
+        return ms, None, {"ratio": None, "ratio_spread": None}
+    first, middle, third = statistics.quantiles([peer / own for own, peer in rounds], n=4, method="inclusive")
+    return ms, peer_ms[0], {"ratio": middle, "ratio_spread": [first, third]}
+
+
+def set_threads(run: Run) -> None:
+    """PyTorch on all cores or on one, whichever is faster."""
+    import torch
+
     def trial(threads: int) -> float:
         torch.set_num_threads(threads)
-        return min(seconds(run, 5) for _ in range(3))
+        count = calibrate(run, 0.2)
+        return min(seconds(run, count) for _ in range(3)) / count
 
-    torch.set_num_threads(min((len(os.sched_getaffinity(0)), 1), key=trial))
-    return run
+    threads = min((len(os.sched_getaffinity(0)), 1), key=trial)
+    torch.set_num_threads(threads)
+    say(f"{threads} threads")
 
 
 def seconds(run: Run, count: int) -> float:
@@ -178,6 +226,12 @@ def calibrate(run: Run, target: float) -> int:
     while (took := seconds(run, count)) < target / 4:
         count *= 2
     return max(1, round(count * target / took))
+
+
+def show(row: dict) -> None:
+    """Print the row as JSON, numbers with 4 digits."""
+    text = json.loads(json.dumps(row), parse_float=lambda number: float(f"{float(number):.4g}"))
+    print(json.dumps(text), flush=True)
 
 
 def device_name() -> str:

@@ -1,5 +1,6 @@
 """What the scripts in train/ share, from the command line to the trained weights. It knows no model: a script brings its recipe."""
 
+import argparse
 import contextlib
 import dataclasses
 import fcntl
@@ -48,12 +49,32 @@ class Options:
     distributed: str = ""  # several processes: auto (SLURM, Cloud TPU, Open MPI) | ADDRESS:PORT,COUNT,INDEX
 
 
-def main(arguments: type[T], run: Callable[[T], int]) -> None:
-    """Parse the command line and run. Bad input ends in one line on standard error and exit code 2."""
+def main(arguments: type[T], run: Callable[[T], int], presets: dict[str, T] | None = None) -> None:
+    """Parse the command line and run. Bad input ends in one line on standard error and exit code 2.
+
+    `presets`: the defaults of all options by the name given as --preset, "" being those without it.
+    """
     import tyro
 
-    args = parsed(lambda: tyro.cli(arguments))
+    def parse() -> T:
+        preset = chosen(presets or {}, sys.argv[1:])
+        return tyro.cli(arguments) if preset is None else tyro.cli(arguments, default=preset)
+
+    args = parsed(parse)
     raise SystemExit(guarded(lambda: run(args)))
+
+
+def chosen(presets: dict[str, T], argv: list[str]) -> T | None:
+    """The preset that a command line names; None where there are none. An unknown name ends in one line and exit code 2."""
+    if not presets:
+        return None
+    option = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    option.add_argument("--preset", default="", nargs="?")  # with nothing after it: tyro will say so
+    name = option.parse_known_args(argv)[0].preset or ""
+    if name not in presets:
+        print(f"--preset {name}: one of {', '.join(filter(None, presets))}", file=sys.stderr)
+        raise SystemExit(2)
+    return presets[name]
 
 
 def parsed(parse: Callable[[], T]) -> T:

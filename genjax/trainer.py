@@ -206,7 +206,8 @@ class _Meter:
 
     def _clear(self):
         self._sums: dict[str, float] = {}
-        self._steps = self._images = self._step = 0
+        self._counts: dict[str, int] = {}  # steps that a metric came from: a lazy term's are fewer
+        self._images = self._step = 0
         self._seconds = 0.0
 
     @contextlib.contextmanager
@@ -223,7 +224,8 @@ class _Meter:
                 if not np.isfinite(value):
                     raise NotFinite(name, value, step + int(done))
                 self._sums[name] = self._sums.get(name, 0.0) + float(value)
-            self._steps, self._images, self._step = self._steps + count, self._images + count * batch_size, step + count
+                self._counts[name] = self._counts.get(name, 0) + count
+            self._images, self._step = self._images + count * batch_size, step + count
         now = time.perf_counter()
         seconds, self._look = now - self._look, now
         self._seconds += seconds
@@ -234,7 +236,7 @@ class _Meter:
         row: dict[str, float] = {"step": self._step, "images_per_sec": self._images / max(self._seconds, 1e-9)}
         if self.compile_sec:
             row["compile_sec"], self.compile_sec = round(self.compile_sec, 3), 0.0
-        self.row = row | {name: value / self._steps for name, value in sorted(self._sums.items())}
+        self.row = row | {name: value / self._counts[name] for name, value in sorted(self._sums.items())}
         self._clear()
 
 

@@ -57,9 +57,14 @@ def test_stepping_a_model_needs_only_jax_flax_optax_and_numpy():
 import sys
 sys.modules.update(dict.fromkeys({blocked}))
 import jax, jax.numpy as jnp
-from genjax.models import vae
-model = vae.recipe(vae.Config(shape=(4, 4, 1), hidden=(4,), latent_size=2, batch_size=2))
-model.step(model.init(jax.random.key(0)), {{"images": jnp.zeros((2, 4, 4, 1))}}, jax.random.key(0), model.plan(0))
+from genjax.models import dcgan, gan, vae
+small = {{"shape": (8, 8, 1), "latent_size": 2, "batch_size": 2}}
+for model in (
+    vae.recipe(vae.Config(**small, hidden=(4,))),
+    gan.recipe(gan.Config(**small, hidden=(4,), augment=("color", "translation", "cutout"))),
+    dcgan.recipe(dcgan.Config(**small, channels=4)),
+):
+    jax.jit(model.step, static_argnums=3)(model.init(jax.random.key(0)), {{"images": jnp.zeros((2, 8, 8, 1))}}, jax.random.key(0), model.plan(0))
 """)
 
 
@@ -67,7 +72,7 @@ def test_import_is_light():
     code = """
 import time, jax, flax, flax.linen, flax.struct, optax
 began = time.perf_counter()
-import genjax, genjax.core, genjax.models.vae
+import genjax, genjax.core, genjax.models.vae, genjax.models.dcgan
 print(time.perf_counter() - began)
 """
     assert min(float(run(code)) for _ in range(3)) < 0.3

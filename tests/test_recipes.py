@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 
 from genjax import checkpoint, core, data, hooks, trainer
-from genjax.models import vae
+from genjax.models import dcgan, gan, vae
 
 BATCH = 8
 TINY = {"shape": (8, 8, 1), "hidden": (16,), "latent_size": 4, "batch_size": BATCH, "ema_half_life_images": 64.0}
+
+SMALL = {"shape": (8, 8, 1), "latent_size": 4, "batch_size": BATCH, "ema_half_life_images": 64.0}
+
+
+def gan_verbs(m, w, k, x):
+    labels = None if m.config.conditional == "none" else jnp.arange(x.shape[0]) % 3
+    first, second = jax.random.normal(k, (2, 2, 4))
+    between = m.interpolate(w, first, second, 3, None if labels is None else labels[:2])
+    return {"sample": m.sample(w, k, 5, truncation=0.7), "logits": m.discriminate(w, x, labels), "interpolate": between}
+
 
 # name -> (recipe, verbs to try: (model, weights, key, images) -> arrays)
 CASES = {
@@ -23,6 +33,45 @@ CASES = {
             "likelihood": m.iw_log_likelihood(w, k, x, 7, chunk=4),
             "interpolate": m.interpolate(w, x, x[::-1], 3),
         },
+    ),
+    "gan": (
+        gan.recipe(gan.Config(**SMALL, hidden=(16, 8), augment=("color", "translation", "cutout"), label_smoothing=0.1)),
+        gan_verbs,
+    ),
+    "gan-wasserstein": (
+        gan.recipe(
+            gan.Config(
+                **SMALL, hidden=(16,), loss="wasserstein", gradient_penalty=10.0, disc_steps=2, conditional="concat", num_labels=3
+            )
+        ),
+        gan_verbs,
+    ),
+    "dcgan": (
+        dcgan.recipe(dcgan.Config(**SMALL, channels=8)),
+        gan_verbs,
+    ),
+    "dcgan-spectral": (
+        dcgan.recipe(
+            dcgan.Config(
+                **SMALL,
+                channels=8,
+                loss="hinge",
+                disc_norm="none",
+                spectral=True,
+                r1=1.0,
+                penalty_every=2,
+                conditional="projection",
+                num_labels=3,
+                decay_steps=100,
+            )
+        ),
+        gan_verbs,
+    ),
+    "dcgan-residual": (
+        dcgan.recipe(
+            dcgan.Config(**SMALL, network="residual", channels=8, group_size=4, loss="relativistic", r1=1.0, r2=1.0, adam_b1=0.0)
+        ),
+        gan_verbs,
     ),
     "vae-conv": (
         vae.recipe(
@@ -48,9 +97,9 @@ def source():
     return data.Source(name="noise", size=50, shape=(8, 8, 1), num_labels=3, fingerprint="noise", read=read, arrays=arrays)
 
 
-def batch():
-    levels = np.random.default_rng(1).integers(0, 256, (BATCH, 8, 8, 1))
-    return {"images": jnp.float32(levels) / 127.5 - 1, "labels": jnp.arange(BATCH, dtype=jnp.int32) % 3}
+def batch(size=BATCH):
+    levels = np.random.default_rng(1).integers(0, 256, (size, 8, 8, 1))
+    return {"images": jnp.float32(levels) / 127.5 - 1, "labels": jnp.arange(size, dtype=jnp.int32) % 3}
 
 
 def one_device():
@@ -72,7 +121,9 @@ def test_init_is_abstract_and_deterministic(model):
 
 def test_step_keeps_structure_and_moves_every_network(model):
     state = model.init(jax.random.key(0))
-    after, metrics = jax.jit(model.step, static_argnums=3)(state, batch(), jax.random.key(1), model.plan(0))
+    after, metrics = jax.jit(model.step, static_argnums=3)(
+        state, batch(model.plan(0).batch_size), jax.random.key(1), model.plan(0)
+    )
     describe = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
     assert describe(state) == describe(after)
     assert int(after.step) == 1
@@ -92,7 +143,7 @@ def test_programs_are_as_many_as_plans(model):
     state, plans = model.init(jax.random.key(0)), set()
     for index in range(5):
         plans.add(model.plan(index))
-        state, _ = step(state, batch(), jax.random.key(index), model.plan(index))
+        state, _ = step(state, batch(model.plan(index).batch_size), jax.random.key(index), model.plan(index))
     assert step._cache_size() == len(plans)
 
 

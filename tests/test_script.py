@@ -34,8 +34,8 @@ SMALL = [
 ]
 
 
-def start(out, *arguments):
-    command = [sys.executable, str(ROOT / "train/vae.py"), "--out", str(out), *SMALL, *map(str, arguments)]
+def start(out, *arguments, model="vae"):
+    command = [sys.executable, str(ROOT / f"train/{model}.py"), "--out", str(out), *SMALL, *map(str, arguments)]
     environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
@@ -224,3 +224,35 @@ def test_the_sample_command(whole, tmp_path, monkeypatch, capsys):
     code, said = genjax_command("sample", tmp_path / "nothing")
     assert code == 2
     assert "config.json" in said
+
+
+def test_a_gan_trains_from_the_shell_and_resumes(tmp_path):
+    out = tmp_path / "run"
+    code, said = finish(start(out, "--steps", 100, model="gan"))
+    assert code == 0, said
+    assert {"loss/disc", "loss/gen", "health/diversity", "health/logit_gap", "health/saturated"} < set(rows(out)[-1])
+    code, said = finish(start(out, "--steps", 150, model="gan"))
+    assert code == 0, said
+    assert "resuming" in said
+    model, weights = genjax.load(out)
+    assert model.sample(weights, jax.random.key(0), 2).shape == (2, 8, 8, 1)
+
+
+PRESETS = {"": ["plain"], "small": ["of the preset"]}
+
+
+@pytest.mark.parametrize("argv", [["--preset", "small"], ["--steps", "3", "--preset=small", "--out", "x"]])
+def test_a_preset_is_found_wherever_it_stands(argv):
+    assert script.chosen(PRESETS, argv) == ["of the preset"]
+
+
+def test_without_a_preset_the_options_have_their_own_defaults():
+    assert script.chosen(PRESETS, ["--steps", "3"]) == ["plain"]
+    assert script.chosen({}, []) is None
+
+
+def test_an_unknown_preset_is_refused(capsys):
+    with pytest.raises(SystemExit) as end:
+        script.chosen(PRESETS, ["--preset", "smal"])
+    assert end.value.code == 2
+    assert "--preset smal: one of small" in capsys.readouterr().err

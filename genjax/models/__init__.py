@@ -4,6 +4,8 @@ import importlib
 
 RECIPES = {
     "vae": "genjax.models.vae",
+    "gan": "genjax.models.gan",
+    "dcgan": "genjax.models.dcgan",
 }
 
 
