@@ -1,0 +1,198 @@
+"""How good and how varied a run's digits are: python benchmarks/digits.py RUN [RUN ...] --lenet lenet_mnist.pth [--data mnist/]
+
+A published LeNet reads samples of runs that were trained on MNIST. One JSON line a run, or with --all-steps one a kept checkpoint (a run
+started with --keep 1000 keeps them all), which shows whether a long run falls apart.
+
+    mean_top_probability            of the class that LeNet takes a sample for: how clear it is
+    share_min, share_max, shares    of the samples, taken for each digit: the least, the most, and all ten
+    as_asked                        of a conditional run: the share that LeNet takes for the digit that was asked for
+    fd_lenet                        Frechet distance of LeNet's 84 penultimate features to those of the test set, 10,000 images. It grows
+                                    as n shrinks, and compares with no distance in other features ("FID")
+    fd_lenet_train                  the same distance of the training set, for scale
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.progress import track
+
+import genjax
+from genjax import checkpoint, core, data, script
+
+CHUNK = 500  # images at once
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Read a run's digits with LeNet."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]  # folders of runs on MNIST
+    lenet: Path  # its published weights, lenet_mnist.pth
+    n: int = 10_000  # samples
+    step: int = 0  # take the checkpoint of this step; 0: the weights that training ended with
+    all_steps: bool = False  # every checkpoint that the run kept, in turn
+    data: str = ""  # MNIST, as in train/dcgan.py; what the run was trained on if not given
+    seed: int = 0  # of the latents
+
+
+# --- LeNet ---------------------------------------------------------------------------------------------------------------
+
+
+def read_lenet(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of lenet_mnist.pth, as PyTorch names and keeps them. Raises InputError."""
+    import torch
+
+    try:
+        arrays = {name: value.numpy() for name, value in torch.load(path, weights_only=True, map_location="cpu").items()}
+        assert {name: array.shape for name, array in arrays.items() if name.endswith("weight")} == {
+            "convnet.c1.weight": (6, 1, 5, 5), "convnet.c3.weight": (16, 6, 5, 5), "convnet.c5.weight": (120, 16, 5, 5),
+            "fc.f6.weight": (84, 120), "fc.f7.weight": (10, 84),
+        }  # fmt: skip
+    except Exception as error:  # whatever its unpickler raises
+        raise core.InputError(f"--lenet {path}: not the weights of LeNet ({type(error).__name__}: {error})") from None
+    return arrays
+
+
+def lenet(weights: dict[str, np.ndarray], images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Images [n, 32, 32, 1] in [0, 1] -> features [n, 84], log probabilities [n, 10]. LeNet-5 (LeCun et al. 1998) with ReLU and max pooling."""
+
+    def conv(x, name):
+        y = jax.lax.conv_general_dilated(
+            x, weights[f"convnet.{name}.weight"], (1, 1), "VALID", dimension_numbers=("NHWC", "OIHW", "NHWC")
+        )
+        return jax.nn.relu(y + weights[f"convnet.{name}.bias"].reshape(1, 1, 1, -1))
+
+    def pool(x):
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+    def dense(x, name):
+        return x @ weights[f"fc.{name}.weight"].T + weights[f"fc.{name}.bias"][None]
+
+    with jax.default_matmul_precision("float32"):
+        x = conv(pool(conv(pool(conv(images, "c1")), "c3")), "c5")[:, 0, 0]
+        features = jax.nn.relu(dense(x, "f6"))
+        return features, jax.nn.log_softmax(dense(features, "f7"))
+
+
+def enlarge(images: jax.Array) -> jax.Array:
+    """uint8 [n, 28, 28, 1], or already 32x32, -> [n, 32, 32, 1] in [0, 1], bilinear: PyTorch's `interpolate(align_corners=False)`."""
+    return jax.image.resize(images / jnp.float32(255), (images.shape[0], 32, 32, 1), "bilinear")
+
+
+def reader(weights: dict[str, np.ndarray]) -> Callable[[Iterator[np.ndarray]], tuple[np.ndarray, np.ndarray]]:
+    """A function of chunks uint8 [CHUNK, 28, 28, 1] that gives (features [n, 84], probabilities [n, 10])."""
+    apply = jax.jit(lambda images: lenet(weights, enlarge(images)))
+
+    def read(chunks):
+        features, log_probabilities = zip(*(jax.device_get(apply(chunk)) for chunk in chunks), strict=True)
+        return np.concatenate(features), np.exp(np.concatenate(log_probabilities))
+
+    return read
+
+
+# --- the distance --------------------------------------------------------------------------------------------------------
+
+
+def frechet(first: np.ndarray, second: np.ndarray) -> float:
+    """Squared 2-Wasserstein distance between the normal laws fitted to two sets of features [n, size]. Dowson & Landau 1982; Heusel et al. 2017.
+
+    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2), in float64, the roots by eigenvalues, those below 0 by rounding taken as 0.
+    """
+    means, covariances = [], []
+    for features in (first, second):
+        features = features.astype(np.float64)
+        means.append(features.mean(axis=0))
+        covariances.append(np.cov(features, rowvar=False))
+    values, vectors = np.linalg.eigh(covariances[0])
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ covariances[1] @ root), 0)).sum()
+    return float(np.square(means[0] - means[1]).sum() + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * cross)
+
+
+# --- the runs ------------------------------------------------------------------------------------------------------------
+
+
+def chunks_of(images: np.ndarray) -> Iterator[np.ndarray]:
+    """In equal chunks: MNIST's 60,000 and 10,000 are multiples of CHUNK."""
+    assert len(images) % CHUNK == 0, len(images)
+    return (images[first : first + CHUNK] for first in range(0, len(images), CHUNK))
+
+
+def kept_steps(run: Path) -> list[int]:
+    """The steps of a run's checkpoints. Raises InputError if there are none."""
+    folder = run / checkpoint.CHECKPOINTS
+    steps = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+    if not steps:
+        raise core.InputError(f"{folder}: no checkpoints; give the folder that a training script wrote with --out")
+    return steps
+
+
+def mnist(spec: str, read: Callable) -> tuple[np.ndarray, np.ndarray]:
+    """LeNet's features of the training and of the test set. Raises InputError."""
+    parts = []
+    for split, size in (("train", 60_000), ("test", 10_000)):
+        source = data.load(spec, split=split, channels=1)
+        if source.size != size or source.shape != (28, 28, 1) or source.arrays is None:
+            raise core.InputError(f"--data {spec}: {source.name}; MNIST has {size} images of 28x28")
+        parts.append(read(chunks_of(source.arrays["images"]))[0])
+    return parts[0], parts[1]
+
+
+def main(args: Arguments) -> int:
+    if not args.runs or args.n < CHUNK or args.n % CHUNK:
+        raise core.InputError(f"--n {args.n}: a multiple of {CHUNK}" if args.runs else "RUN: give a run's folder, or several")
+    read = reader(read_lenet(args.lenet))
+    references: dict[str, tuple[np.ndarray, np.ndarray, float]] = {}
+    for run in args.runs:
+        spec = args.data or checkpoint.read_config(run)["data"]["spec"]
+        if spec not in references:
+            train, test = mnist(spec, read)
+            references[spec] = train, test, frechet(train, test)
+        _, test, scale = references[spec]
+        draw = None
+        for step in kept_steps(run) if args.all_steps else [args.step or None]:
+            began = time.perf_counter()
+            model, weights = genjax.load(run, step)
+            if model.config.shape not in ((28, 28, 1), (32, 32, 1)):
+                raise core.InputError(f"{run}: of {model.config.shape} images; give a run on MNIST at 28x28 or 32x32, grey")
+            draw = draw or jax.jit(lambda *given: genjax.to_uint8(model.sample(*given)), static_argnums=2)  # noqa: B023
+            root = jax.random.key(args.seed)
+            numbers = track(range(args.n // CHUNK), f"{run} {step or ''}", disable=not sys.stderr.isatty())
+            features, probabilities = read(draw(weights, jax.random.fold_in(root, number), CHUNK) for number in numbers)
+            digits = probabilities.argmax(axis=1)
+            shares = np.bincount(digits, minlength=10) / args.n
+            row = {
+                "run": str(run),
+                "step": step,
+                "n": args.n,
+                "mean_top_probability": float(probabilities.max(axis=1).mean()),
+                "share_min": shares.min(),
+                "share_max": shares.max(),
+                "shares": [round(share, 4) for share in shares.tolist()],
+            }
+            if getattr(model.config, "conditional", "none") not in ("none", False):
+                asked = np.arange(CHUNK) % model.config.num_labels  # as `sample` has them when given no labels
+                row["as_asked"] = float((digits.reshape(-1, CHUNK) == asked).mean())
+            row |= {
+                "fd_lenet": frechet(features, test),
+                "fd_lenet_train": scale,
+                "seed": args.seed,
+                "seconds": time.perf_counter() - began,
+                "device": script.describe_devices(),
+                "jax": jax.__version__,
+            }
+            shown = {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
+            print(json.dumps(shown), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    script.main(Arguments, main)
