@@ -7,6 +7,7 @@ lowering (`lowering`, the one place of that choice) and names the other two as i
 """
 
 import functools
+import itertools
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 from genjax.shapes import AnyArray, Array, Float, UInt8
 
 FEW = 4  # channels of an image, beside those of features
+WIDE = {(3, 1): 128, (4, 2): 16}  # by kernel and stride: the channels and features from which on Winograd's form is the fastest
 
 
 class Geometry(NamedTuple):
@@ -119,8 +121,8 @@ def lowering(role: str, backend: str, geometry: Geometry, batch: int, channels: 
     if backend != "cpu":
         return "xla"
     k, stride, _, _, (height, width) = geometry
-    if k == 3 and stride == 1 and min(channels, features) >= 128 and dtype == jnp.float32:
-        return "winograd"
+    if (k, stride) in WIDE and min(channels, features) >= WIDE[k, stride] and dtype == jnp.float32:
+        return "turned" if role == "image" and stride == 1 else "winograd"
     match role:
         case "value" if stride == 1 and features <= FEW and k > 1:
             return "overlap"
@@ -278,39 +280,53 @@ def _overlap_add(taps: list[Array], axis: int, low: int, size: int) -> Array:
     """y[2i + a - low] += taps[a][i] along `axis`, for 0 <= y < size. Even and odd outputs are sums of shifted taps, then interleaved."""
     shifts = (len(taps) + 1) // 2
     shifted = [_pad_axis(tap, axis, a // 2, shifts - 1 - a // 2) for a, tap in enumerate(taps)]
-    y = _interleave(_total(shifted[0::2]), _total(shifted[1::2] or [jnp.zeros_like(shifted[0])]), axis)
+    y = _interleave([_total(shifted[0::2]), _total(shifted[1::2] or [jnp.zeros_like(shifted[0])])], axis)
     return _pad_axis(y, axis, -low, size + low - y.shape[axis])  # a 2x2 or 3x3 kernel may reach no further: the rest is zeros
 
 
-def _interleave(even: Array, odd: Array, axis: int) -> Array:
-    y = jnp.stack([even, odd], axis=axis + 1)
+def _interleave(parts: Sequence[Array], axis: int) -> Array:
+    y = jnp.stack(parts, axis=axis + 1)
     return y.reshape(*y.shape[:axis], -1, *y.shape[axis + 2 :])
 
 
-# Winograd's F(2x2, 3x3): per 4x4 tile of x and 2x2 tile of y, 16 products instead of 36 (Lavin and Gray 2015, arXiv 1509.09308, section 4.1)
-# y = A^T [(G w) * (B^T x)], on both axes. The transforms are linear; a turned kernel's is a permutation, so no kernel is turned.
+# Winograd's F(2x2, 3x3) at stride 1 (Lavin and Gray 2015, arXiv 1509.09308, section 4.1): a 2x2 tile of y from 4x4 of x, y = A^T [(G w) * (B^T x)]
+# on both axes, 16 products instead of 36. And F(2x2, 2x2) for 4x4 kernels at stride 2: of each of the four phases (even or odd rows and columns
+# of x and of w) a 2x2 convolution at stride 1, whose sum, with the phases as channels, takes 36 products instead of 64.
 
 
-def _input_transform(x: Sequence[Array]) -> list[Array]:  # B^T
-    return [x[0] - x[2], x[1] + x[2], x[2] - x[1], x[1] - x[3]]
+class Transforms(NamedTuple):
+    """Along one axis, from a list of arrays to a list of arrays. The backward ones are the transposed matrices."""
+
+    x: Callable  # B^T
+    x_back: Callable  # B
+    kernel: Callable  # G
+    kernel_back: Callable  # G^T
+    y: Callable  # A^T
+    y_back: Callable  # A
 
 
-def _kernel_transform(w: Sequence[Array]) -> list[Array]:  # G
-    even, odd = (w[0] + w[2]) / 2, w[1] / 2
-    return [w[0], even + odd, even - odd, w[2]]
+TRANSFORMS = {  # by the taps of a phase
+    2: Transforms(
+        x=lambda x: [x[0] - x[1], x[1], x[1] - x[2]],
+        x_back=lambda m: [m[0], m[1] + m[2] - m[0], -m[2]],
+        kernel=lambda w: [w[0], w[0] + w[1], w[1]],
+        kernel_back=lambda m: [m[0] + m[1], m[1] + m[2]],
+        y=lambda m: [m[0] + m[1], m[1] - m[2]],
+        y_back=lambda y: [y[0], y[0] + y[1], -y[1]],
+    ),
+    3: Transforms(
+        x=lambda x: [x[0] - x[2], x[1] + x[2], x[2] - x[1], x[1] - x[3]],
+        x_back=lambda m: [m[0], m[1] - m[2] + m[3], m[1] + m[2] - m[0], -m[3]],
+        kernel=lambda w: [w[0], (w[0] + w[2]) / 2 + w[1] / 2, (w[0] + w[2]) / 2 - w[1] / 2, w[2]],
+        kernel_back=lambda m: [m[0] + (m[1] + m[2]) / 2, (m[1] - m[2]) / 2, (m[1] + m[2]) / 2 + m[3]],
+        y=lambda m: [m[0] + m[1] + m[2], m[1] - m[2] - m[3]],
+        y_back=lambda y: [y[0], y[0] + y[1], y[0] - y[1], -y[1]],
+    ),
+}
 
 
-def _kernel_transform_transposed(m: Sequence[Array]) -> list[Array]:  # G^T
-    even, odd = (m[1] + m[2]) / 2, (m[1] - m[2]) / 2
-    return [m[0] + even, odd, even + m[3]]
-
-
-def _output_transform(m: Sequence[Array]) -> list[Array]:  # A^T
-    return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
-
-
-def _output_transform_transposed(y: Sequence[Array]) -> list[Array]:  # A
-    return [y[0], y[0] + y[1], y[0] - y[1], -y[1]]
+def _transforms(geometry: Geometry) -> Transforms:
+    return TRANSFORMS[geometry.k // geometry.stride]
 
 
 def _both_axes(transform: Callable, grid: list[list[Array]]) -> list[list[Array]]:
@@ -319,40 +335,67 @@ def _both_axes(transform: Callable, grid: list[list[Array]]) -> list[list[Array]
     return [transform(row) for row in zip(*columns, strict=True)]
 
 
-def _tiles(geometry: Geometry, x: Array) -> list[list[Array]]:
-    """4x4 matrices [n * tiles, c] of the transformed input: tile (i, j) starts at x[2i - low, 2j - low]."""
-    height, width = (-(-size // 2) for size in geometry.y)
-    x = _pad(
-        x, [(geometry.low, 2 * out + 2 - geometry.low - size) for out, size in zip((height, width), geometry.x, strict=True)]
-    )
-    grid = [[x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2] for j in range(4)] for i in range(4)]
-    return [[_matrix(tile) for tile in row] for row in _both_axes(_input_transform, grid)]
+def _each(f: Callable, *grids: list[list[Array]]) -> list[list[Array]]:
+    return [[f(*arrays) for arrays in zip(*rows, strict=True)] for rows in zip(*grids, strict=True)]
 
 
-def _from_tiles(products: list[list[Array]], batch: int, size: tuple[int, int]) -> Array:
-    height, width = (-(-n // 2) for n in size)
-    grid = _both_axes(_output_transform, [[m.reshape(batch, height, width, -1) for m in row] for row in products])
-    return _interleave(*(_interleave(*row, axis=2) for row in grid), axis=1)[:, : size[0], : size[1]]
+def _winograd_x(geometry: Geometry, x: Array) -> list[list[Array]]:
+    """Matrices [n * tiles, phases * c] of the transformed x: tile (i, j) starts at x[2 stride i - low, 2 stride j - low]."""
+    k, stride, low, size, y_size = geometry
+    span = k // stride + 1
+    height, width = (-(-n // 2) for n in y_size)
+    x = _pad(x, [(low, 2 * stride * (out - 1) + stride * span - low - n) for out, n in zip((height, width), size, strict=True)])
+    if stride > 1:
+        x = jnp.concatenate([x[:, p::stride, q::stride] for p in range(stride) for q in range(stride)], axis=-1)
+    grid = [[x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2] for j in range(span)] for i in range(span)]
+    return _each(_matrix, _both_axes(_transforms(geometry).x, grid))
+
+
+def _winograd_kernel(geometry: Geometry, kernel: Array) -> list[list[Array]]:
+    """Matrices [phases * c, o] of the transformed kernel."""
+    k, stride = geometry.k, geometry.stride
+    kernel = kernel.reshape(k // stride, stride, k // stride, stride, *kernel.shape[2:])
+    kernel = jnp.swapaxes(kernel, 1, 2).reshape(k // stride, k // stride, -1, kernel.shape[-1])
+    return _both_axes(_transforms(geometry).kernel, [list(row) for row in kernel])
+
+
+def _winograd_y(geometry: Geometry, y: Array) -> list[list[Array]]:
+    """Matrices [n * tiles, o]: the gradients to the products."""
+    y = _pad(y, [(0, size % 2) for size in geometry.y])
+    return _each(_matrix, _both_axes(_transforms(geometry).y_back, [[y[:, i::2, j::2] for j in range(2)] for i in range(2)]))
 
 
 def _winograd_value(geometry: Geometry, x: Array, kernel: Array) -> Array:
-    weights = _both_axes(_kernel_transform, [list(row) for row in kernel])
-    tiles = _tiles(geometry, x)
-    return _from_tiles([[tiles[i][j] @ weights[i][j] for j in range(4)] for i in range(4)], len(x), geometry.y)
+    products = _each(operator.matmul, _winograd_x(geometry, x), _winograd_kernel(geometry, kernel))
+    height, width = (-(-size // 2) for size in geometry.y)
+    grid = _both_axes(_transforms(geometry).y, _each(lambda m: m.reshape(len(x), height, width, -1), products))
+    return _interleave([_interleave(row, axis=2) for row in grid], axis=1)[:, : geometry.y[0], : geometry.y[1]]
 
 
 def _winograd_image(geometry: Geometry, y: Array, kernel: Array) -> Array:
-    weights = _both_axes(_kernel_transform, [list(row) for row in kernel])
-    tiles, turned = _tiles(_turned(geometry), y), (3, 1, 2, 0)
-    return _from_tiles([[tiles[i][j] @ weights[turned[i]][turned[j]].T for j in range(4)] for i in range(4)], len(y), geometry.x)
+    (n, *_), (height, width), stride = y.shape, (-(-size // 2) for size in geometry.y), geometry.stride
+    back = lambda m, w: (m @ w.T).reshape(n, height, width, stride, stride, -1)
+    tiles = _both_axes(_transforms(geometry).x_back, _each(back, _winograd_y(geometry, y), _winograd_kernel(geometry, kernel)))
+    # Tiles overlap: what is beyond the second row of one is the start of the next.
+    rows = [_interleave(_overlapped(column, axis=1), axis=1) for column in zip(*tiles, strict=True)]
+    x = _interleave(_overlapped(rows, axis=2), axis=2)
+    x = jnp.swapaxes(x, 2, 3).reshape(n, 2 * stride * (height + 1), 2 * stride * (width + 1), -1)
+    return _pad(x, [(-geometry.low, geometry.low + size - got) for size, got in zip(geometry.x, x.shape[1:3], strict=True)])
 
 
-def _winograd_kernel(geometry: Geometry, x: Array, y: Array) -> Array:
-    y = _pad(y, [(0, size % 2) for size in geometry.y])
-    outputs = _both_axes(_output_transform_transposed, [[y[:, i::2, j::2] for j in range(2)] for i in range(2)])
-    tiles = _tiles(geometry, x)
-    products = [[tiles[i][j].T @ _matrix(outputs[i][j]) for j in range(4)] for i in range(4)]
-    return jnp.stack([jnp.stack(row) for row in _both_axes(_kernel_transform_transposed, products)])
+def _overlapped(parts: Sequence[Array], axis: int) -> list[Array]:
+    head, tail = ([_pad_axis(part, axis, *pads) for part in some] for some, pads in ((parts[:2], (0, 1)), (parts[2:], (1, 0))))
+    return [a if b is None else a + b for a, b in itertools.zip_longest(head, tail)]
+
+
+def _winograd_kernel_gradient(geometry: Geometry, x: Array, y: Array) -> Array:
+    k, stride = geometry.k, geometry.stride
+    # At stride 2 the smaller matrix is y's: transposed first, as above.
+    product = (lambda x, y: x.T @ y) if stride == 1 else (lambda x, y: (_materialised(y.T) @ x).T)
+    products = _each(product, _winograd_x(geometry, x), _winograd_y(geometry, y))
+    taps = jnp.stack([jnp.stack(row) for row in _both_axes(_transforms(geometry).kernel_back, products)])
+    taps = taps.reshape(k // stride, k // stride, stride, stride, x.shape[3], y.shape[3])
+    return jnp.transpose(taps, (0, 2, 1, 3, 4, 5)).reshape(k, k, x.shape[3], y.shape[3])
 
 
 VALUE = {"xla": _xla_value, "patches": _patches_value, "overlap": _overlap_value, "winograd": _winograd_value}
@@ -362,7 +405,7 @@ KERNEL = {
     "turned": _turned_kernel,
     "patches": _patches_kernel,
     "taps": _taps_kernel,
-    "winograd": _winograd_kernel,
+    "winograd": _winograd_kernel_gradient,
 }
 
 
@@ -391,7 +434,7 @@ def _fir_axis(taps: tuple[float, ...], up: int, down: int, low: int, size: int, 
             count = -(-(size - parity) // 2)
             halves.append(_fir_axis(taps[first::2], 1, 1, (low - parity - first) // 2, count, x, axis))
         halves[1] = _pad_axis(halves[1], axis, 0, size % 2)
-        return _pad_axis(_interleave(halves[0], halves[1], axis), axis, 0, -(size % 2))
+        return _pad_axis(_interleave(halves, axis), axis, 0, -(size % 2))
     x = _pad_axis(x, axis, low, down * (size - 1) + len(taps) - low - x.shape[axis])
     stop = down * (size - 1) + 1
     return _total(tap * jax.lax.slice_in_dim(x, a, a + stop, down, axis) for a, tap in enumerate(taps))
