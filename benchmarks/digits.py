@@ -26,6 +26,7 @@ from rich.progress import track
 
 import genjax
 from genjax import checkpoint, core, data, script
+from genjax.convert import pth
 
 CHUNK = 500  # images at once
 
@@ -48,16 +49,12 @@ class Arguments:
 
 def read_lenet(path: Path) -> dict[str, np.ndarray]:
     """The arrays of lenet_mnist.pth, as PyTorch names and keeps them. Raises InputError."""
-    import torch
-
-    try:
-        arrays = {name: value.numpy() for name, value in torch.load(path, weights_only=True, map_location="cpu").items()}
-        assert {name: array.shape for name, array in arrays.items() if name.endswith("weight")} == {
-            "convnet.c1.weight": (6, 1, 5, 5), "convnet.c3.weight": (16, 6, 5, 5), "convnet.c5.weight": (120, 16, 5, 5),
-            "fc.f6.weight": (84, 120), "fc.f7.weight": (10, 84),
-        }  # fmt: skip
-    except Exception as error:  # whatever its unpickler raises
-        raise core.InputError(f"--lenet {path}: not the weights of LeNet ({type(error).__name__}: {error})") from None
+    arrays = pth.state_dict(path)
+    if {name: array.shape for name, array in arrays.items() if name.endswith("weight")} != {
+        "convnet.c1.weight": (6, 1, 5, 5), "convnet.c3.weight": (16, 6, 5, 5), "convnet.c5.weight": (120, 16, 5, 5),
+        "fc.f6.weight": (84, 120), "fc.f7.weight": (10, 84),
+    }:  # fmt: skip
+        raise core.InputError(f"--lenet {path}: not the weights of LeNet")
     return arrays
 
 

@@ -5,7 +5,7 @@
 
 Ours is the jitted `model.sample`, with the averaged weights and batch norm's kept statistics: it draws latents and gives images in
 [-1, 1], one call after another. The peer is its eager generator in eval mode under torch.inference_mode, from the same weights and
-latents drawn there, on one or all cores, whichever is faster. Models, configurations, and how the sides take turns are
+latents drawn there, in its faster layout and on one or all cores, whichever is faster. Models, configurations, and how the sides take turns are
 step_time.py's. Each side's images stay on its device.
 
     ms_per_batch, peer_ms_per_batch medians of the rounds; images_per_sec, peer_images_per_sec follow from them
@@ -15,6 +15,7 @@ step_time.py's. Each side's images stay on its device.
 """
 
 import argparse
+import copy
 import importlib
 import time
 
@@ -76,21 +77,23 @@ def theirs(module, config, batch_size: int, device: str, compiled: bool) -> Run:
     """The peer's generator, or decoder."""
     import torch
 
-    module.to(device).eval()
-    generate = module.gen if hasattr(module, "gen") else lambda latents: torch.sigmoid(module.decode(latents)) * 2 - 1
-    generate = torch.compile(generate) if compiled else generate
+    def in_layout(layout) -> Run:
+        peer = copy.deepcopy(module).to(device).to(memory_format=layout).eval()
+        generate = peer.gen if hasattr(peer, "gen") else lambda latents: torch.sigmoid(peer.decode(latents)) * 2 - 1
+        generate = torch.compile(generate) if compiled else generate
 
-    @torch.inference_mode()
-    def run(count: int) -> None:
-        for _ in range(count):
-            with torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-                images = generate(torch.randn(batch_size, config.latent_size, device=device)).float()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        assert images.shape[0] == batch_size
+        @torch.inference_mode()
+        def run(count: int) -> None:
+            for _ in range(count):
+                with torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+                    images = generate(torch.randn(batch_size, config.latent_size, device=device)).float()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            assert images.shape[0] == batch_size
 
-    step_time.set_threads(run)
-    return run
+        return run
+
+    return step_time.fastest(in_layout)
 
 
 if __name__ == "__main__":

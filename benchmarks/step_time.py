@@ -9,7 +9,8 @@ both players, and the average of the generator's weights. Both sides
 run on the same device, from the same weights, in one process, by turns: a round is about `--seconds` of ours and then as much of
 the peer's, and each round gives one ratio, so that what else the machine does meets both. Ours runs as the trainer runs it, many
 steps in one dispatch (and it counts metrics and stops on one that is not finite, which the peer does not). The peer is eager
-PyTorch with fused Adam, on one or all cores, whichever is faster, or the same under torch.compile.
+PyTorch with fused Adam, or the same under torch.compile, in the faster of its memory layouts (contiguous or channels last) and on
+one or all cores, whichever is faster.
 
     ms_per_step, peer_ms_per_step   medians of the rounds
     ratio, ratio_spread             the peer's time over ours: median, and first and third quartile, of the rounds' ratios
@@ -20,6 +21,7 @@ PyTorch with fused Adam, on one or all cores, whichever is faster, or the same u
 """
 
 import argparse
+import copy
 import importlib
 import json
 import math
@@ -119,8 +121,8 @@ def ours(recipe: core.Recipe, arrays: dict[str, np.ndarray]) -> tuple[Run, dict,
 
 def peer(name: str, config, weights: core.Weights) -> tuple[Any, str, str]:
     """The peer's module with our weights, the device that it is meant for, and PyTorch's version. A module of peers has
-    `build(config)`, `load(module, weights)` and `step_fn(module, config, arrays, device, compiled)`, which gives a function that does
-    one step a call.
+    `build(config)`, `load(module, weights)` and `step_fn(module, config, arrays, device, compiled, layout)`, which gives a function
+    that does one step a call.
     """
     import torch
 
@@ -136,16 +138,20 @@ def peer(name: str, config, weights: core.Weights) -> tuple[Any, str, str]:
 
 def theirs(name: str, module, config, arrays: dict[str, np.ndarray], device: str, compiled: bool) -> Run:
     """The peer's step."""
-    step = importlib.import_module(f"peers.{name}").step_fn(module, config, arrays, device, compiled)
+    step_fn = importlib.import_module(f"peers.{name}").step_fn
 
-    def run(count: int) -> None:
-        for _ in range(count):
-            loss = step()
-        if not math.isfinite(loss.item()):  # waits for the device
-            raise FloatingPointError("the peer's loss is not finite: its time would mean nothing")
+    def in_layout(layout) -> Run:
+        step = step_fn(copy.deepcopy(module), config, arrays, device, compiled, layout)
 
-    set_threads(run)
-    return run
+        def run(count: int) -> None:
+            for _ in range(count):
+                loss = step()
+            if not math.isfinite(loss.item()):  # waits for the device
+                raise FloatingPointError("the peer's loss is not finite: its time would mean nothing")
+
+        return run
+
+    return fastest(in_layout)
 
 
 # --- what sample_time.py shares ------------------------------------------------------------------------------------------
@@ -199,18 +205,22 @@ def race(runs: list[Run], count: int, target: float, what: str) -> tuple[float, 
     return ms, peer_ms[0], {"ratio": middle, "ratio_spread": [first, third]}
 
 
-def set_threads(run: Run) -> None:
-    """PyTorch on all cores or on one, whichever is faster."""
+def fastest(in_layout: Callable[[Any], Run]) -> Run:
+    """PyTorch's run in the memory layout, and on one or all cores, that take the least time."""
     import torch
 
-    def trial(threads: int) -> float:
+    def trial(choice) -> float:
+        run, threads, _ = choice
         torch.set_num_threads(threads)
         count = calibrate(run, 0.2)
         return min(seconds(run, count) for _ in range(3)) / count
 
-    threads = min((len(os.sched_getaffinity(0)), 1), key=trial)
+    runs = [(in_layout(layout), layout) for layout in (torch.contiguous_format, torch.channels_last)]
+    choices = [(run, threads, layout) for run, layout in runs for threads in (len(os.sched_getaffinity(0)), 1)]
+    run, threads, layout = min(choices, key=trial)
     torch.set_num_threads(threads)
-    say(f"{threads} threads")
+    say(f"{layout}, {threads} threads")
+    return run
 
 
 def seconds(run: Run, count: int) -> float:

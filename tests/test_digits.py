@@ -32,7 +32,6 @@ def test_bad_input_is_named(tmp_path):
 
 @pytest.mark.reference
 def test_lenet_is_the_published_one(shared):
-    pytest.importorskip("torch")
     weights = digits.read_lenet(shared / "weights/lenet_mnist.pth")
     reference = np.load(shared / "weights/reference/csinva_lenet.npz")
     _, ours = jax.jit(digits.lenet)(weights, reference["rand_in"].transpose(0, 2, 3, 1))

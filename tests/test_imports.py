@@ -22,6 +22,7 @@ ALLOWED = {  # module -> the genjax modules it may import
     "data": {"core", "data"},
     "metrics": {"core", "ops", "data", "metrics"},
     "checkpoint": {"core"},
+    "convert": {"core", "convert", "models"},
     "hooks": {"core", "checkpoint", "images"},
     "trainer": {"core", "data", "checkpoint", "hooks", "metrics"},
     "script": {"core", "data", "checkpoint", "hooks", "trainer", "__version__"},

@@ -4,12 +4,11 @@ Of the Config it knows what the race needs: `network="dcgan"`, batch norm or non
 keeps running statistics the way PyTorch does by default.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from . import gan
 from .gan import GAN, copy
@@ -65,5 +64,4 @@ def load(module: GAN, weights: Mapping[str, Any]) -> None:
             )
 
 
-def step_fn(module: GAN, config: Any, arrays: Mapping[str, np.ndarray], device: str, compiled: bool) -> Callable[[], Tensor]:
-    return gan.step_fn(module, config, arrays, device, compiled)
+step_fn = gan.step_fn

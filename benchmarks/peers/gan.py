@@ -118,7 +118,7 @@ def gen_loss(disc: Callable[[Tensor], Tensor], config: Any, real: Tensor, fake: 
 
 
 def step_fn(
-    module: GAN, config: Any, arrays: Mapping[str, np.ndarray], device: str, compiled: bool, channels_last: bool = False
+    module: GAN, config: Any, arrays: Mapping[str, np.ndarray], device: str, compiled: bool, layout: torch.memory_format
 ) -> Callable[[], Tensor]:
     """One training step a call, on a random batch of the resident `arrays` {"images": uint8 [N, H, W, C]}; it gives both players' losses' sum.
 
@@ -126,7 +126,6 @@ def step_fn(
     as it is now, so that the generator runs once. bfloat16 is autocast, the parameters stay float32. Under torch.compile both
     networks are; the discriminator not with R1 or R2, as torch.compile has no second derivatives.
     """
-    layout = torch.channels_last if channels_last else torch.contiguous_format
     module.to(device).to(memory_format=layout).train()  # pyright: ignore[reportCallIssue]
     images = torch.tensor(arrays["images"], device=device).permute(0, 3, 1, 2).contiguous(memory_format=layout)
     gen = torch.compile(module.gen) if compiled else module.gen

@@ -115,14 +115,15 @@ def test_losses_and_gradients(both):
     compare(module.gen, expected.gen)
 
 
-def test_step(both):
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_step(both, layout):
     """The peer's own step moves every parameter, as far as Adam's first step goes, and no loss is left out."""
     _, recipe, _, peer, module, _, _ = both
     torch.manual_seed(0)  # of the latents
     module = copy.deepcopy(module)
     before = copy.deepcopy(module)
     images = np.random.default_rng(3).integers(0, 256, (2 * BATCH, *recipe.config.shape), np.uint8)
-    loss = peer.step_fn(module, recipe.config, {"images": images}, "cpu", False)()
+    loss = peer.step_fn(module, recipe.config, {"images": images}, "cpu", False, layout)()
     assert torch.isfinite(loss)
     for (name, old), new in zip(before.named_parameters(), module.parameters(), strict=True):
         moved = (new - old).abs()

@@ -1,0 +1,285 @@
+"""PyTorch's files of weights, read without PyTorch and without executing anything that is in them.
+
+A `.pth` is a pickle, which is a program. Here its instructions are walked one by one: those that build plain data are done, the few
+calls that stand for a tensor are understood by name, and everything else is refused. Both layouts are read: the zip of PyTorch 1.6 and
+later (members `*/data.pkl` and `*/data/KEY`), and the stream of pickles before it.
+"""
+
+import io
+import math
+import os
+import pickletools
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from genjax.core import InputError
+
+DTYPES = {
+    "DoubleStorage": np.float64, "FloatStorage": np.float32, "HalfStorage": np.float16, "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": np.int64, "IntStorage": np.int32, "ShortStorage": np.int16, "CharStorage": np.int8, "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}  # fmt: skip
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+MAX_PICKLE_BYTES = 2**26  # of instructions: names and shapes
+CONTAINERS = (
+    "state_dict",
+    "params_ema",
+    "params",
+    "model",
+    "net",
+    "generator",
+    "g_ema",
+)  # keys under which weights are often kept
+
+
+class Refused(ValueError):
+    """A file that is no file of weights, is damaged, or wants more than data; the text says which."""
+
+
+class Global(NamedTuple):
+    """A name that the file wants imported. It is only ever compared."""
+
+    module: str
+    name: str
+
+
+class Storage(NamedTuple):
+    key: str
+    dtype: np.dtype
+    size: int  # values
+
+
+class Tensor(NamedTuple):
+    """A view of a storage, all in values."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The tensors of a `.pth` by name, `module.` (of a parallel model) stripped; also of a checkpoint that keeps them under a usual key.
+
+    Raises InputError, in one line, for a file that is missing, damaged, not one of weights, or that asks for more than data.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            top, load = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
+            tensors = _tensors(top)
+            cache: dict[Storage, np.ndarray] = {}
+            for tensor in tensors.values():
+                if tensor.storage not in cache:
+                    cache[tensor.storage] = load(tensor.storage)
+            return {name.removeprefix("module."): _view(cache[tensor.storage], tensor) for name, tensor in tensors.items()}
+    except FileNotFoundError:
+        raise InputError(f"{path}: does not exist; give a .pth file") from None
+    except Refused as error:
+        raise InputError(f"{path}: {error}; give a .pth that holds a state dict and nothing else") from None
+    except Exception as error:  # a damaged archive raises anything from BadZipFile to struct.error and UnicodeDecodeError
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise InputError(f"{path}: cannot be read ({first}); give an intact .pth") from None
+
+
+def _tensors(top: Any) -> dict[str, Tensor]:
+    for candidate in (top, *(top.get(key) for key in CONTAINERS if isinstance(top, Mapping))):
+        if isinstance(candidate, Mapping):
+            found = {name: value for name, value in candidate.items() if isinstance(name, str) and isinstance(value, Tensor)}
+            if found:
+                return found
+    raise Refused("holds no tensors by name")
+
+
+def _view(values: np.ndarray, tensor: Tensor) -> np.ndarray:
+    """A contiguous copy of the view, inside its storage."""
+    sizes = (tensor.offset, *tensor.shape, *tensor.strides)
+    if not all(type(size) is int and size >= 0 for size in sizes) or len(tensor.shape) != len(tensor.strides):
+        raise Refused("a tensor's shape is not one")
+    last = tensor.offset + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.strides, strict=True))
+    if 0 not in tensor.shape and (last >= len(values) or math.prod(tensor.shape) > len(values)):
+        raise Refused("a tensor reaches outside its storage")
+    if 0 in tensor.shape:
+        return np.zeros(tensor.shape, values.dtype)
+    strides = [stride * values.itemsize for stride in tensor.strides]
+    return np.array(np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides), order="C")
+
+
+# --- the two layouts -----------------------------------------------------------------------------------------------------
+
+Load = Callable[[Storage], np.ndarray]
+
+
+def _read_zip(file: IO[bytes]) -> tuple[Any, Load]:
+    archive = zipfile.ZipFile(file)
+    pickles = [member for member in archive.infolist() if member.filename.rsplit("/", 1)[-1] == "data.pkl"]
+    if len(pickles) != 1:
+        raise Refused("is a zip, but none of PyTorch's")
+    prefix = pickles[0].filename.removesuffix("data.pkl")
+    if prefix + "byteorder" in archive.namelist() and _member(archive, prefix + "byteorder", 16) != b"little":
+        raise Refused("is of a big-endian machine")
+
+    def load(storage: Storage) -> np.ndarray:
+        size = storage.size * storage.dtype.itemsize
+        data = _member(archive, f"{prefix}data/{storage.key}", size)
+        if len(data) != size:
+            raise Refused(f"the data of storage {storage.key!r} are cut short")
+        return np.frombuffer(data, storage.dtype)
+
+    return _run(io.BytesIO(_member(archive, pickles[0].filename, MAX_PICKLE_BYTES))), load
+
+
+def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    member = archive.getinfo(name)
+    if member.file_size > limit:
+        raise Refused(f"{name!r} is larger than it may be")
+    with archive.open(member) as stream:
+        return stream.read(limit + 1)[:limit]
+
+
+def _read_legacy(file: IO[bytes]) -> tuple[Any, Load]:
+    """Magic number, version, machine, the object, the keys of its storages, and for each its length and values."""
+    file.seek(0)
+    if _run(file) != LEGACY_MAGIC:
+        raise Refused("is no file of PyTorch's")
+    _run(file)
+    machine = _run(file)
+    if not isinstance(machine, dict) or machine.get("little_endian") is not True:
+        raise Refused("is of a big-endian machine")
+    top = _run(file)
+    keys = _run(file)
+    if not isinstance(keys, list):
+        raise Refused("lists no storages")
+    starts: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    item_sizes = {tensor.storage.key: tensor.storage.dtype.itemsize for tensor in _tensors(top).values()}
+    end = os.fstat(file.fileno()).st_size
+    for key in keys:
+        size = int.from_bytes(file.read(8), "little", signed=True)
+        if key not in item_sizes:
+            raise Refused("holds values of no known type beside its weights")
+        starts[key], sizes[key] = file.tell(), size
+        if size < 0 or file.tell() + size * item_sizes[key] > end:
+            raise Refused("its values are cut short")
+        file.seek(size * item_sizes[key], os.SEEK_CUR)
+
+    def load(storage: Storage) -> np.ndarray:
+        if sizes.get(storage.key) != storage.size:
+            raise Refused(f"storage {storage.key!r} is not of the size it is said to be")
+        file.seek(starts[storage.key])
+        return np.frombuffer(file.read(storage.size * storage.dtype.itemsize), storage.dtype)
+
+    return top, load
+
+
+# --- the pickle's instructions -------------------------------------------------------------------------------------------
+
+_MARK = object()
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+LITERALS = (
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "BINFLOAT", "FLOAT", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
+    "STRING", "BINSTRING", "SHORT_BINSTRING",
+)  # fmt: skip
+TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+def _run(file: IO[bytes]) -> Any:
+    """The value that one pickle describes, of dicts, lists, tuples, numbers, texts, None, Global, Storage and Tensor. Raises Refused."""
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
+
+    def to_mark() -> list[Any]:
+        at = len(stack) - 1 - stack[::-1].index(_MARK)
+        values = stack[at + 1 :]
+        del stack[at:]
+        return values
+
+    start = file.tell()
+    for opcode, argument, position in pickletools.genops(file):
+        if (position or 0) - start > MAX_PICKLE_BYTES:
+            raise Refused("its description is too long")
+        name = opcode.name
+        if name in LITERALS:
+            stack.append(argument)
+        elif name in CONSTANTS:
+            stack.append(CONSTANTS[name])
+        elif name in EMPTY:
+            stack.append(EMPTY[name]())
+        elif name == "MARK":
+            stack.append(_MARK)
+        elif name in TUPLES:
+            stack[-TUPLES[name] :] = [tuple(stack[-TUPLES[name] :])]
+        elif name == "TUPLE":
+            stack.append(tuple(to_mark()))
+        elif name in ("APPEND", "APPENDS"):
+            values = [stack.pop()] if name == "APPEND" else to_mark()
+            _expect(stack[-1], list).extend(values)
+        elif name in ("SETITEM", "SETITEMS"):
+            values = to_mark() if name == "SETITEMS" else [stack.pop() for _ in range(2)][::-1]
+            _expect(stack[-1], dict).update(zip(values[0::2], values[1::2], strict=True))
+        elif name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
+            memo[len(memo) if name == "MEMOIZE" else int(argument)] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET", "GET"):
+            stack.append(memo[int(argument)])
+        elif name == "GLOBAL":
+            stack.append(Global(*argument.split(" ", 1)))
+        elif name == "STACK_GLOBAL":
+            stack[-2:] = [Global(*stack[-2:])]
+        elif name == "BINPERSID":
+            stack.append(_storage(stack.pop()))
+        elif name == "REDUCE":
+            arguments, function = stack.pop(), stack.pop()
+            stack.append(_call(function, arguments))
+        elif name == "BUILD":  # the attributes of an ordered dict, such as `_metadata`: not wanted
+            stack.pop()
+            _expect(stack[-1], dict)
+        elif name == "POP":
+            stack.pop()
+        elif name == "STOP":
+            return stack.pop()
+        elif name not in ("PROTO", "FRAME"):
+            raise Refused(f"holds the instruction {name}, which no state dict needs")
+    raise Refused("ends too early")
+
+
+def _expect(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise Refused("is not well formed")
+    return value
+
+
+def _storage(identity: Any) -> Storage:
+    """('storage', type, key, device, size), and in the old layout a view, which is None in state dicts."""
+    kind, dtype, key, _, size, *view = identity if isinstance(identity, tuple) and len(identity) in (5, 6) else [None] * 5
+    if kind != "storage" or not isinstance(dtype, Global) or dtype.module != "torch" or dtype.name not in DTYPES or any(view):
+        raise Refused("holds a value of no known type")
+    if type(key) is not str or type(size) is not int or size < 0:
+        raise Refused("is not well formed")
+    return Storage(key, np.dtype(DTYPES[dtype.name]), size)
+
+
+def _call(function: Any, arguments: Any) -> Any:
+    """What a call stands for, where it is one of those that every file of weights holds. Raises Refused."""
+    match function, arguments:
+        case Global("collections", "OrderedDict"), ():
+            return {}
+        case Global("collections", "OrderedDict"), (list(pairs),):  # as Python 2 wrote it
+            return {name: value for name, value in pairs if isinstance(name, str)}
+        case Global("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor"), (
+            Storage() as storage,
+            offset,
+            tuple(shape),
+            tuple(strides),
+            *_,
+        ):
+            return Tensor(storage, offset, shape, strides)
+        case Global("torch._utils", "_rebuild_parameter"), (Tensor() as tensor, *_):
+            return tensor
+    name = f"{function.module}.{function.name}" if isinstance(function, Global) else "something"
+    raise Refused(f"asks to call {name[:80]!r}, which is never done")
