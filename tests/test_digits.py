@@ -51,7 +51,6 @@ def test_enlarge_is_as_pytorch_does_it():
 @pytest.mark.reference
 def test_lenet_reads_the_test_set_as_it_was_published_to(shared):
     """99.1 % right."""
-    pytest.importorskip("torch")
     read = digits.reader(digits.read_lenet(shared / "weights/lenet_mnist.pth"))
     arrays = data.load(str(shared / "mnist"), split="test").arrays
     _, probabilities = read(digits.chunks_of(arrays["images"]))

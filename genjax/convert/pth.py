@@ -201,6 +201,7 @@ def _run(file: IO[bytes]) -> Any:
         return values
 
     start = file.tell()
+    argument: Any
     for opcode, argument, position in pickletools.genops(file):
         if (position or 0) - start > MAX_PICKLE_BYTES:
             raise Refused("its description is too long")
