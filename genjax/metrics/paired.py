@@ -1,0 +1,61 @@
+"""How near images are to their references, pixel by pixel: [n, h, w, c] in [-1, 1], or uint8, two arrays of one shape.
+
+Both are brought to 0..1, for SSIM compares brightness from black. In float64 on the host, for its variances cancel in float32.
+"""
+
+import numpy as np
+
+from genjax.shapes import AnyArray, Float
+
+
+def psnr(images: AnyArray, references: AnyArray) -> Float[np.ndarray, " n"]:
+    """Peak signal-to-noise ratio of each pair in dB, -10 log10 of the mean square error of values in 0..1; infinite for equal images.
+
+    The mean is over all channels together, as in scikit-image's `peak_signal_noise_ratio(data_range=1)`.
+    """
+    first, second = _pair(images, references)
+    with np.errstate(divide="ignore"):
+        return -10 * np.log10(np.mean(np.square(first - second), axis=(1, 2, 3)))
+
+
+def ssim(images: AnyArray, references: AnyArray) -> Float[np.ndarray, " n"]:
+    """Structural similarity of each pair, at most 1. Wang et al. 2004 (IEEE TIP 13-4), equation 13, with the constants of their section III.C.
+
+    A Gaussian window of 11x11 with sigma 1.5, wholly inside of the image, and biased variances; K1 = 0.01, K2 = 0.03, range 1; the mean
+    over places and channels. It is scikit-image's `structural_similarity(data_range=1, gaussian_weights=True, sigma=1.5,
+    use_sample_covariance=False, channel_axis=-1)`. Raises ValueError for images smaller than the window.
+    """
+    first, second = _pair(images, references)
+    if min(first.shape[1:3]) < WINDOW:
+        raise ValueError(f"SSIM needs images of at least {WINDOW}x{WINDOW}, not {first.shape[1]}x{first.shape[2]}")
+    mean_1, mean_2 = _window(first), _window(second)
+    variance_1, variance_2 = _window(first**2) - mean_1**2, _window(second**2) - mean_2**2
+    covariance = _window(first * second) - mean_1 * mean_2
+    brightness = (2 * mean_1 * mean_2 + 0.01**2) / (mean_1**2 + mean_2**2 + 0.01**2)
+    structure = (2 * covariance + 0.03**2) / (variance_1 + variance_2 + 0.03**2)
+    return np.mean(brightness * structure, axis=(1, 2, 3))
+
+
+WINDOW = 11
+_GAUSSIAN = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+_GAUSSIAN /= _GAUSSIAN.sum()
+
+
+def _window(x: np.ndarray) -> np.ndarray:
+    """The Gaussian mean around each place that is 5 pixels from the edge."""
+    for axis in (1, 2):
+        size = x.shape[axis] - WINDOW + 1
+        shifted = np.lib.stride_tricks.sliding_window_view(x, size, axis)  # views: [..., size] at each of the window's places
+        x = np.moveaxis(np.tensordot(shifted, _GAUSSIAN, (axis, 0)), -1, axis)
+    return x
+
+
+def _pair(images: AnyArray, references: AnyArray) -> tuple[np.ndarray, np.ndarray]:
+    first, second = (_unit(np.asarray(x)) for x in (images, references))
+    if first.ndim != 4 or first.shape != second.shape:
+        raise ValueError(f"pairs of images are two arrays [n, h, w, c] of one shape, not {first.shape} and {second.shape}")
+    return first, second
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / 255.0 if x.dtype == np.uint8 else (x.astype(np.float64) + 1) / 2
