@@ -18,7 +18,11 @@ import jax.numpy as jnp
 from genjax.shapes import AnyArray, Array, Float, UInt8
 
 FEW = 4  # channels of an image, beside those of features
-WIDE = {(3, 1): 128, (4, 2): 16}  # by kernel and stride: the channels and features from which on Winograd's form is the fastest
+WIDE = {
+    (3, 1): 128,
+    (4, 2): 16,
+}  # by kernel and stride: the channels and features from which on Winograd's form is the fastest ...
+MANY = 128  # ... where there are as many tiles of y, or its sums over the kernel cost more than they save
 
 
 class Geometry(NamedTuple):
@@ -121,7 +125,8 @@ def lowering(role: str, backend: str, geometry: Geometry, batch: int, channels: 
     if backend != "cpu":
         return "xla"
     k, stride, _, _, (height, width) = geometry
-    if (k, stride) in WIDE and min(channels, features) >= WIDE[k, stride] and dtype == jnp.float32:
+    wide = (k, stride) in WIDE and min(channels, features) >= WIDE[k, stride] and dtype == jnp.float32
+    if wide and batch * -(-height // 2) * -(-width // 2) >= MANY:
         return "turned" if role == "image" and stride == 1 else "winograd"
     match role:
         case "value" if stride == 1 and features <= FEW and k > 1:
@@ -345,8 +350,9 @@ def _winograd_x(geometry: Geometry, x: Array) -> list[list[Array]]:
     span = k // stride + 1
     height, width = (-(-n // 2) for n in y_size)
     x = _pad(x, [(low, 2 * stride * (out - 1) + stride * span - low - n) for out, n in zip((height, width), size, strict=True)])
-    if stride > 1:
-        x = jnp.concatenate([x[:, p::stride, q::stride] for p in range(stride) for q in range(stride)], axis=-1)
+    n, rows, columns, c = x.shape
+    x = jnp.swapaxes(x.reshape(n, rows // stride, stride, columns // stride, stride, c), 2, 3)
+    x = _materialised(x.reshape(n, rows // stride, columns // stride, -1))
     grid = [[x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2] for j in range(span)] for i in range(span)]
     return _each(_matrix, _both_axes(_transforms(geometry).x, grid))
 
@@ -362,7 +368,8 @@ def _winograd_kernel(geometry: Geometry, kernel: Array) -> list[list[Array]]:
 def _winograd_y(geometry: Geometry, y: Array) -> list[list[Array]]:
     """Matrices [n * tiles, o]: the gradients to the products."""
     y = _pad(y, [(0, size % 2) for size in geometry.y])
-    return _each(_matrix, _both_axes(_transforms(geometry).y_back, [[y[:, i::2, j::2] for j in range(2)] for i in range(2)]))
+    tiles = _both_axes(_transforms(geometry).y_back, [[y[:, i::2, j::2] for j in range(2)] for i in range(2)])
+    return _each(lambda tile: _materialised(_matrix(tile)), tiles)
 
 
 def _winograd_value(geometry: Geometry, x: Array, kernel: Array) -> Array:
@@ -390,8 +397,8 @@ def _overlapped(parts: Sequence[Array], axis: int) -> list[Array]:
 
 def _winograd_kernel_gradient(geometry: Geometry, x: Array, y: Array) -> Array:
     k, stride = geometry.k, geometry.stride
-    # At stride 2 the smaller matrix is y's: transposed first, as above.
-    product = (lambda x, y: x.T @ y) if stride == 1 else (lambda x, y: (_materialised(y.T) @ x).T)
+    # At stride 2 x's matrices have 4 times its channels: the product is of y's transposed, the smaller ones.
+    product = (lambda x, y: x.T @ y) if stride == 1 else (lambda x, y: (y.T @ x).T)
     products = _each(product, _winograd_x(geometry, x), _winograd_y(geometry, y))
     taps = jnp.stack([jnp.stack(row) for row in _both_axes(_transforms(geometry).kernel_back, products)])
     taps = taps.reshape(k // stride, k // stride, stride, stride, x.shape[3], y.shape[3])

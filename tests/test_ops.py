@@ -175,9 +175,20 @@ def test_conv_is_the_definition(k, pad, channels):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 8), (1, 3)])
-def test_wide_conv_is_the_definition(size):  # wide enough for Winograd's form
+def test_wide_conv_is_the_definition(size, monkeypatch):  # wide enough for Winograd's form
+    monkeypatch.setattr(ops, "MANY", 1)
     x, kernel = jnp.asarray(draw(1, *size, 128)), jnp.asarray(draw(3, 3, 128, 128, seed=1) / 34)
     assert_same_to_second_order(ops.conv, plain_conv, x, kernel)
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 7)])
+def test_wide_down_conv_and_its_transpose_are_the_definition(size, monkeypatch):  # 4x4 kernels in Winograd's form
+    monkeypatch.setattr(ops, "MANY", 1)
+    kernel = jnp.asarray(draw(4, 4, 16, 16, seed=1) / 16)
+    assert_same_to_second_order(ops.down_conv, plain_down, jnp.asarray(draw(2, *size, 16)), kernel)
+    x = jnp.asarray(draw(2, -(-size[0] // 2), -(-size[1] // 2), 16))
+    wanted = loop_up(np.asarray(x), np.asarray(kernel), size)
+    np.testing.assert_allclose(ops.up_conv(x, kernel, size), wanted, atol=1e-4)
 
 
 GEOMETRIES = [
