@@ -116,6 +116,12 @@ def ema_decay(batch_size: int, half_life_images: float) -> float:
     return 0.5 ** (batch_size / half_life_images) if half_life_images > 0 else 0.0
 
 
+def ramped_ema_decay(step: Array, batch_size: int, half_life_images: float, ramp: float) -> Array:
+    """The same, above 0, for the step after `step` steps, with a half-life of at most `ramp` of the images trained on (Karras et al. 2020)."""
+    seen_images = (step + 1.0) * batch_size
+    return 0.5 ** (batch_size / jnp.minimum(half_life_images, ramp * seen_images))
+
+
 def demand(config: Any, ok: bool, field: str, advice: str) -> None:
     """Raise InputError, naming the option that sets a Config's field, unless `ok`."""
     if not ok:

@@ -47,6 +47,12 @@ def test_ema_halves_after_its_half_life():
     assert core.ema_decay(10, 0) == 0
 
 
+def test_a_ramped_half_life_is_a_share_of_what_was_seen_up_to_its_limit():
+    for step, half_life in ((0, 5.0), (9, 50.0), (199, 1000.0), (5000, 1000.0)):
+        decay = core.ramped_ema_decay(jnp.int32(step), batch_size=10, half_life_images=1000, ramp=0.5)
+        np.testing.assert_allclose(decay, 0.5 ** (10 / half_life), rtol=1e-6)
+
+
 def test_weights_prefer_the_average():
     state = core.new_state({"gen": 1, "disc": 2}, {}, stats={"gen": 4}, ema={"gen": 3})
     assert core.weights(state) == {"params": {"gen": 3, "disc": 2}, "stats": {"gen": 4}}

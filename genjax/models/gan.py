@@ -227,9 +227,7 @@ def two_player(config: Game, generator: nn.Module, discriminator: nn.Module) -> 
 
         ema, decay = state.ema, 0.9
         if averages:
-            seen_images = (state.step + 1.0) * config.batch_size
-            half_life = jnp.minimum(config.ema_half_life_images, config.ema_ramp * seen_images)
-            decay = 0.5 ** (config.batch_size / half_life)
+            decay = core.ramped_ema_decay(state.step, config.batch_size, config.ema_half_life_images, config.ema_ramp)
             ema = {"gen": core.ema(state.ema["gen"], gen_params, decay)}
         stats = {"gen": average_statistics(gen_stats, new, decay), "disc": disc_stats}
         return state.replace(
