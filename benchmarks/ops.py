@@ -18,12 +18,10 @@ needs no kernels of one's own.
 """
 
 import argparse
-import json
 import math
 import os
 import re
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -31,6 +29,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from step_time import SEED, Run, calibrate, say, seconds, show
 
 from genjax import ops
 
@@ -92,10 +91,7 @@ SHAPES = {
     "r3gan/grouped16": Shape("grouped_conv", 8, 16, 768, 768, 3, 48),
     "r3gan/grouped32": Shape("grouped_conv", 4, 32, 384, 384, 3, 24),
 }
-SEED = 0
-
 Function = Callable[..., jax.Array]
-Run = Callable[[int], None]  # do so many, and wait until they are done
 
 
 def ours(shape: Shape) -> Function:
@@ -218,7 +214,7 @@ def measure(name: str, shape: Shape, args: argparse.Namespace) -> dict:
     row: dict = {"name": name, **shape._asdict(), "dtype": args.dtype}
     arguments = [jnp.asarray(a, args.dtype) for a in (x, w, g)]
     sides = {side: jax_runs(form, arguments, side == "ours" and args.dispatch == "many") for side, form in forms.items()}
-    row["compile_sec"] = {side: seconds for side, (_, seconds) in sides.items()}
+    row["compile_sec"] = {side: took for side, (_, took) in sides.items()}
     runs = {side: runs for side, (runs, _) in sides.items()}
     if args.peer == "torch":
         runs["torch"], value = torch_runs(shape, x, w, g, args.dtype)
@@ -309,30 +305,15 @@ def torch_runs(shape: Shape, x: np.ndarray, w: np.ndarray, g: np.ndarray, dtype:
     return {"forward": repeated(forward), "both": repeated(both)}, value
 
 
-def seconds(run: Run, count: int) -> float:
-    began = time.perf_counter()
-    run(count)
-    return time.perf_counter() - began
-
-
-def calibrate(run: Run, target: float) -> int:
-    """Warm up, then how many take about `target` seconds."""
-    run(2)
-    count = 2
-    while (took := seconds(run, count)) < target / 4:
-        count *= 4
-    return max(1, round(count * target / took))
-
-
 def geometric_mean(values: list[float]) -> float:
     return math.exp(statistics.fmean(map(math.log, values))) if values else math.nan
 
 
 def emit(row: dict) -> None:
-    print(json.dumps(json.loads(json.dumps(row), parse_float=lambda number: float(f"{float(number):.4g}"))), flush=True)
+    show(row)
     if "both" in row:
         times = " ".join(f"{side} {ms:.2f}" for side, ms in row["both"].items())
-        print(f"{row['name']}: {times} ms, ratio {row['ratio']:.2f}", file=sys.stderr, flush=True)
+        say(f"{row['name']}: {times} ms, ratio {row['ratio']:.2f}")
 
 
 if __name__ == "__main__":

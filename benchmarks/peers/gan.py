@@ -136,10 +136,9 @@ def step_fn(
         torch.optim.Adam(params, lr=rate, betas=(config.adam_b1, config.adam_b2), eps=1e-8, fused=True)
         for params, rate in zip((gen_params, disc_params), rates, strict=True)
     )
-    average, seen = [parameter.detach().clone() for parameter in gen_params], 0  # the average, and images trained on
+    follow = averaged(gen_params, config)
 
     def step() -> Tensor:
-        nonlocal seen
         real = images[torch.randint(len(images), (config.batch_size,), device=device)].float() / 127.5 - 1
         latents = torch.randn(config.batch_size, config.latent_size, device=device)
         autocast = torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16")
@@ -158,14 +157,25 @@ def step_fn(
         gen_optimizer.step()
         requires_grad(disc_params, True)
 
+        follow()
+        return loss.detach() + objective.detach()
+
+    return step
+
+
+def averaged(params: list[nn.Parameter], config: Any) -> Callable[[], None]:
+    """Starts an average of the parameters; what it gives moves it on by a step, with the Config's half-life and ramp."""
+    average, seen = [parameter.detach().clone() for parameter in params], 0
+
+    def follow() -> None:
+        nonlocal seen
         seen += config.batch_size
         if config.ema_half_life_images:
             decay = 0.5 ** (config.batch_size / min(config.ema_half_life_images, config.ema_ramp * seen))
             with torch.no_grad():
-                torch._foreach_lerp_(average, gen_params, 1 - decay)
-        return loss.detach() + objective.detach()
+                torch._foreach_lerp_(average, params, 1 - decay)
 
-    return step
+    return follow
 
 
 def requires_grad(parameters: Iterable[nn.Parameter], value: bool) -> None:
