@@ -119,7 +119,7 @@ def _size(x: Array, change: Callable[[int], int] = lambda n: n) -> tuple[int, in
 def lowering(role: str, backend: str, geometry: Geometry, batch: int, channels: int, features: int, dtype: jnp.dtype) -> str:
     """Which form computes `role` ("value", "image", "kernel"). The CPU's are measured (benchmarks/ops.py); others take XLA's own, not measured.
 
-    On a CPU: Winograd's where the products are wide enough to pay for its sums; where one side has few channels, the k * k taps are
+    On a CPU: Winograd's where the products are wide and many enough to pay for its sums; where one side has few channels, the k * k taps are
     taken of that side; at stride 2 the value and the kernel's gradient share their patches; else what copied least when measured.
     """
     if backend != "cpu":
@@ -245,6 +245,7 @@ def _patches_kernel(geometry: Geometry, x: Array, y: Array) -> Array:
 
 
 def _product_of_patches(geometry: Geometry, x: Array, y: Array) -> Array:
+    """The same as patches^T y: a third faster where y, turned, is the wider side."""
     patches = _matrix(jnp.concatenate(_taps(geometry, x), axis=-1))
     return (patches.T @ _matrix(y)).reshape(geometry.k, geometry.k, x.shape[3], y.shape[3])
 
@@ -475,7 +476,7 @@ def _product(x: Array, weight: Array) -> Array:
 
 
 def _materialised(x: Array) -> Array:
-    """On a CPU computed as it is, not inside what uses it: XLA would compute it once for each use, or element by element."""
+    """On a CPU, apart from what uses it as XLA simplifies: a transpose, say, stays out of a product. Later fusion may join them all the same."""
     return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
 
 
