@@ -232,21 +232,30 @@ def _taps(geometry: Geometry, x: Array) -> list[Array]:
     return [x[:, i : i + rows : stride, j : j + columns : stride] for i in range(k) for j in range(k)]
 
 
+def _patches(geometry: Geometry, x: Array) -> Array:
+    """The taps as channels, [n, h, w, k * k * c]: along the width and then along the height, which takes 2 k slices in place of k * k."""
+    k, stride, _, _, (height, width) = geometry
+    for axis, size in ((2, width), (1, height)):
+        x = _pad_axis(x, axis, *_pads(geometry)[axis - 1])
+        taps = [jax.lax.slice_in_dim(x, a, a + stride * (size - 1) + 1, stride, axis) for a in range(k)]
+        x = jnp.concatenate(taps, axis=-1)
+    return x
+
+
 def _patches_value(geometry: Geometry, x: Array, kernel: Array) -> Array:
-    patches = jnp.concatenate(_taps(geometry, x), axis=-1)
-    return _product(patches, kernel.reshape(-1, kernel.shape[3]))
+    return _product(_patches(geometry, x), kernel.reshape(-1, kernel.shape[3]))
 
 
 def _patches_kernel(geometry: Geometry, x: Array, y: Array) -> Array:
     """y^T patches: a transpose of the smaller matrix, made first, for XLA's products of a transposed one are slow on a CPU."""
-    patches = _matrix(jnp.concatenate(_taps(geometry, x), axis=-1))
+    patches = _matrix(_patches(geometry, x))
     product = _materialised(_materialised(_matrix(y).T) @ patches)
     return jnp.transpose(product.reshape(y.shape[3], geometry.k, geometry.k, x.shape[3]), (1, 2, 3, 0))
 
 
 def _product_of_patches(geometry: Geometry, x: Array, y: Array) -> Array:
     """The same as patches^T y: a third faster where y, turned, is the wider side."""
-    patches = _matrix(jnp.concatenate(_taps(geometry, x), axis=-1))
+    patches = _matrix(_patches(geometry, x))
     return (patches.T @ _matrix(y)).reshape(geometry.k, geometry.k, x.shape[3], y.shape[3])
 
 
@@ -262,9 +271,7 @@ def _overlap_value(geometry: Geometry, x: Array, kernel: Array) -> Array:
     k, features = geometry.k, kernel.shape[3]
     x = _pad(x, _pads(geometry))
     products = _product(x, jnp.transpose(kernel, (2, 0, 1, 3)).reshape(kernel.shape[2], -1))
-    taps = [products[..., a * features : (a + 1) * features] for a in range(k * k)]
-    height, width = geometry.y
-    return _total(tap[:, a // k : a // k + height, a % k : a % k + width] for a, tap in enumerate(taps))
+    return _shifted_sum(products.reshape(*x.shape[:3], k, k, features), geometry.y)
 
 
 def _overlap_image(geometry: Geometry, y: Array, kernel: Array) -> Array:
@@ -272,14 +279,19 @@ def _overlap_image(geometry: Geometry, y: Array, kernel: Array) -> Array:
     k, (channels, features) = geometry.k, kernel.shape[2:]
     if geometry.stride == 1:
         y = _pad(y, _pads(_turned(geometry)))
-    products = _product(y, kernel.reshape(-1, features).T)
+        kernel = kernel[::-1, ::-1]
+    products = _product(y, kernel.reshape(-1, features).T).reshape(*y.shape[:3], k, k, channels)
     if geometry.stride == 1:
-        taps = [products[..., a * channels : (a + 1) * channels] for a in reversed(range(k * k))]
-        height, width = geometry.x
-        return _total(tap[:, a // k : a // k + height, a % k : a % k + width] for a, tap in enumerate(taps))
-    products = products.reshape(*products.shape[:3], k, k, channels)
+        return _shifted_sum(products, geometry.x)
     rows = _overlap_add([products[:, :, :, a] for a in range(k)], 1, geometry.low, geometry.x[0])
     return _overlap_add([rows[:, :, :, a] for a in range(k)], 2, geometry.low, geometry.x[1])
+
+
+def _shifted_sum(taps: Array, size: tuple[int, int]) -> Array:
+    """y[i, j] = sum over a, b of taps[i + a, j + b, a, b], for y of `size`: along the width and then along the height."""
+    height, width = size
+    rows = _total(taps[:, :, b : b + width, :, b] for b in range(taps.shape[4]))
+    return _total(rows[:, a : a + height, :, a] for a in range(taps.shape[3]))
 
 
 def _overlap_add(taps: list[Array], axis: int, low: int, size: int) -> Array:
