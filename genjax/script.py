@@ -37,6 +37,7 @@ class Options:
     resolution: tuple[int, ...] = ()  # SIZE, or HEIGHT WIDTH, to resize to; the images' own or commonest size if not given
     crop: str = "center"  # center | none (stretch): how other shapes are brought to the resolution
     channels: int = 0  # 1, 3 or 4; 0: 1 if all images are grey, else 3
+    random_crop: tuple[int, ...] = ()  # SIZE, or HEIGHT WIDTH, cut out of each image at a random place, each time anew
     flip: bool = False  # mirror each image left to right with probability 1/2
     max_bad: float = 0.01  # share of unreadable files that is skipped
     resident_mb: float = 1024  # sets of up to this many decoded MB stay on the device; larger ones stream
@@ -117,6 +118,14 @@ def guarded(run: Callable[[], int]) -> int:
 
 def load_data(options: Options) -> data.Source:
     """Check the options, join the other processes if there are any, and open the data set. Raises InputError."""
+    check_options(options)
+    if options.distributed:
+        join(options.distributed)
+    return open_set(options, options.data)
+
+
+def check_options(options: Options) -> None:
+    """Raise InputError on a value that means nothing for any data."""
     for field in ("steps", "batch_size", "log_every", "sample_every", "save_every", "keep"):
         if getattr(options, field) < 1:
             raise InputError(f"--{field.replace('_', '-')} {getattr(options, field)}: must be at least 1")
@@ -124,22 +133,36 @@ def load_data(options: Options) -> data.Source:
         raise InputError(f"--seed {options.seed}: must be from 0 to 2^32 - 1")
     if options.channels not in (0, 1, 3, 4):
         raise InputError(f"--channels {options.channels}: one of 0 (as the data), 1, 3, 4")
-    if len(options.resolution) > 2 or any(size < 1 for size in options.resolution):
-        raise InputError(
-            f"--resolution {' '.join(map(str, options.resolution))}: one size, or a height and a width, of at least 1"
-        )
-    if options.distributed:
-        join(options.distributed)
-    resolution = (options.resolution[0], options.resolution[-1]) if options.resolution else None
-    return data.load(
-        options.data, split=options.split, resolution=resolution, channels=options.channels or None,
-        crop=options.crop, max_bad=options.max_bad, resident_mb=options.resident_mb,
-    )  # fmt: skip
+    for field in ("resolution", "random_crop"):
+        sizes = getattr(options, field)
+        if len(sizes) > 2 or any(size < 1 for size in sizes):
+            name = field.replace("_", "-")
+            raise InputError(f"--{name} {' '.join(map(str, sizes))}: one size, or a height and a width, of at least 1")
+
+
+def open_set(options: Options, spec: str, option: str = "--data", **changes: Any) -> data.Source:
+    """The data set of a SPEC that came with `option`, as the options have it but for `changes` (data.load's). Raises InputError."""
+    arguments: dict[str, Any] = {
+        "split": options.split, "resolution": pair(options.resolution), "channels": options.channels or None,
+        "crop": options.crop, "max_bad": options.max_bad, "resident_mb": options.resident_mb,
+    }  # fmt: skip
+    source = data.load(spec, option=option, **(arguments | changes))
+    crop = pair(options.random_crop)
+    if crop and (crop[0] > source.shape[0] or crop[1] > source.shape[1]):
+        raise InputError(f"--random-crop {crop[0]} {crop[1]}: the images of {option} are {source.shape[0]}x{source.shape[1]}")
+    return source
+
+
+def pair(sizes: tuple[int, ...]) -> tuple[int, int] | None:
+    """(height, width) of one or two numbers, None of none."""
+    return (sizes[0], sizes[-1]) if sizes else None
 
 
 def configured(config: Any, source: data.Source, options: Options) -> Any:
     """A model's Config with what the data and the shared options say of it. Raises InputError where `--model.FIELD` says otherwise."""
-    given = {"shape": source.shape, "num_labels": source.num_labels, "batch_size": options.batch_size, "dtype": options.dtype}
+    shape = (*(pair(options.random_crop) or source.shape[:2]), source.shape[2])
+    given = {"shape": shape, "num_labels": source.num_labels, "batch_size": options.batch_size, "dtype": options.dtype}
+    given = {field: value for field, value in given.items() if hasattr(config, field)}  # a model may have no use for labels
     for field, value in given.items():
         if getattr(config, field) not in (value, getattr(type(config)(), field)):
             advice = "comes from the data" if field in ("shape", "num_labels") else f"use --{field.replace('_', '-')}"
@@ -170,6 +193,9 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
         "data": {"spec": options.data, "name": source.name, "fingerprint": source.fingerprint, "flip": options.flip},
         "seed": options.seed,
     }
+    crop = pair(options.random_crop)
+    if crop:
+        settings["data"]["random_crop"] = list(crop)
     mesh = trainer.data_mesh()
     trainer.check_batches(recipe, mesh, 0, options.steps)
     settings = open_run(run, settings, options)
@@ -182,7 +208,7 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
         say(f"{run} is finished: {first} steps are done; give more --steps to go on")
         return 0
     say(f"{source.name}\n{'resuming' if first else 'training'} {run}: step {first} of {options.steps}, on {describe_devices()}")
-    batch = first_images(source, mesh)
+    batch = first_images(source, mesh, crop)
     with hooks.progress(options.log_every, first, options.steps) as shown:
         written = [hooks.samples(recipe, run / "samples", options.sample_every, batch, options.seed)]
         if jax.process_index() == 0:
@@ -192,7 +218,7 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
         try:
             result = trainer.fit(
                 recipe, source, steps=options.steps, seed=options.seed, state=state, mesh=mesh,
-                log_every=options.log_every, flip=options.flip, hooks=[*shown, *written],
+                log_every=options.log_every, flip=options.flip, crop=crop, hooks=[*shown, *written],
             )  # fmt: skip
         except core.NotFinite as error:
             say(f"stopped: {error}. The same command with --steps {error.step - 1} goes to the step before, and saves it")
@@ -207,16 +233,19 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
             f"stopped by {result.stopped} at step {int(jax.device_get(result.state.step))} of {options.steps}, saved; the same command resumes"
         )
         return 130 if result.stopped == "SIGINT" else 143
-    say(f"done: {run / checkpoint.WEIGHTS}; genjax sample {run} --n 64 --out grid.png")
+    use = f"sample {run} --n 64 --out grid.png" if hasattr(recipe, "sample") else f"translate {run} PICTURES --out DIR"
+    say(f"done: {run / checkpoint.WEIGHTS}; genjax {use}")
     return 0
 
 
-def first_images(source: data.Source, mesh: Mesh, count: int = 32) -> core.Batch:
-    """The set's first images as a batch on all devices, for previews."""
-    items = [source.read(index) for index in range(min(count, source.size))]
+def first_images(source: data.Source, mesh: Mesh, crop: tuple[int, int] | None = None, count: int = 32) -> core.Batch:
+    """The set's first images as a batch on all devices, for previews; of two sets the first ones of each."""
+    items = data.gather(source, np.arange(min(count, source.size)))
+    if source.partner is not None:
+        items |= data.with_suffix(data.gather(source.partner, np.arange(min(count, source.partner.size))))
     everywhere = NamedSharding(mesh, PartitionSpec())
-    raw = {name: trainer.to_devices(np.stack([item[name] for item in items]), everywhere) for name in items[0]}
-    return jax.jit(lambda raw: data.prepare(raw, jax.random.key(0), False), out_shardings=everywhere)(raw)
+    raw = {name: trainer.to_devices(array, everywhere) for name, array in items.items()}
+    return jax.jit(lambda raw: data.prepare(raw, jax.random.key(0), False, crop), out_shardings=everywhere)(raw)
 
 
 def open_run(run: Path, settings: dict[str, Any], options: Options) -> dict[str, Any]:

@@ -50,11 +50,12 @@ def fit(
     hooks: Sequence[Hook] = (),
     log_every: int = 100,
     flip: bool = False,
+    crop: tuple[int, int] | None = None,
     mesh: Mesh | None = None,
 ) -> Result:
     """Train to `steps` steps in all, from `state` (a restored one, which is donated) or from the start.
 
-    A hook runs at the multiples of its `every` and, if it asks to, at the end; `Event.row` is the mean of the metrics since the
+    `flip` and `crop` are data.prepare's. A hook runs at the multiples of its `every` and, if it asks to, at the end; `Event.row` is the mean of the metrics since the
     last multiple of `log_every`. SIGTERM and Ctrl-C end the loop early, its last hooks included.
     Raises InputError where batch and devices do not fit; NotFinite, naming metric and step, on a metric that is not finite.
     """
@@ -89,7 +90,7 @@ def fit(
             if plan not in programs:
                 with meter.paused():
                     began = time.perf_counter()
-                    jitted = jax.jit(program(recipe, plan, seed, flip, split, resident is not None), donate_argnums=0)
+                    jitted = jax.jit(program(recipe, plan, seed, flip, split, resident is not None, crop), donate_argnums=0)
                     programs[plan] = jitted.lower(*arguments).compile()
                     meter.compile_sec += time.perf_counter() - began
             with jax.transfer_guard("disallow"):
@@ -115,7 +116,9 @@ def fit(
 # --- the compiled part ---------------------------------------------------------------------------------------------------
 
 
-def program(recipe: Recipe, plan: Plan, seed: int, flip: bool, split: NamedSharding, resident: bool) -> Callable:
+def program(
+    recipe: Recipe, plan: Plan, seed: int, flip: bool, split: NamedSharding, resident: bool, crop: tuple[int, int] | None = None
+) -> Callable:
     """(state, root key, data, count) -> (state, sums of the metrics, steps done): `count` steps, fewer where a metric is not finite.
 
     The count is traced and the steps are a loop's body, so that they are compiled once and the results do not depend on how many
@@ -126,7 +129,7 @@ def program(recipe: Recipe, plan: Plan, seed: int, flip: bool, split: NamedShard
         key, data_key = jax.random.split(jax.random.fold_in(root, state.step))
         if resident:
             arrays = data.take(arrays, jnp.uint32(seed), state.step.astype(jnp.uint32), plan.batch_size)
-        batch = jax.lax.with_sharding_constraint(data.prepare(arrays, data_key, flip), split)
+        batch = jax.lax.with_sharding_constraint(data.prepare(arrays, data_key, flip, crop), split)
         return recipe.step(state, batch, key, plan)
 
     def advance(state: State, root: Array, arrays: dict[str, Array], count: Array):

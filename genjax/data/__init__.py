@@ -4,8 +4,8 @@ Light to import: numpy and jax only. What decodes, reads or streams a certain ki
 """
 
 from genjax.data.sampler import order, prepare, take
-from genjax.data.source import Source
+from genjax.data.source import Source, mapped, unpaired, with_suffix
 from genjax.data.specs import load
-from genjax.data.streaming import stream
+from genjax.data.streaming import gather, stream
 
-__all__ = ["Source", "load", "order", "prepare", "stream", "take"]
+__all__ = ["Source", "gather", "load", "mapped", "order", "prepare", "stream", "take", "unpaired", "with_suffix"]

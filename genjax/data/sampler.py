@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax.data.source import SECOND
+
 Array = Any  # a NumPy or a JAX array
 
 # Small domains are the hard ones: with 12 rounds all permutations of a few images come equally often (test_sampler.py).
@@ -90,24 +92,46 @@ def positions(step: Array | int, batch_size: int, first: int = 0, stop: int | No
     return np.uint32(step * batch_size % 2**32) + within
 
 
+def side_seed(seed: Array | int, suffix: str) -> Array | int:
+    """The seed of the order of one of two sets, or of the only one (suffix "")."""
+    return seed if not suffix else (seed + GOLDEN) % 2**32 if isinstance(seed, int) else seed + np.uint32(GOLDEN)
+
+
 def take(arrays: dict[str, jax.Array], seed: jax.Array, step: jax.Array, batch_size: int) -> dict[str, jax.Array]:
     """The batch of `step` out of a resident set; inside `jit`.
 
-    arrays: "images" uint8 [N, H, W, C] and, if any, "labels" int32 [N]; seed, step: 32-bit integer scalars, may be traced.
-    Returns the same names with leading size `batch_size`, the same images that `stream` gives.
+    arrays: "images" uint8 [N, H, W, C] and, if any, "labels" int32 [N]; of a second set the same with SECOND at the end of their
+    names, and a size of its own. seed, step: 32-bit integer scalars, may be traced. Returns the same names with leading size
+    `batch_size`, the same images that `stream` gives.
     """
-    indices = order(seed, positions(jnp.asarray(step), batch_size), arrays["images"].shape[0])
-    return {name: array.at[indices].get(mode="promise_in_bounds") for name, array in arrays.items()}
+    where = positions(jnp.asarray(step), batch_size)
+    taken = {}
+    for suffix in ("", SECOND):
+        own = {name: array for name, array in arrays.items() if name.endswith(SECOND) == bool(suffix)}
+        if own:
+            indices = order(side_seed(seed, suffix), where, own["images" + suffix].shape[0])
+            taken |= {name: array.at[indices].get(mode="promise_in_bounds") for name, array in own.items()}
+    return taken
 
 
-def prepare(batch: dict[str, jax.Array], key: jax.Array, flip: bool) -> dict[str, jax.Array]:
+def prepare(batch: dict[str, jax.Array], key: jax.Array, flip: bool, crop: tuple[int, int] | None = None) -> dict[str, jax.Array]:
     """A batch as models take it; inside `jit`.
 
-    batch: "images" uint8 [B, H, W, C], "labels" int32 [B] if any; key: PRNG key; flip: mirror each image left to right with
-    probability 1/2. Returns "images" as float32 in [-1, 1] and the labels as they are.
+    batch: "images" uint8 [B, H, W, C], "labels" int32 [B] if any, and perhaps those of a second set; key: PRNG key; flip: mirror each
+    image left to right with probability 1/2; crop: (height, width) to cut out of each image at a random place. Returns images as
+    float32 in [-1, 1] and the labels as they are.
     """
-    images = batch["images"]
-    if flip:
-        mirrored = jax.random.bernoulli(key, 0.5, (images.shape[0], 1, 1, 1))
-        images = jnp.where(mirrored, images[:, :, ::-1, :], images)
-    return {**batch, "images": images.astype(jnp.float32) / 127.5 - 1.0}
+    prepared = dict(batch)
+    for number, name in enumerate(name for name in ("images", "images" + SECOND) if name in batch):
+        flip_key, crop_key = jax.random.split(jax.random.fold_in(key, number))
+        images = batch[name]
+        if crop is not None:
+            room = jnp.array([images.shape[1] - crop[0] + 1, images.shape[2] - crop[1] + 1])
+            corners = jax.random.randint(crop_key, (images.shape[0], 2), 0, room[None])
+            cut = lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (*crop, image.shape[2]))
+            images = jax.vmap(cut)(images, corners)
+        if flip:
+            mirrored = jax.random.bernoulli(flip_key, 0.5, (images.shape[0], 1, 1, 1))
+            images = jnp.where(mirrored, images[:, :, ::-1, :], images)
+        prepared[name] = images.astype(jnp.float32) / 127.5 - 1.0
+    return prepared

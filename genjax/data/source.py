@@ -19,6 +19,7 @@ class Source(NamedTuple):
     fingerprint: str  # deterministic id of the content; a run refuses to resume on another
     read: Callable[[int], dict[str, np.ndarray]]  # one item: "images" uint8 [H, W, C], "labels" int32 [] if any
     arrays: dict[str, np.ndarray] | None  # resident: "images" uint8 [N, H, W, C], "labels" int32 [N]; None if streamed
+    partner: "Source | None" = None  # the other side of two sets that are not paired: its names end in _b, its order is its own
 
 
 class Request(NamedTuple):
@@ -33,6 +34,47 @@ class Request(NamedTuple):
     max_bad: float  # share of the set
     resident_mb: float
     say: Callable[[str], None]
+
+
+SECOND = "_b"  # ends the names of what is from the second of two sets
+
+
+def unpaired(first: Source, second: Source) -> Source:
+    """Two sets of images of one shape as one source, each in an order of its own. A batch has as many images of each."""
+    arrays = None
+    if first.arrays is not None and second.arrays is not None:
+        arrays = {**first.arrays, **with_suffix(second.arrays)}
+    return Source(
+        name=f"{first.name}; {second.name}",
+        size=first.size,
+        shape=first.shape,
+        num_labels=first.num_labels,
+        fingerprint=f"{first.fingerprint} {second.fingerprint}",
+        read=first.read,
+        arrays=arrays,
+        partner=second,
+    )
+
+
+def with_suffix(arrays: dict) -> dict:
+    return {name + SECOND: array for name, array in arrays.items()}
+
+
+def mapped(source: Source, name: str, change: Callable[[int, np.ndarray], np.ndarray]) -> Source:
+    """The source with its images through `change`: (index, uint8 [H, W, C]) -> the same shape, a pure function, `name`d for messages."""
+
+    def read(index: int) -> dict[str, np.ndarray]:
+        item = source.read(index)
+        return {**item, "images": change(index, item["images"])}
+
+    arrays = source.arrays
+    if arrays is not None:
+        images = aligned(arrays["images"].shape)
+        for index, image in enumerate(arrays["images"]):
+            images[index] = change(index, image)
+        arrays = {**arrays, "images": images}
+        read = lambda index: {key: array[index] for key, array in arrays.items()}
+    return source._replace(name=f"{source.name}, {name}", fingerprint=f"{source.fingerprint} {name}", read=read, arrays=arrays)
 
 
 ALIGNMENT = 64  # bytes: what lets a CPU device use the host's memory as it is, so that a resident set is not held twice

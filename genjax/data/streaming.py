@@ -7,8 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from genjax.core import InputError
-from genjax.data.sampler import order, positions
-from genjax.data.source import Source
+from genjax.data.sampler import order, positions, side_seed
+from genjax.data.source import SECOND, Source, with_suffix
+
+
+def gather(source: Source, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """These items of one set, stacked."""
+    if source.arrays is not None and source.partner is None:
+        return {name: array[indices] for name, array in source.arrays.items()}
+    items = [source.read(int(index)) for index in indices]
+    return {name: np.stack([item[name] for item in items]) for name in items[0]}
 
 
 def stream(
@@ -26,7 +34,7 @@ def stream(
 
     batch_size is that of all processes together; each gets its contiguous share of every batch. `threads` decode (by default one a
     core for images of 96x96 and more, else one), and up to `prefetch` batches wait. Yields "images" uint8 [batch_size / process_count, H, W, C] and, if the set has labels, "labels"
-    int32 [batch_size / process_count]: what `take` gives for the same seed and step. The iterator has a `close()`, which stops
+    int32 [batch_size / process_count], and of a second set the same with SECOND at the end of the names: what `take` gives for the same seed and step. The iterator has a `close()`, which stops
     the threads. Raises InputError when the batch cannot be shared equally, and while reading what `source.read` raises.
     """
     import grain
@@ -39,11 +47,11 @@ def stream(
     first = process_index * share
 
     def batch(step: int) -> dict[str, np.ndarray]:
-        indices = order(seed, positions(step, batch_size, first, first + share), source.size)
-        if source.arrays is not None:
-            return {name: array[indices] for name, array in source.arrays.items()}
-        items = [source.read(int(index)) for index in indices]
-        return {name: np.stack([item[name] for item in items]) for name in items[0]}
+        where = positions(step, batch_size, first, first + share)
+        parts = gather(source, order(seed, where, source.size))
+        if source.partner is not None:
+            parts |= with_suffix(gather(source.partner, order(side_seed(seed, SECOND), where, source.partner.size)))
+        return parts
 
     # One element of the data set is one whole step: the order is computed once a batch, threads do not contend for single
     # images, and starting at any step is an offset.
