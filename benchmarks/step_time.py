@@ -2,7 +2,7 @@
 
     python benchmarks/step_time.py MODEL [--config C] [--batch-size N] [--dtype float32|bfloat16]
                                          [--peer torch|torch-compile|none] [--seconds S] [--rounds N]
-    MODEL and C: vae mlp|conv32, gan mlp, dcgan 32x32|64x64
+    MODEL and C: vae mlp|conv32, gan mlp, dcgan 32x32|64x64, cyclegan resnet6-64|resnet9-128
 
 A step is all of it: gather a random batch of resident uint8 images, convert it, draw noise, forward, backward, Adam; of a GAN for
 both players, and the average of the generator's weights. Both sides
@@ -53,8 +53,12 @@ CASES = {
         "32x32": {"shape": (32, 32, 3), "batch_size": 64},
         "64x64": {"shape": (64, 64, 3), "batch_size": 64},
     },
+    "cyclegan": {
+        "resnet6-64": {"shape": (64, 64, 3), "blocks": 6, "batch_size": 8},
+        "resnet9-128": {"shape": (128, 128, 3), "blocks": 9, "batch_size": 1},
+    },
 }
-IMAGES = 10_000  # in the synthetic data set
+IMAGES, MAX_BYTES = 10_000, 2**28  # in the synthetic data set: so many images, or of so many bytes
 SEED = 0
 
 Run = Callable[[int], None]  # do so many steps, and wait until they are done
@@ -75,15 +79,18 @@ def measure(args: argparse.Namespace, fields: dict) -> dict:
     model = importlib.import_module(f"genjax.models.{args.model}")
     config = model.Config(**fields)
     recipe = model.recipe(config)
-    images = np.random.default_rng(SEED).integers(0, 256, (IMAGES, *config.shape), np.uint8)
+    count = min(IMAGES, MAX_BYTES // math.prod(config.shape))
+    names = ("images", "images_b") if args.model == "cyclegan" else ("images",)
+    random = np.random.default_rng(SEED)
+    arrays = {name: random.integers(0, 256, (count, *config.shape), np.uint8) for name in names}
     facts = {"versions": {"jax": jax.__version__}, "load": load()}
     say("compiling ours")
-    run, costs, weights = ours(recipe, {"images": images})
+    run, costs, weights = ours(recipe, arrays)
     runs = [run]
     if args.peer != "none":
         say(f"building the peer, {args.peer}")
         module, device, facts["versions"]["torch"] = peer(args.model, config, weights)
-        runs.append(theirs(args.model, module, config, {"images": images}, device, compiled=args.peer == "torch-compile"))
+        runs.append(theirs(args.model, module, config, arrays, device, compiled=args.peer == "torch-compile"))
     ms, peer_ms, ratios = race(runs, args.rounds, args.seconds, "a step")
     row = {"model": args.model, "config": args.config, "device": device_name(), "dtype": config.dtype}
     row |= {"batch_size": config.batch_size, "ms_per_step": ms, "images_per_sec": 1000 * config.batch_size / ms} | costs

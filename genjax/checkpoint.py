@@ -165,7 +165,10 @@ def export(run: Path, weights: Weights) -> None:
 
 
 def read_weights(run: Path, like: Weights) -> Weights:
-    """The weights of run/model.safetensors in the structure of `like`. Raises InputError if there are none, or others."""
+    """The weights of run/model.safetensors in the structure of `like`. Raises InputError if there are none, or others.
+
+    Whole networks may be missing, as in weights that were converted for one direction only; the result has none of them then.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -176,7 +179,12 @@ def read_weights(run: Path, like: Weights) -> Weights:
         arrays = load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a readable safetensors file ({str(error).splitlines()[0][:200]})") from None
-    return jax.tree.map(jnp.asarray, unflatten(like, arrays, str(path)))
+    networks = {part: {name: tree for name, tree in trees.items() if _holds(arrays, part, name)} for part, trees in like.items()}
+    return jax.tree.map(jnp.asarray, unflatten(networks if networks["params"] else like, arrays, str(path)))
+
+
+def _holds(arrays: dict[str, Any], part: str, network: str) -> bool:
+    return any(name.startswith(f"{part}/{network}/") for name in arrays)
 
 
 def write_config(run: Path, settings: dict[str, Any]) -> None:

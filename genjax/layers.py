@@ -52,15 +52,18 @@ class Dense(nn.Module):
 class Conv(nn.Module):
     """Square convolution, NHWC. `stride` 2 halves (ceil), "up" doubles, or gives `size` = (height, width). `spectral` as in Dense.
 
-    `groups`, at stride 1: parts of the channels that are convolved apart.
+    `fixed_bias`: it gets no gradient. Before a normalisation a bias has none but rounding errors, which Adam would magnify.
+    At stride 1: `pad` zeros on each side, by default as many as keep the size; `groups`, parts of the channels that are convolved apart.
     """
 
     features: int
     kernel: int = 3
     stride: int | str = 1
     size: tuple[int, int] | None = None
+    pad: int | None = None
     groups: int = 1
     use_bias: bool = True
+    fixed_bias: bool = False
     spectral: bool = False
     weight_init: Callable | None = None
     dtype: jnp.dtype = jnp.float32
@@ -75,14 +78,14 @@ class Conv(nn.Module):
         x, weight = jnp.asarray(x, self.dtype), jnp.asarray(weight, self.dtype)
         match self.stride:
             case 1:
-                y = ops.conv(x, weight) if self.groups == 1 else ops.grouped_conv(x, weight, self.groups)
+                y = ops.conv(x, weight, self.pad) if self.groups == 1 else ops.grouped_conv(x, weight, self.groups)
             case 2:
                 y = ops.down_conv(x, weight)
             case "up":
                 y = ops.up_conv(x, weight, self.size)
             case _:
                 raise ValueError(f"stride is 1, 2 or 'up', not {self.stride!r}")
-        return _with_bias(self, y) if self.use_bias else y
+        return _with_bias(self, y, self.fixed_bias) if self.use_bias else y
 
 
 class Logit(nn.Module):
@@ -132,14 +135,23 @@ class BatchNorm(nn.Module):
         return y.reshape(x.shape).astype(dtype)
 
 
+def instance_norm(x, epsilon: float = 1e-5):
+    """Each channel of each image to mean 0 and variance 1 over its pixels, nothing learned. Ulyanov et al. 2016 (arXiv 1607.08022)."""
+    flat = x.reshape(x.shape[0], -1, x.shape[-1]).astype(jnp.float32)
+    centred = flat - jnp.mean(flat, axis=1, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=1, keepdims=True)
+    return (centred * jax.lax.rsqrt(variance + epsilon)).reshape(x.shape).astype(x.dtype)
+
+
 def with_planes(images, labels):
     """Images [n, h, w, c] and labels one-hot [n, classes] -> [n, h, w, c + classes]: a plane a class, 1 on the label's."""
     planes = jnp.broadcast_to(labels[:, None, None, :], (*images.shape[:3], labels.shape[-1]))
     return jnp.concatenate([images, planes], axis=-1)
 
 
-def _with_bias(module: nn.Module, y):
+def _with_bias(module: nn.Module, y, fixed: bool = False):
     bias = module.param("bias", nn.initializers.zeros, (y.shape[-1],), jnp.float32)
+    bias = jax.lax.stop_gradient(bias) if fixed else bias
     return y + jax.lax.broadcast_in_dim(jnp.asarray(bias, y.dtype), y.shape, (y.ndim - 1,))
 
 

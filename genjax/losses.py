@@ -4,6 +4,9 @@ Likelihoods give log p(x | parameters) a dimension, in nats; divergences give na
 logit. The caller sums over pixels and latents (`per_image`) and takes the mean over the batch.
 """
 
+import functools
+import math
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -226,3 +229,31 @@ def cycle(images: Float[Array, "*shape"], there_and_back: Float[Array, "*shape"]
 def identity(images: Float[Array, "*shape"], translated: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """|G(y) - y| a value, for y already of G's output domain. Zhu et al. 2017, section 5.2."""
     return jnp.abs(translated - images)
+
+
+SSIM_WINDOW = 11
+_SSIM_TAPS = [math.exp(-0.5 * (place / 1.5) ** 2) for place in range(-5, 6)]
+
+
+def ssim(first: Float[Array, "n h w c"], second: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+    """Structural similarity of images in [-1, 1] at each place that is 5 pixels from the edge; 1 - ssim is a loss. Wang et al. 2004, equation 13.
+
+    Window and constants are those of metrics.paired.ssim, which is exact; this one is in float32.
+    """
+
+    def window(x):
+        for axis in (1, 2):
+            size = x.shape[axis] - SSIM_WINDOW + 1
+            shifted = (tap / sum(_SSIM_TAPS) * jax.lax.slice_in_dim(x, i, i + size, 1, axis) for i, tap in enumerate(_SSIM_TAPS))
+            x = functools.reduce(operator.add, shifted)
+        return x
+
+    x, y = (first + 1) / 2, (second + 1) / 2
+    middle = jax.lax.stop_gradient(jnp.mean(x, axis=(1, 2), keepdims=True))  # variances around it cancel less
+    x, y = x - middle, y - middle
+    mean_x, mean_y = window(x), window(y)
+    variances = window(x * x) - mean_x * mean_x + window(y * y) - mean_y * mean_y
+    covariance = window(x * y) - mean_x * mean_y
+    bright_x, bright_y = mean_x + middle, mean_y + middle
+    brightness = (2 * bright_x * bright_y + 0.01**2) / (bright_x * bright_x + bright_y * bright_y + 0.01**2)
+    return brightness * (2 * covariance + 0.03**2) / (variances + 0.03**2)

@@ -6,12 +6,22 @@ import numpy as np
 import pytest
 
 from genjax import checkpoint, core, data, hooks, trainer
-from genjax.models import dcgan, gan, vae
+from genjax.models import cyclegan, dcgan, gan, vae
 
 BATCH = 8
 TINY = {"shape": (8, 8, 1), "hidden": (16,), "latent_size": 4, "batch_size": BATCH, "ema_half_life_images": 64.0}
 
 SMALL = {"shape": (8, 8, 1), "latent_size": 4, "batch_size": BATCH, "ema_half_life_images": 64.0}
+
+PATCHES = {
+    "shape": (8, 8, 1),
+    "channels": 4,
+    "disc_channels": 4,
+    "disc_layers": 1,
+    "batch_size": BATCH,
+    "pool_size": 20,
+    "learning_rate": 2e-5,  # at 2e-4 Adam makes of gradients that are rounding noise steps that show
+}
 
 
 def gan_verbs(m, w, k, x):
@@ -73,6 +83,16 @@ CASES = {
         ),
         gan_verbs,
     ),
+    "cyclegan": (
+        cyclegan.recipe(cyclegan.Config(**PATCHES, blocks=1, identity_weight=0.5, decay_steps=50, constant_steps=2)),
+        lambda m, w, k, x: {"there": m.translate(w, x[:, :7, :6]), "back": m.cycle(w, x, "b2a"), "logits": m.discriminate(w, x)},
+    ),
+    "cyclegan-unet": (
+        cyclegan.recipe(
+            cyclegan.Config(**PATCHES, network="unet", depth=3, identity_weight=0.0, loss="wasserstein", gradient_penalty=10.0)
+        ),
+        lambda m, w, k, x: {"there": m.translate(w, x[:, :7, :6]), "logits": m.discriminate(w, x, "a")},
+    ),
     "vae-conv": (
         vae.recipe(
             vae.Config(
@@ -94,12 +114,14 @@ def source():
     levels = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), dtype=np.uint8)
     arrays = {"images": levels, "labels": np.arange(50, dtype=np.int32) % 3}
     read = lambda index: {name: array[index] for name, array in arrays.items()}
-    return data.Source(name="noise", size=50, shape=(8, 8, 1), num_labels=3, fingerprint="noise", read=read, arrays=arrays)
+    one = data.Source(name="noise", size=50, shape=(8, 8, 1), num_labels=3, fingerprint="noise", read=read, arrays=arrays)
+    return data.unpaired(one, data.mapped(one, "negative", lambda _, image: 255 - image))  # most models take the first side alone
 
 
 def batch(size=BATCH):
     levels = np.random.default_rng(1).integers(0, 256, (size, 8, 8, 1))
-    return {"images": jnp.float32(levels) / 127.5 - 1, "labels": jnp.arange(size, dtype=jnp.int32) % 3}
+    images = jnp.float32(levels) / 127.5 - 1
+    return {"images": images, "labels": jnp.arange(size, dtype=jnp.int32) % 3, "images_b": -images[::-1]}
 
 
 def one_device():

@@ -6,6 +6,7 @@ RECIPES = {
     "vae": "genjax.models.vae",
     "gan": "genjax.models.gan",
     "dcgan": "genjax.models.dcgan",
+    "cyclegan": "genjax.models.cyclegan",
 }
 
 
