@@ -28,13 +28,91 @@ def sample(run: Path, /, n: int = 64, seed: int = 0, out: Path = Path("grid.png"
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise InputError(f"--out {out}: not a file in a folder that exists")
     model, weights = genjax.load(run, step or None)
+    if not hasattr(model, "sample"):
+        raise InputError(f"{run}: its model draws no images; genjax translate {run} PICTURES --out DIR")
     pictures = jax.jit(model.sample, static_argnums=2)(weights, jax.random.key(seed), n)
     genjax.save_grid(pictures, out, columns=columns or None)
     script.say(f"{n} images of {'x'.join(map(str, pictures.shape[1:]))} in {out}")
     return 0
 
 
-COMMANDS = {"sample": sample}
+def translate(
+    run: Path, input: Path, /, direction: str = "a2b", out: Path = Path("translated"), force: bool = False, tile: int = 512,
+    overlap: int = 64, step: int = 0,
+) -> int:  # fmt: skip
+    """Translate a picture, or all of a folder, with a trained CycleGAN; names and sizes stay.
+
+    Args:
+        run: the folder of a training run, or what `genjax convert` wrote
+        input: a picture, or a folder of pictures
+        direction: a2b or b2a
+        out: the folder to write to
+        force: write over pictures that are there already
+        tile: larger pictures are done in tiles of this side, in pixels, which bounds the memory
+        overlap: pixels over which tiles fade into each other
+        step: take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    import genjax
+    from genjax import pictures
+    from genjax.core import InputError
+    from genjax.edit.tiles import translator
+
+    if direction not in ("a2b", "b2a"):
+        raise InputError(f"--direction {direction}: a2b or b2a")
+    if not 8 <= tile <= 2**14 or not 0 <= 2 * overlap <= tile:
+        raise InputError(f"--tile {tile} --overlap {overlap}: a side of at least 8, and at most half of it")
+    found = pictures.find(input)
+    targets = pictures.targets(found, input, out, force)
+    model, weights = genjax.load(run, step or None)
+    if not hasattr(model, "translate"):
+        raise InputError(f"{run}: is a run of another model; give one of train/cyclegan.py")
+    if f"gen_{direction}" not in weights["params"]:
+        raise InputError(f"--direction {direction}: {run} holds the other direction only")
+    translated = translator(model, weights, direction, tile, overlap)
+    failed = 0
+    for path, target in track(list(zip(found, targets, strict=True)), "translating", console=Console(stderr=True)):
+        try:
+            pictures.write(target, translated(pictures.read(path, model.config.shape[2])))
+        except pictures.Unreadable as error:
+            failed += 1
+            script.say(f"{path}: {error}; left out")
+    if failed == len(found):
+        raise InputError(f"{input}: none of its {failed} pictures can be read")
+    script.say(f"{len(found) - failed} of {len(found)} pictures translated {direction} in {out}")
+    return 0 if not failed else 1
+
+
+def convert(kind: str, source: Path, /, out: Path) -> int:
+    """Turn published PyTorch weights into a run's folder, which the other commands read. Nothing in a file is executed.
+
+    Args:
+        kind: cyclegan
+        source: a checkpoint folder with latest_net_G_A.pth and the like, or one .pth of a generator
+        out: the folder to write; must not exist
+    """
+    import dataclasses
+
+    from genjax import __version__, checkpoint
+    from genjax.convert import cyclegan
+    from genjax.core import InputError
+
+    if kind != "cyclegan":
+        raise InputError(f"{kind}: what weights can be converted from is cyclegan")
+    if out.exists():
+        raise InputError(f"--out {out}: exists; choose another folder")
+    config, weights = cyclegan.weights({"G": source} if source.is_file() else cyclegan.files(source))
+    out.mkdir(parents=True)
+    settings = {"genjax": __version__, "model": "cyclegan", "config": dataclasses.asdict(config), "converted": source.name}
+    checkpoint.write_config(out, settings)
+    checkpoint.export(out, weights)
+    script.say(f"{', '.join(sorted(weights['params']))} in {out}; genjax translate {out} PICTURES --out DIR")
+    return 0
+
+
+COMMANDS = {"sample": sample, "translate": translate, "convert": convert}
 
 
 def main() -> None:

@@ -26,7 +26,9 @@ ALLOWED = {  # module -> the genjax modules it may import
     "hooks": {"core", "checkpoint", "images"},
     "trainer": {"core", "data", "checkpoint", "hooks", "metrics"},
     "script": {"core", "data", "checkpoint", "hooks", "trainer", "__version__"},
-    "cli": {"script", "core", "genjax", "images"},
+    "pictures": {"core", "data"},
+    "edit": {"ops", "edit"},
+    "cli": {"script", "core", "genjax", "pictures", "edit", "checkpoint", "convert", "__version__"},
     "__main__": {"cli"},
     "__init__": {"core", "checkpoint", "models", "ops", "images"},
 }

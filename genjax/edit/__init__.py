@@ -1,0 +1,1 @@
+"""Editing: functions over images and over any model's pure verbs."""

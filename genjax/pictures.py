@@ -1,0 +1,74 @@
+"""Picture files in and out, for the commands that edit: names and sizes stay, nothing is written over unasked."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+
+from genjax.core import InputError
+from genjax.data.decode import MAX_FILE_BYTES, SUFFIXES, Unreadable, convert, describe, open_image, quiet_pillow
+
+WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # others are written as .png
+
+__all__ = ["Unreadable", "find", "read", "targets", "write"]
+
+
+def find(source: Path) -> list[Path]:
+    """The picture files of a folder, at any depth, or the one. Raises InputError if there are none."""
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise InputError(f"{source}: does not exist; give a picture or a folder of pictures")
+    found = sorted(
+        path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file() and path.name[0] != "."
+    )
+    if not found:
+        raise InputError(f"{source}: holds no pictures ({', '.join(SUFFIXES[:4])} ...)")
+    return found
+
+
+def targets(found: list[Path], source: Path, out: Path, force: bool) -> list[Path]:
+    """Where each goes: below `out` as it lies below `source`. Makes the folders. Raises InputError where something would be lost."""
+    names = [path.relative_to(source) if source.is_dir() else Path(path.name) for path in found]
+    paths = [out / (name if name.suffix.lower() in WRITTEN else name.with_name(name.name + ".png")) for name in names]
+    there = [path for path in paths if path.exists()]
+    if there and not force:
+        raise InputError(
+            f"--out {out}: {there[0].name} and {len(there)} in all are there already; choose another folder, or add --force"
+        )
+    if any(path.resolve() == original.resolve() for path, original in zip(paths, found, strict=True)):
+        raise InputError(f"--out {out}: is where the pictures come from; choose another folder")
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
+    return paths
+
+
+def read(path: Path, channels: int) -> np.ndarray:
+    """uint8 [h, w, channels], upright, transparency over white. Raises Unreadable."""
+    quiet_pillow()
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise Unreadable(error.strerror or "cannot be read") from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise Unreadable(f"larger than {MAX_FILE_BYTES} bytes")
+    image = open_image(raw)
+    return convert(image, (*describe(image).size, channels), "none")[0]
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    """uint8 [h, w, c] in the format of the name's suffix, all or nothing."""
+    from PIL import Image
+
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    buffer = io.BytesIO()
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    picture.save(buffer, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(buffer.getvalue())
+    os.replace(temporary, path)

@@ -1,0 +1,158 @@
+"""The reference repository's names and layouts become ours, and go back; what does not fit is refused."""
+
+import dataclasses
+import functools
+import operator
+import pickle
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+
+import genjax
+from genjax import cli, core
+from genjax.convert import cyclegan as convert
+from genjax.core import InputError
+from genjax.models import cyclegan
+
+TOY = cyclegan.Config(channels=4, blocks=2, disc_channels=4, disc_layers=2)
+
+
+class _Pickler(pickle._Pickler):
+    """Writes tensors as PyTorch does, without it: calls of names that are not imported."""
+
+    def save_name(self, module, name):
+        self.write(f"c{module}\n{name}\n".encode())
+
+    def save_tensor(self, key, array):
+        self.save_name("torch._utils", "_rebuild_tensor_v2")
+        self.write(b"((")
+        self.save("storage")
+        self.save_name("torch", "FloatStorage")
+        for value in (key, "cpu", array.size):
+            self.save(value)
+        self.write(b"tQ")
+        for value in (0, array.shape, tuple(stride // 4 for stride in array.strides), False):
+            self.save(value)
+        self.save_name("collections", "OrderedDict")
+        self.write(b")RtR")
+
+
+def save_pth(path, arrays):
+    """A zip as torch.save writes one."""
+    import io
+
+    stream = io.BytesIO()
+    pickler = _Pickler(stream, 2)
+    stream.write(b"\x80\x02")
+    pickler.save_name("collections", "OrderedDict")
+    stream.write(b")R(")
+    for key, (name, array) in enumerate(arrays.items()):
+        pickler.save(name)
+        pickler.save_tensor(str(key), array)
+    stream.write(b"u.")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", stream.getvalue())
+        for key, array in enumerate(arrays.values()):
+            archive.writestr(f"x/data/{key}", array.tobytes())
+
+
+def theirs(params, blocks=2):
+    """A network of ours under the reference's names."""
+    if "first" in params:
+        places = {
+            "first": "1",
+            "down_0": "4",
+            "down_1": "7",
+            "up_1": f"{10 + blocks}",
+            "up_0": f"{13 + blocks}",
+            "last": f"{17 + blocks}",
+        }
+        for i in range(blocks):
+            places |= {f"first_{i}": f"{10 + i}.conv_block.1", f"second_{i}": f"{10 + i}.conv_block.5"}
+        of_block = lambda i: {f"{part}_{i}": jax.tree.map(lambda x: x[i], conv) for part, conv in params["blocks"].items()}
+        params = functools.reduce(operator.or_, map(of_block, range(blocks)), params)
+    else:
+        places = {"conv_0": "0", "conv_1": "2", "conv_2": "5", "logits": "8"}
+    arrays = {}
+    for ours, place in places.items():
+        axes = (2, 3, 0, 1) if ours.startswith("up") else (3, 2, 0, 1)
+        arrays[f"model.{place}.weight"] = np.ascontiguousarray(np.asarray(params[ours]["kernel"]).transpose(axes))
+        arrays[f"model.{place}.bias"] = np.asarray(params[ours]["bias"])
+    return arrays
+
+
+@pytest.fixture(scope="module")
+def params():
+    state = cyclegan.recipe(TOY).init(jax.random.key(0))
+    noisy = lambda x: np.asarray(x) + 0.1 * np.random.default_rng(x.size).standard_normal(x.shape).astype(np.float32)
+    return jax.tree.map(noisy, core.weights(state)["params"])
+
+
+def folder_of(path, params):
+    path.mkdir()
+    for file, network in (("G_A", "gen_a2b"), ("G_B", "gen_b2a"), ("D_A", "disc_b"), ("D_B", "disc_a")):
+        save_pth(path / f"latest_net_{file}.pth", theirs(params[network]))
+    return path
+
+
+def test_a_checkpoint_folder_becomes_a_run(params, tmp_path):
+    source = folder_of(tmp_path / "horse2zebra", params)
+    save_pth(source / "5_net_G_A.pth", theirs(params["gen_b2a"]))  # an earlier epoch
+    assert cli.convert("cyclegan", source, out=tmp_path / "run") == 0
+    model, weights = genjax.load(tmp_path / "run")
+    assert (model.config.channels, model.config.blocks, model.config.disc_channels, model.config.disc_layers) == (4, 2, 4, 2)
+    jax.tree.map(np.testing.assert_array_equal, weights["params"], params)
+
+
+def test_old_files_have_buffers_and_parallel_ones_a_prefix(params, tmp_path):
+    arrays = theirs(params["gen_a2b"])
+    extra = {"model.2.running_mean": np.zeros(4, np.float32), "model.2.running_var": np.ones(4, np.float32)}
+    save_pth(tmp_path / "latest_net_G.pth", {f"module.{name}": array for name, array in (arrays | extra).items()})
+    config, weights = convert.weights({"G": tmp_path / "latest_net_G.pth"})
+    assert config.shape == (256, 256, 3)
+    assert list(weights["params"]) == ["gen_a2b"]
+    jax.tree.map(np.testing.assert_array_equal, weights["params"]["gen_a2b"], params["gen_a2b"])
+
+
+def test_a_generator_with_dropout_has_its_second_convolution_one_later(params):
+    arrays = {name.replace("conv_block.5", "conv_block.6"): array for name, array in theirs(params["gen_a2b"]).items()}
+    jax.tree.map(np.testing.assert_array_equal, convert.generator(arrays)[0], params["gen_a2b"])
+
+
+def test_other_networks_are_refused(params, tmp_path):
+    arrays = theirs(params["gen_a2b"])
+    missing = {name: array for name, array in arrays.items() if name != "model.4.bias"}
+    with pytest.raises(InputError, match=r"'model\.4\.bias' is missing"):
+        convert.generator(missing)
+    with pytest.raises(InputError, match=r"'model\.99\.weight' is not expected"):
+        convert.generator(arrays | {"model.99.weight": arrays["model.4.weight"]})
+    with pytest.raises(InputError, match="shape"):
+        convert.generator(arrays | {"model.4.weight": arrays["model.4.bias"]})
+    with pytest.raises(InputError, match="no such network"):
+        convert.generator(theirs(params["disc_a"]))
+    for network, file in (("disc_a", "latest_net_G.pth"), ("gen_a2b", "latest_net_D_A.pth")):
+        save_pth(tmp_path / file, theirs(params[network]))
+        with pytest.raises(InputError, match=file):
+            convert.weights({file.removeprefix("latest_net_").removesuffix(".pth"): tmp_path / file})
+
+
+def test_files_of_different_models_are_refused(params, tmp_path):
+    other = cyclegan.recipe(dataclasses.replace(TOY, channels=8)).init(jax.random.key(0)).params
+    save_pth(tmp_path / "latest_net_G_A.pth", theirs(params["gen_a2b"]))
+    save_pth(tmp_path / "latest_net_G_B.pth", theirs(other["gen_b2a"]))
+    with pytest.raises(InputError, match="channels is 8, but 4"):
+        convert.weights(convert.files(tmp_path))
+
+
+def test_folders_without_a_generator_and_folders_that_exist_are_refused(params, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="latest_net_G_A"):
+        cli.convert("cyclegan", tmp_path / "empty", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    source = folder_of(tmp_path / "model", params)
+    with pytest.raises(InputError, match="exists"):
+        cli.convert("cyclegan", source, out=tmp_path / "empty")
+    with pytest.raises(InputError, match="cyclegan"):
+        cli.convert("biggan", source, out=tmp_path / "run")

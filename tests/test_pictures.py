@@ -1,0 +1,139 @@
+"""genjax translate and genjax convert as a person calls them: names and sizes stay, nothing is lost, hostile files do nothing."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import genjax
+from genjax import checkpoint, cli, core, pictures
+from genjax.core import InputError
+from genjax.models import cyclegan
+
+TOY = cyclegan.Config(shape=(16, 16, 3), channels=4, blocks=1, disc_channels=4, disc_layers=1)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    checkpoint.write_config(folder, {"model": "cyclegan", "config": dataclasses.asdict(TOY)})
+    checkpoint.export(folder, core.weights(cyclegan.recipe(TOY).init(jax.random.key(0))))
+    return folder
+
+
+def paint(path, width=21, height=14, mode="RGB", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    levels = np.random.default_rng(len(path.name)).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(levels).convert(mode).save(path, **options)
+
+
+def test_a_folder_is_translated_with_names_folders_and_sizes_kept(run, tmp_path, capsys):
+    paint(tmp_path / "in/a.png")
+    paint(tmp_path / "in/deep/b.jpg", 9, 30)
+    paint(tmp_path / "in/grey.png", 8, 8, "L")
+    paint(tmp_path / "in/c.gif", 10, 10, "P")
+    (tmp_path / "in/notes.txt").write_text("no picture")
+    assert cli.translate(run, tmp_path / "in", out=tmp_path / "out") == 0
+    sizes = {}
+    for path in sorted((tmp_path / "out").rglob("*.*")):
+        with Image.open(path) as image:
+            sizes[str(path.relative_to(tmp_path / "out"))] = (*image.size, image.mode)
+    assert sizes == {
+        "a.png": (21, 14, "RGB"),
+        "c.gif.png": (10, 10, "RGB"),
+        "deep/b.jpg": (9, 30, "RGB"),
+        "grey.png": (8, 8, "RGB"),
+    }
+    assert "4 of 4" in capsys.readouterr().err
+
+
+def test_one_picture_is_what_the_verb_gives_in_either_direction(run, tmp_path):
+    paint(tmp_path / "a.png")
+    model, weights = genjax.load(run)
+    with Image.open(tmp_path / "a.png") as image:
+        pixels = np.float32(image)[None] / 127.5 - 1
+    for direction in ("a2b", "b2a"):
+        assert cli.translate(run, tmp_path / "a.png", direction=direction, out=tmp_path / direction) == 0
+        with Image.open(tmp_path / direction / "a.png") as image:
+            got = np.int32(image)
+        assert np.abs(got - np.int32(genjax.to_uint8(model.translate(weights, pixels, direction)))[0]).max() <= 1
+
+
+def test_large_pictures_go_through_in_tiles(run, tmp_path):
+    paint(tmp_path / "a.png", 150, 40)
+    assert cli.translate(run, tmp_path / "a.png", out=tmp_path / "out", tile=32, overlap=8) == 0
+    with Image.open(tmp_path / "out/a.png") as image:
+        assert image.size == (150, 40)
+
+
+def test_nothing_is_written_over_without_force(run, tmp_path):
+    paint(tmp_path / "in/a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a.png").write_text("dear")
+    with pytest.raises(InputError, match="--force"):
+        cli.translate(run, tmp_path / "in", out=tmp_path / "out")
+    assert (tmp_path / "out/a.png").read_text() == "dear"
+    assert cli.translate(run, tmp_path / "in", out=tmp_path / "out", force=True) == 0
+    with pytest.raises(InputError, match="come from"):
+        cli.translate(run, tmp_path / "in", out=tmp_path / "in", force=True)
+
+
+def test_unreadable_pictures_are_named_and_left_out(run, tmp_path, capsys):
+    paint(tmp_path / "in/a.png")
+    (tmp_path / "in/b.png").write_bytes(b"no picture")
+    assert cli.translate(run, tmp_path / "in", out=tmp_path / "out") == 1
+    assert "b.png: not an image" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png"]
+    (tmp_path / "in/a.png").unlink()
+    with pytest.raises(InputError, match="none of its 1"):
+        cli.translate(run, tmp_path / "in", out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"direction": "up"}, "--direction up"),
+        ({"tile": 4}, "--tile 4"),
+        ({"overlap": 400}, "--overlap 400"),
+        ({"out": "file"}, "--out"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(run, tmp_path, options, named):
+    paint(tmp_path / "in/a.png")
+    (tmp_path / "file").write_text("")
+    options = {"out": tmp_path / options.pop("out", "out"), **options}
+    with pytest.raises(InputError, match=named):
+        cli.translate(run, tmp_path / "in", **options)
+
+
+def test_missing_and_empty_inputs_are_named(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "none", tmp_path / "empty"):
+        with pytest.raises(InputError, match=str(path)):
+            pictures.find(path)
+
+
+def test_weights_of_one_direction_translate_in_it_alone(run, tmp_path):
+    _, weights = genjax.load(run)
+    one = tmp_path / "one"
+    one.mkdir()
+    checkpoint.write_config(one, checkpoint.read_config(run))
+    checkpoint.export(one, {"params": {"gen_a2b": weights["params"]["gen_a2b"]}, "stats": {}})
+    paint(tmp_path / "a.png")
+    assert cli.translate(one, tmp_path / "a.png", out=tmp_path / "out") == 0
+    with pytest.raises(InputError, match="other direction"):
+        cli.translate(one, tmp_path / "a.png", direction="b2a", out=tmp_path / "back")
+
+
+def test_a_run_of_another_model_is_refused(tmp_path):
+    from genjax.models import vae
+
+    config = vae.Config(shape=(8, 8, 1), hidden=(4,), latent_size=2)
+    checkpoint.write_config(tmp_path, {"model": "vae", "config": json.loads(json.dumps(dataclasses.asdict(config)))})
+    checkpoint.export(tmp_path, core.weights(vae.recipe(config).init(jax.random.key(0))))
+    paint(tmp_path / "a.png")
+    with pytest.raises(InputError, match="another model"):
+        cli.translate(tmp_path, tmp_path / "a.png", out=tmp_path / "out")
