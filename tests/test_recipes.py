@@ -19,7 +19,7 @@ PATCHES = {
     "disc_channels": 4,
     "disc_layers": 1,
     "batch_size": BATCH,
-    "pool_size": 20,
+    "pool_size": 40,  # half full where the run is cut in two
     "learning_rate": 2e-5,  # at 2e-4 Adam makes of gradients that are rounding noise steps that show
 }
 

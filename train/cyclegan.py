@@ -85,6 +85,8 @@ def sides(args: Arguments) -> data.Source:
 def run(args: Arguments) -> int:
     source = sides(args)
     config = script.configured(args.model, source, args)
+    if args.data_a:  # as config.json has it
+        args = dataclasses.replace(args, data=f"{args.data_a} and {args.data_b}")
     return script.train("cyclegan", cyclegan.recipe(config), config, source, args)
 
 
