@@ -135,12 +135,29 @@ class BatchNorm(nn.Module):
         return y.reshape(x.shape).astype(dtype)
 
 
-def instance_norm(x, epsilon: float = 1e-5):
-    """Each channel of each image to mean 0 and variance 1 over its pixels, nothing learned. Ulyanov et al. 2016 (arXiv 1607.08022)."""
-    flat = x.reshape(x.shape[0], -1, x.shape[-1]).astype(jnp.float32)
-    centred = flat - jnp.mean(flat, axis=1, keepdims=True)
-    variance = jnp.mean(jnp.square(centred), axis=1, keepdims=True)
-    return (centred * jax.lax.rsqrt(variance + epsilon)).reshape(x.shape).astype(x.dtype)
+class InstanceNorm(nn.Module):
+    """Each channel of each image to mean 0 and variance 1 over its pixels, nothing learned. Ulyanov et al. 2016 (arXiv 1607.08022).
+
+    Applied with the collection "instance" mutable it keeps each image's statistics there; applied with them given it uses those instead of
+    x's own, so that parts of a large picture are normalised as a small copy of the whole was (Chen et al. 2022, arXiv 2103.11784).
+    """
+
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x):
+        flat = x.reshape(x.shape[0], -1, x.shape[-1]).astype(jnp.float32)
+        if self.has_variable("instance", "mean") and not self.is_mutable_collection("instance"):
+            mean, variance = (self.get_variable("instance", name) for name in ("mean", "variance"))
+            centred = flat - mean
+        else:
+            mean = jnp.mean(flat, axis=1, keepdims=True)
+            centred = flat - mean
+            variance = jnp.mean(jnp.square(centred), axis=1, keepdims=True)
+            if self.is_mutable_collection("instance"):
+                self.put_variable("instance", "mean", mean)
+                self.put_variable("instance", "variance", variance)
+        return (centred * jax.lax.rsqrt(variance + self.epsilon)).reshape(x.shape).astype(x.dtype)
 
 
 def with_planes(images, labels):

@@ -13,13 +13,30 @@ from genjax import ops
 def translator(
     model: Any, weights: Any, direction: str = "a2b", tile: int = 512, overlap: int = 64
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function that translates one picture uint8 [h, w, c] of any size by a model with the verb `translate`, in tiles if it is large."""
-    apply = functools.partial(jax.jit(model.translate, static_argnames="direction"), weights, direction=direction)
+    """A function that translates one picture uint8 [h, w, c] of any size by a CycleGAN; a large one in tiles.
 
-    def translate(image: np.ndarray) -> np.ndarray:
-        return np.asarray(ops.to_uint8(tiled(apply, image.astype(np.float32) / 127.5 - 1, tile, overlap)))
+    All tiles are normalised as the whole picture is, made small enough for one tile: by themselves each would have a contrast of its own.
+    """
+    translate = functools.partial(jax.jit(model.translate, static_argnames="direction"), weights, direction=direction)
+    statistics = functools.partial(jax.jit(model.statistics, static_argnames="direction"), weights, direction=direction)
 
-    return translate
+    def translated(image: np.ndarray) -> np.ndarray:
+        values = image.astype(np.float32) / 127.5 - 1
+        small = _reduced(values, tile)
+        apply = translate if small is values else functools.partial(translate, statistics=statistics(small[None]))
+        return np.asarray(ops.to_uint8(tiled(apply, values, tile, overlap)))
+
+    return translated
+
+
+def _reduced(image: np.ndarray, tile: int) -> np.ndarray:
+    """The image, or if it does not fit into tile x tile a copy that does, of its proportions."""
+    height, width, channels = image.shape
+    scale = tile / max(height, width)
+    if scale >= 1:
+        return image
+    shape = (max(1, round(height * scale)), max(1, round(width * scale)), channels)
+    return np.asarray(jax.image.resize(image, shape, "linear"))
 
 
 def tiled(apply: Callable[[np.ndarray], np.ndarray], image: np.ndarray, tile: int = 512, overlap: int = 64) -> np.ndarray:

@@ -61,7 +61,8 @@ class CycleGAN(NamedTuple):
     step: Callable  # (state, batch, key, plan) -> (State, metrics); batch: "images" of side a, "images_b" of side b
     plan: Callable  # (step) -> Plan
     preview: Callable  # (weights, key, batch) -> {"a2b", "b2a": each image beside its translation and what comes back}
-    translate: Callable  # (weights, images, direction="a2b") -> images
+    translate: Callable  # (weights, images, direction="a2b", statistics=None) -> images
+    statistics: Callable  # (weights, image [1, h, w, c], direction="a2b") -> of its normalisations: for translate, of a larger copy's parts
     cycle: Callable  # (weights, images, direction="a2b") -> images, there and back
     discriminate: Callable  # (weights, images, side="b") -> logits of patches [n, h', w'], high for real
 
@@ -77,7 +78,7 @@ def _plain(x: Array, features: int, config: Config, name: str, kernel: int = 3, 
 
 def _normed(x: Array, features: int, config: Config, name: str, kernel: int = 3, **parts) -> Array:
     """A convolution and the instance normalisation after it, to which its bias, which published weights have, is nothing."""
-    return layers.instance_norm(_plain(x, features, config, name, kernel, fixed_bias=True, **parts))
+    return layers.InstanceNorm(name=f"{name}_norm")(_plain(x, features, config, name, kernel, fixed_bias=True, **parts))
 
 
 def _reflected(x: Array, pad: int) -> Array:
@@ -108,7 +109,7 @@ class ResNet(nn.Module):
         for i in range(2):
             x = nn.relu(_normed(x, size * 2 ** (i + 1), config, f"down_{i}", stride=2))
         if config.blocks:  # one loop, whose body is compiled once: their weights are stacked, [blocks, ...]
-            stack = nn.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=config.blocks)
+            stack = nn.scan(Block, variable_axes={"params": 0, "instance": 0}, split_rngs={"params": True}, length=config.blocks)
             x, _ = stack(config, name="blocks")(x, None)
         for i in reversed(range(2)):
             features = size * 2**i
@@ -284,15 +285,27 @@ def recipe(config: Config) -> CycleGAN:
 
     # --- verbs ---
 
-    def translate(weights: Weights, images, direction: str = "a2b"):
-        if direction not in DIRECTIONS:
-            raise ValueError(f"direction is a2b or b2a, not {direction!r}")
+    def whole(images):
+        """The images, reflected to sides that the generators take."""
         height, width = images.shape[1:3]
         short = [-size % multiple(config) for size in (height, width)]
         pads = [(0, 0), *((n // 2, n - n // 2) for n in short), (0, 0)]
-        padded = jnp.pad(images, pads, mode="reflect" if min(height, width) > max(short) else "edge") if any(short) else images
-        translated = generate(weights["params"][f"gen_{direction}"], padded)
-        return translated[:, pads[1][0] : pads[1][0] + height, pads[2][0] : pads[2][0] + width]
+        return jnp.pad(images, pads, mode="reflect" if min(height, width) > max(short) else "edge") if any(short) else images
+
+    def network(weights: Weights, direction: str) -> dict[str, Any]:
+        if direction not in DIRECTIONS:
+            raise ValueError(f"direction is a2b or b2a, not {direction!r}")
+        return {"params": weights["params"][f"gen_{direction}"]}
+
+    def translate(weights: Weights, images, direction: str = "a2b", statistics: Any = None):
+        given = {} if statistics is None else {"instance": statistics}
+        padded = whole(images)
+        translated = generator.apply({**network(weights, direction), **given}, padded)
+        (height, width), corner = images.shape[1:3], [(padded.shape[i] - images.shape[i]) // 2 for i in (1, 2)]
+        return translated[:, corner[0] : corner[0] + height, corner[1] : corner[1] + width]
+
+    def statistics(weights: Weights, image, direction: str = "a2b"):
+        return generator.apply(network(weights, direction), whole(image), mutable=["instance"])[1]["instance"]
 
     def cycle(weights: Weights, images, direction: str = "a2b"):
         other = DIRECTIONS[1 - DIRECTIONS.index(direction)]
@@ -310,4 +323,4 @@ def recipe(config: Config) -> CycleGAN:
             sheets[way] = jnp.concatenate([images, there, back], axis=2)
         return sheets
 
-    return CycleGAN(config, init, step, plan, preview, translate, cycle, discriminate)
+    return CycleGAN(config, init, step, plan, preview, translate, statistics, cycle, discriminate)

@@ -1,9 +1,14 @@
 """Tiles: what depends on single pixels comes out as if done at once, seams fade, memory is that of a tile."""
 
+import functools
+
+import jax
 import numpy as np
 import pytest
 
-from genjax.edit.tiles import tiled
+from genjax import core, ops
+from genjax.edit.tiles import tiled, translator
+from genjax.models import cyclegan
 
 
 def picture(height, width):
@@ -37,3 +42,47 @@ def test_sizes_that_mean_nothing_are_refused():
     for tile, overlap in ((32, 17), (32, -1)):
         with pytest.raises(ValueError, match="overlap"):
             tiled(lambda images: images, picture(8, 8), tile, overlap)
+
+
+def small(network="resnet"):
+    config = cyclegan.Config(shape=(32, 32, 3), channels=4, blocks=1, network=network, depth=2, disc_channels=4, disc_layers=1)
+    model = cyclegan.recipe(config)
+    return model, core.weights(model.init(jax.random.key(0)))
+
+
+@pytest.mark.parametrize("network", ["resnet", "unet"])
+def test_a_part_normalised_as_the_whole_is_the_part_of_the_whole(network):
+    """But for the 40 pixels at its edges, which see the reflection."""
+    model, weights = small(network)
+    image = picture(120, 128)[None] * np.linspace(0.01, 1, 128)[None, None, :, None].astype(np.float32)
+    whole, kept = model.translate(weights, image), model.statistics(weights, image)
+    middle = lambda x: np.asarray(x[:, 40:-40, 40:-40])
+    part = middle(model.translate(weights, image[:, 8:112, 16:116], statistics=kept))
+    np.testing.assert_allclose(part, whole[:, 48:72, 56:76], atol=1e-5)
+    alone = middle(model.translate(weights, image[:, 8:112, 16:116]))
+    assert np.abs(alone - whole[:, 48:72, 56:76]).max() > 1e-4
+
+
+def test_tiles_have_the_contrast_of_the_whole_picture():
+    """The left half is flat but for a ripple of one grey level, which tiles by themselves raise further."""
+    model, weights = small()
+    down, right = np.mgrid[0:160, 0:160]
+    ripple, steps = (down // 8 + right // 8) % 2, 255 * ((down // 40 + right // 40) % 2)
+    image = np.where(right < 80, 128 + ripple, steps)[:, :, None].repeat(3, axis=2).astype(np.uint8)
+    values = image.astype(np.float32) / 127.5 - 1
+    together = translator(model, weights, tile=64, overlap=16)(image)
+    apart = np.asarray(ops.to_uint8(tiled(functools.partial(model.translate, weights), values, 64, 16)))
+    once = np.asarray(ops.to_uint8(model.translate(weights, values[None])[0]))
+    ripples = [float(x[48:112, 8:32].std(axis=(0, 1)).mean()) for x in (once, together, apart)]
+    assert abs(ripples[1] - ripples[0]) < 0.5 * abs(ripples[2] - ripples[0]), ripples
+
+
+def test_statistics_of_the_image_itself_change_nothing():
+    config = cyclegan.Config(shape=(16, 16, 3), channels=4, blocks=2, disc_channels=4, disc_layers=1)
+    model = cyclegan.recipe(config)
+    weights, image = core.weights(model.init(jax.random.key(0))), picture(18, 22)[None]
+    kept = model.statistics(weights, image, "b2a")
+    np.testing.assert_allclose(model.translate(weights, image, "b2a", kept), model.translate(weights, image, "b2a"), atol=1e-5)
+    assert not np.allclose(
+        model.translate(weights, image[:, :8], "b2a", kept), model.translate(weights, image[:, :8], "b2a"), atol=1e-2
+    )
