@@ -184,7 +184,7 @@ def fit(image: "Image.Image", height: int, width: int, crop: str) -> "Image.Imag
     box = (0, 0, image.width, image.height)
     if crop == "center":
         scale = min(image.width / width, image.height / height)
-        wide, high = width * scale, height * scale
+        wide, high = min(width * scale, image.width), min(height * scale, image.height)  # rounding could pass the edge
         left, top = (image.width - wide) // 2, (image.height - high) // 2  # whole pixels: a pure crop must not blur
         box = (left, top, left + wide, top + high)
     return image.resize((width, height), Image.Resampling.BICUBIC, box=box)

@@ -1,5 +1,6 @@
 """Every kind of image becomes uint8 [height, width, channels], with one line that says what was converted."""
 
+import itertools
 import struct
 import warnings
 import zlib
@@ -7,6 +8,8 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+
+from genjax.data.decode import fit
 
 RED, HALF_RED = (255, 0, 0), (255, 0, 0, 128)
 
@@ -100,6 +103,14 @@ def test_animated_gif_gives_its_first_frame(pixels_of, encode, said):
 
 def test_broken_metadata_do_not_lose_the_image(pixels_of, encode):
     assert pixels_of(encode(format="JPEG", exif=b"Exif\0\0nonsense"), "one.jpg").shape == (8, 8, 3)
+
+
+def test_a_centre_crop_stays_within_any_picture():
+    for width, height in itertools.product(range(1, 500, 37), repeat=2):
+        picture = Image.new("L", (width, height), 7)
+        for target in ((160, 240), (3, 7), (height, 1)):
+            assert fit(picture, *target, "center").getextrema() == (7, 7)
+    assert fit(Image.new("L", (481, 321)), 160, 240, "center").size == (240, 160)  # 240 * (481 / 240) is more than 481
 
 
 def test_centre_crop_keeps_the_aspect_and_none_stretches(pixels_of, encode, said):
