@@ -5,6 +5,7 @@ loop itself is saved, and a run that was killed and started again ends in the sa
 """
 
 import contextlib
+import functools
 import signal
 import threading
 import time
@@ -125,6 +126,7 @@ def program(
     go into a dispatch. `data` is the whole resident set, from which each step gathers its batch, or the batch itself.
     """
 
+    @functools.partial(jax.jit, inline=True)  # so that it is traced once for its metrics' shapes and the loop
     def one(state: State, root: Array, arrays: dict[str, Array]) -> tuple[State, Metrics]:
         key, data_key = jax.random.split(jax.random.fold_in(root, state.step))
         if resident:

@@ -140,17 +140,15 @@ def two_player(config: Game, generator: nn.Module, discriminator: nn.Module) -> 
         """A network in training: what it gives, and the statistics that it saw."""
         return networks[name].apply({"params": params, **stats}, *inputs, train=True, mutable=["batch_stats", "spectral"])
 
+    @jax.jit
     def init(key) -> State:
-        def create(key):
-            gen_key, disc_key = jax.random.split(key)
-            gen = networks["gen"].init(gen_key, jnp.zeros((1, config.latent_size)), one_hot(jnp.zeros(1, int), 1), train=False)
-            disc = networks["disc"].init(disc_key, jnp.zeros((1, *config.shape)), one_hot(jnp.zeros(1, int), 1), train=False)
-            params = {"gen": gen.pop("params"), "disc": disc.pop("params")}
-            stats = {name: seen for name, seen in (("gen", gen), ("disc", disc)) if seen}
-            opt = {"gen": gen_tx.init(params["gen"]), "disc": disc_tx.init(params["disc"])}
-            return core.new_state(params, opt, stats, {"gen": params["gen"]} if averages else {})
-
-        return jax.jit(create)(key)
+        gen_key, disc_key = jax.random.split(key)
+        gen = networks["gen"].init(gen_key, jnp.zeros((1, config.latent_size)), one_hot(jnp.zeros(1, int), 1), train=False)
+        disc = networks["disc"].init(disc_key, jnp.zeros((1, *config.shape)), one_hot(jnp.zeros(1, int), 1), train=False)
+        params = {"gen": gen.pop("params"), "disc": disc.pop("params")}
+        stats = {name: seen for name, seen in (("gen", gen), ("disc", disc)) if seen}
+        opt = {"gen": gen_tx.init(params["gen"]), "disc": disc_tx.init(params["disc"])}
+        return core.new_state(params, opt, stats, {"gen": params["gen"]} if averages else {})
 
     def penalties(disc, key, real, fake) -> Metrics:
         """By name, the weighted penalties of a discriminator, mean over the batch."""

@@ -245,16 +245,14 @@ def recipe(config: Config) -> VAE:
         log_ratio = jnp.sum(losses.standard_normal(z) - log_q, axis=-1)
         return log_p + log_ratio, losses.kl_standard_normal(mean, log_variance), log_p
 
+    @jax.jit
     def init(key) -> State:
-        def create(key):
-            keys = jax.random.split(key)
-            labels = jnp.zeros((1, config.num_labels if config.conditional else 0))
-            enc = encoder.init(keys[0], jnp.zeros((1, *config.shape)), labels)["params"]
-            dec = decoder.init(keys[1], jnp.zeros((1, config.latent_size)), labels)["params"]
-            params = {"enc": enc, "dec": dec}
-            return core.new_state(params, {"vae": tx.init(params)}, ema=params if average else None)
-
-        return jax.jit(create)(key)
+        keys = jax.random.split(key)
+        labels = jnp.zeros((1, config.num_labels if config.conditional else 0))
+        enc = encoder.init(keys[0], jnp.zeros((1, *config.shape)), labels)["params"]
+        dec = decoder.init(keys[1], jnp.zeros((1, config.latent_size)), labels)["params"]
+        params = {"enc": enc, "dec": dec}
+        return core.new_state(params, {"vae": tx.init(params)}, ema=params if average else None)
 
     def step(state: State, batch: Batch, key, plan: Plan) -> tuple[State, Metrics]:
         observe_key, noise_key = jax.random.split(key)
