@@ -14,6 +14,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from rich.progress import track
 from tyro.extras import subcommand_cli_from_dict
 
 import genjax
-from genjax import core, ops, pictures, script
+from genjax import core, pictures, script
 from genjax.convert import pth
 from genjax.edit import degrade
 from genjax.edit.tiles import translator
@@ -88,7 +89,7 @@ def pairs(
     return report(run, step, figures, clean=clean.name, degraded=degraded.name if degraded else making, seed=seed)
 
 
-def cycle(run: Path, source: Path, /, direction: str = "a2b", step: int = 0) -> int:
+def cycle(run: Path, source: Path, /, direction: Literal["a2b", "b2a"] = "a2b", step: int = 0) -> int:
     """Measure what comes back from the other side against the pictures.
 
     Args:
@@ -97,10 +98,8 @@ def cycle(run: Path, source: Path, /, direction: str = "a2b", step: int = 0) -> 
         direction: a2b or b2a, the way there
         step: take the checkpoint of this step; 0: the weights that training ended with
     """
-    if direction not in ("a2b", "b2a"):
-        raise core.InputError(f"--direction {direction}: a2b or b2a")
     model, weights = genjax.load(run, step or None)
-    there, back = (translator(model, weights, way) for way in sorted(("a2b", "b2a"), key=lambda way: way != direction))
+    there, back = (translator(model, weights, way) for way in (direction, "b2a" if direction == "a2b" else "a2b"))
     figures: dict[str, list[float]] = {}
     for _, image, reference in show(opened(source, source), source):
         measure(figures, {"": back(there(image))}, reference)
@@ -120,11 +119,10 @@ def opened(clean: Path, degraded: Path) -> Triples:
 def made(clean: Path, name: str, seed: int) -> Triples:
     if name not in degrade.DEGRADATIONS:
         raise core.InputError(f"--making {name}: one of {', '.join(degrade.DEGRADATIONS)}")
-    form = jax.jit(degrade.DEGRADATIONS[name])
+    change = degrade.degraded(name, seed)
     for number, path in enumerate(pictures.find(clean)):
         reference = read(path)
-        key = jax.random.fold_in(jax.random.key(seed), number)
-        yield path, np.asarray(ops.to_uint8(form(key, reference[None].astype(np.float32) / 127.5 - 1)))[0], reference
+        yield path, change(number, reference), reference
 
 
 def read(path: Path) -> np.ndarray:

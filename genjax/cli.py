@@ -1,6 +1,7 @@
 """The `genjax` command: what comes after training. Each subcommand is a thin typed function over the library."""
 
 from pathlib import Path
+from typing import Literal
 
 from genjax import script
 
@@ -37,7 +38,7 @@ def sample(run: Path, /, n: int = 64, seed: int = 0, out: Path = Path("grid.png"
 
 
 def translate(
-    run: Path, input: Path, /, direction: str = "a2b", out: Path = Path("translated"), force: bool = False, tile: int = 512,
+    run: Path, input: Path, /, direction: Literal["a2b", "b2a"] = "a2b", out: Path = Path("translated"), force: bool = False, tile: int = 512,
     overlap: int = 64, step: int = 0,
 ) -> int:  # fmt: skip
     """Translate a picture, or all of a folder, with a trained CycleGAN; names and sizes stay.
@@ -60,8 +61,6 @@ def translate(
     from genjax.core import InputError
     from genjax.edit.tiles import translator
 
-    if direction not in ("a2b", "b2a"):
-        raise InputError(f"--direction {direction}: a2b or b2a")
     if not 8 <= tile <= 2**14 or not 0 <= 2 * overlap <= tile:
         raise InputError(f"--tile {tile} --overlap {overlap}: a side of at least 8, and at most half of it")
     found = pictures.find(input)

@@ -117,15 +117,13 @@ def guarded(run: Callable[[], int]) -> int:
 
 
 def load_data(options: Options) -> data.Source:
-    """Check the options, join the other processes if there are any, and open the data set. Raises InputError."""
-    check_options(options)
-    if options.distributed:
-        join(options.distributed)
+    """Begin, and open the data set. Raises InputError."""
+    begin(options)
     return open_set(options, options.data)
 
 
-def check_options(options: Options) -> None:
-    """Raise InputError on a value that means nothing for any data."""
+def begin(options: Options) -> None:
+    """Check the options and join the other processes, if there are any. Raises InputError on a value that means nothing for any data."""
     for field in ("steps", "batch_size", "log_every", "sample_every", "save_every", "keep"):
         if getattr(options, field) < 1:
             raise InputError(f"--{field.replace('_', '-')} {getattr(options, field)}: must be at least 1")
@@ -138,6 +136,8 @@ def check_options(options: Options) -> None:
         if len(sizes) > 2 or any(size < 1 for size in sizes):
             name = field.replace("_", "-")
             raise InputError(f"--{name} {' '.join(map(str, sizes))}: one size, or a height and a width, of at least 1")
+    if options.distributed:
+        join(options.distributed)
 
 
 def open_set(options: Options, spec: str, option: str = "--data", **changes: Any) -> data.Source:

@@ -6,11 +6,13 @@ its key, so that the same key gives the same picture.
 
 import functools
 import operator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import ops
 from genjax.shapes import Array, Float
 
 Images = Float[Array, "n h w c"]
@@ -107,3 +109,14 @@ def blocks(key: Array, images: Images, quality: tuple[float, float] = (10.0, 40.
 
 
 DEGRADATIONS = {"haze": haze, "lowlight": lowlight, "blur": blur, "blocks": blocks}
+
+
+def degraded(name: str, seed: int) -> Callable[[int, np.ndarray], np.ndarray]:
+    """A function of a photograph's number and uint8 [h, w, c] that makes of it what DEGRADATIONS[name] does, always the same of the same number."""
+    form = jax.jit(DEGRADATIONS[name])
+
+    def change(number: int, photograph: np.ndarray) -> np.ndarray:
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        return np.asarray(ops.to_uint8(form(key, photograph[None].astype(np.float32) / 127.5 - 1)))[0]
+
+    return change
