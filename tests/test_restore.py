@@ -7,6 +7,7 @@ import zipfile
 import jax
 import numpy as np
 import pytest
+import toys
 
 from genjax import checkpoint, core, pictures
 from genjax.metrics import paired
@@ -21,9 +22,8 @@ TOY = cyclegan.Config(shape=(32, 32, 3), channels=4, blocks=0, disc_channels=4, 
 def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("restore") / "run"
     path.mkdir()
-    state = cyclegan.recipe(TOY).init(jax.random.key(0))
     checkpoint.write_config(path, {"genjax": "0", "model": "cyclegan", "config": dataclasses.asdict(TOY)})
-    checkpoint.export(path, core.weights(state))
+    checkpoint.export(path, toys.weights(cyclegan.recipe(TOY)))
     return path
 
 

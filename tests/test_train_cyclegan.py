@@ -82,5 +82,5 @@ def test_a_preset_is_a_whole_schedule(name):
     preset = train.PRESETS[name]
     assert preset.preset == name
     assert preset.model.constant_steps + preset.model.decay_steps == preset.steps
-    size = (preset.random_crop or preset.resolution)[-1]
-    train.cyclegan.check(train.dataclasses.replace(preset.model, shape=(size, size, 3)))
+    size = train.script.pair(preset.random_crop or preset.resolution)
+    train.cyclegan.check(train.dataclasses.replace(preset.model, shape=(*size, 3)))

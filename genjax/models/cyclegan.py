@@ -16,26 +16,29 @@ import optax
 from genjax import core, layers, losses, pool
 from genjax.core import Array, Batch, Metrics, Plan, State, Weights
 
-NETWORKS = ("resnet", "unet")
 UPSAMPLES = ("transposed", "resize")
 DIRECTIONS = ("a2b", "b2a")
+COPY = 64  # side of the copy that an affine network looks at
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     shape: tuple[int, int, int] = (256, 256, 3)  # height, width, channels in training: from the data
-    network: str = "resnet"  # resnet | unet: the generators
+    network: str = "resnet"  # resnet | unet | affine (light and colour alone, seen in a small copy): the generators
     channels: int = 64  # of the generators at the full resolution (Zhu et al., appendix 7.2)
     blocks: int = 9  # resnet: residual blocks (9 from 256x256 on, 6 below)
     upsample: str = "transposed"  # resnet: transposed | resize (nearest, then a convolution: no checkerboards, Odena et al. 2016)
-    depth: int = 7  # unet: how often it halves
+    depth: int = 7  # how often it halves, unet: the images, affine: a copy of 64x64, so that 4 leaves a grid of 4x4
     disc_channels: int = 64  # of the discriminators after their first layer
     disc_layers: int = 3  # that halve: 3 sees patches of 70x70
+    disc_norm: str = "instance"  # instance | none: normalised, a discriminator hardly sees how bright or flat the whole is
     loss: str = (
         "least_squares"  # least_squares | non_saturating (logistic) | wasserstein (with gradient_penalty) | hinge | minimax
     )
     gradient_penalty: float = 0.0  # weight of (|grad D| - 1)^2 between real and generated (WGAN-GP has 10)
     cycle_weight: float = 10.0  # of |there and back - image|
+    cycle_share_a: float = 1.0  # of that weight on images of side a: less where b cannot hold all that is in them (haze, noise)
+    cycle_noise: float = 0.0  # standard deviation of noise on a translation before its way back, against hidden messages in it
     identity_weight: float = 0.5  # of |translation of what is there already - image|, times cycle_weight; 0: no such passes
     ssim_weight: float = 0.0  # of 1 - SSIM(there and back, image), times cycle_weight
     pool_size: int = 50  # generated images that are kept for the discriminators, a side
@@ -62,7 +65,10 @@ class CycleGAN(NamedTuple):
     plan: Callable  # (step) -> Plan
     preview: Callable  # (weights, key, batch) -> {"a2b", "b2a": each image beside its translation and what comes back}
     translate: Callable  # (weights, images, direction="a2b", statistics=None) -> images
-    statistics: Callable  # (weights, image [1, h, w, c], direction="a2b") -> of its normalisations: for translate, of a larger copy's parts
+    statistics: (
+        Callable | None
+    )  # (weights, image [1, h, w, c], direction="a2b") -> of its normalisations: for translate, of a larger
+    # copy's parts; None for an affine network, which must see the whole
     cycle: Callable  # (weights, images, direction="a2b") -> images, there and back
     discriminate: Callable  # (weights, images, side="b") -> logits of patches [n, h', w'], high for real
 
@@ -141,8 +147,33 @@ class UNet(nn.Module):
         return jnp.tanh(x.astype(jnp.float32))
 
 
+class Affine(nn.Module):
+    """Images [n, h, w, c] in [-1, 1], of any sides -> each channel times a gain plus an offset, both smooth over the image; clipped.
+
+    Light, haze and colour casts are of this form. It can neither draw nor hide anything, and costs the same at any size: gains and offsets
+    are read off a copy of 64x64 pixels, halved to a grid. Gharbi et al. 2017 (arXiv 1707.02880), without the grid's third axis.
+    """
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, x):
+        config, (n, height, width, channels) = self.config, x.shape
+        conv = functools.partial(layers.Conv, dtype=jnp.dtype(config.dtype))
+        y = jax.image.resize(x, (n, COPY, COPY, channels), "linear")
+        y = nn.relu(conv(config.channels, name="first")(y))
+        for i in range(config.depth):
+            y = nn.relu(conv(config.channels * min(2 ** (i + 1), 4), stride=2, name=f"down_{i}")(y))
+        for i in range(config.blocks):
+            inner = nn.relu(conv(y.shape[-1], name=f"block_{i}_first")(y))
+            y = y + conv(y.shape[-1], name=f"block_{i}_second", weight_init=_normal)(inner)
+        y = conv(2 * channels, name="last", weight_init=_normal)(nn.relu(y)).astype(jnp.float32)
+        log_gain, offset = jnp.split(jax.image.resize(y, (n, height, width, 2 * channels), "linear"), 2, axis=-1)
+        return 2 * jnp.clip((x + 1) / 2 * jnp.exp(log_gain) + offset, 0, 1) - 1  # of values in 0..1, on which light multiplies
+
+
 class Discriminator(nn.Module):
-    """Images [n, h, w, c] -> logits of overlapping patches [n, h', w'], float32. "PatchGAN" of Isola et al. 2017, with instance normalisation."""
+    """Images [n, h, w, c] -> logits of overlapping patches [n, h', w'], float32. "PatchGAN" of Isola et al. 2017."""
 
     config: Config
 
@@ -151,9 +182,12 @@ class Discriminator(nn.Module):
         config = self.config
         for i in range(config.disc_layers + 1):
             parts = {"stride": 2} if i < config.disc_layers else {"pad": 1}
-            layer = _normed if i else _plain
+            layer = _normed if i and config.disc_norm == "instance" else _plain
             x = nn.leaky_relu(layer(x, config.disc_channels * min(2**i, 8), config, f"conv_{i}", 4, **parts), 0.2)
         return _plain(x, 1, config, "logits", 4, pad=1)[..., 0].astype(jnp.float32)
+
+
+NETWORKS = {"resnet": ResNet, "unet": UNet, "affine": Affine}
 
 
 # --- the recipe ----------------------------------------------------------------------------------------------------------
@@ -161,20 +195,36 @@ class Discriminator(nn.Module):
 
 def multiple(config: Config) -> int:
     """What both sides of an image must be a multiple of, for the generators."""
-    return 4 if config.network == "resnet" else 2**config.depth
+    return {"resnet": 4, "unet": 2**config.depth, "affine": 1}[config.network]
 
 
 def check(config: Config) -> None:
     """Raise InputError, naming the option, on a Config that means nothing."""
     demand = functools.partial(core.demand, config)
     known = [loss for loss, functions in losses.ADVERSARIAL.items() if not functions.relative]
-    choices = {"network": NETWORKS, "upsample": UPSAMPLES, "loss": known, "dtype": ("float32", "bfloat16")}
+    choices = {
+        "network": NETWORKS,
+        "upsample": UPSAMPLES,
+        "disc_norm": ("instance", "none"),
+        "loss": known,
+        "dtype": ("float32", "bfloat16"),
+    }
     for field, names in choices.items():
         demand(getattr(config, field) in names, field, f"one of {', '.join(names)}")
     for field in ("channels", "disc_channels", "disc_layers", "batch_size"):
         demand(getattr(config, field) >= 1, field, "at least 1")
     demand(config.depth >= 2, "depth", "at least 2")
-    nonnegative = ("blocks", "gradient_penalty", "cycle_weight", "identity_weight", "ssim_weight", "pool_size")
+    demand(config.network != "affine" or 2**config.depth <= COPY, "depth", f"an affine network halves {COPY} pixels: at most 6")
+    nonnegative = (
+        "blocks",
+        "gradient_penalty",
+        "cycle_weight",
+        "cycle_share_a",
+        "cycle_noise",
+        "identity_weight",
+        "ssim_weight",
+        "pool_size",
+    )
     for field in (*nonnegative, "constant_steps", "decay_steps", "ema_half_life_images"):
         demand(getattr(config, field) >= 0, field, "0 or more")
     demand(config.learning_rate > 0, "learning_rate", "more than 0")
@@ -193,10 +243,11 @@ def check(config: Config) -> None:
 def recipe(config: Config) -> CycleGAN:
     """The CycleGAN of a Config, as pure functions over weights. Raises InputError on a Config that means nothing."""
     check(config)
-    generator: Any = (ResNet if config.network == "resnet" else UNet)(config)
+    generator: Any = NETWORKS[config.network](config)
     discriminator: Any = Discriminator(config)
     loss = losses.ADVERSARIAL[config.loss]
     weight = 2.0 if config.loss == "least_squares" else 1.0  # Zhu et al. have no 1/2 before their squares
+    share = {"a": config.cycle_share_a, "b": 1.0}  # of the cycle's weight, by the side where it begins
     averages = config.ema_half_life_images > 0
 
     rate = optax.constant_schedule(config.learning_rate)
@@ -210,16 +261,14 @@ def recipe(config: Config) -> CycleGAN:
     def judge(params, images):
         return discriminator.apply({"params": params}, images)
 
+    @jax.jit
     def init(key) -> State:
-        def create(key):
-            keys, images = jax.random.split(key, 4), jnp.zeros((1, *config.shape))
-            gens = {f"gen_{way}": generator.init(key, images)["params"] for way, key in zip(DIRECTIONS, keys[:2], strict=True)}
-            discs = {f"disc_{side}": discriminator.init(key, images)["params"] for side, key in zip("ab", keys[2:], strict=True)}
-            opt = {"gens": tx.init(gens), "discs": tx.init(discs)}
-            aux = {f"pool_{side}": pool.empty(config.pool_size, config.shape) for side in "ab"}
-            return core.new_state({**gens, **discs}, opt, ema=gens if averages else {}, aux=aux)
-
-        return jax.jit(create)(key)
+        keys, images = jax.random.split(key, 4), jnp.zeros((1, *config.shape))
+        gens = {f"gen_{way}": generator.init(key, images)["params"] for way, key in zip(DIRECTIONS, keys[:2], strict=True)}
+        discs = {f"disc_{side}": discriminator.init(key, images)["params"] for side, key in zip("ab", keys[2:], strict=True)}
+        opt = {"gens": tx.init(gens), "discs": tx.init(discs)}
+        aux = {f"pool_{side}": pool.empty(config.pool_size, config.shape) for side in "ab"}
+        return core.new_state({**gens, **discs}, opt, ema=gens if averages else {}, aux=aux)
 
     def reconstruction(images, back) -> Array:
         terms = jnp.mean(losses.cycle(images, back))
@@ -228,7 +277,12 @@ def recipe(config: Config) -> CycleGAN:
     def step(state: State, batch: Batch, key, plan: Plan) -> tuple[State, Metrics]:
         real = {"a": batch["images"], "b": batch["images_b"]}
         gens = {name: params for name, params in state.params.items() if name.startswith("gen")}
+        keys = dict(zip("ab", jax.random.split(key), strict=True))
         discs = {name: params for name, params in state.params.items() if name.startswith("disc")}
+
+        def noisy(images, side):
+            noise = jax.random.normal(jax.random.fold_in(keys[side], 2), images.shape)
+            return images + config.cycle_noise * noise if config.cycle_noise else images
 
         def gens_loss(gens):
             fake, same, metrics, objective = {}, {}, {}, jnp.float32(0)
@@ -240,8 +294,12 @@ def recipe(config: Config) -> CycleGAN:
                     fake[target] = generate(gens[f"gen_{way}"], real[source])
             for way, (source, target) in (("b2a", "ab"), ("a2b", "ba")):
                 metrics[f"loss/gen_{target}"] = weight * jnp.mean(loss.gen(judge(discs[f"disc_{target}"], fake[target])))
-                metrics[f"loss/cycle_{source}"] = reconstruction(real[source], generate(gens[f"gen_{way}"], fake[target]))
-                objective += metrics[f"loss/gen_{target}"] + config.cycle_weight * metrics[f"loss/cycle_{source}"]
+                objective += metrics[f"loss/gen_{target}"]
+                if share[source]:
+                    metrics[f"loss/cycle_{source}"] = reconstruction(
+                        real[source], generate(gens[f"gen_{way}"], noisy(fake[target], target))
+                    )
+                    objective += config.cycle_weight * share[source] * metrics[f"loss/cycle_{source}"]
                 if config.identity_weight:
                     metrics[f"loss/identity_{target}"] = jnp.mean(losses.identity(real[target], same[target]))
                     objective += config.cycle_weight * config.identity_weight * metrics[f"loss/identity_{target}"]
@@ -249,7 +307,6 @@ def recipe(config: Config) -> CycleGAN:
 
         gens, gens_opt, (metrics, fake) = core.descend(tx, gens_loss, gens, state.opt["gens"])
 
-        keys = dict(zip("ab", jax.random.split(key), strict=True))
         pools, shown = {}, {}
         for side in "ab":
             pools[f"pool_{side}"], shown[side] = pool.exchange(state.aux[f"pool_{side}"], keys[side], fake[side])
@@ -323,4 +380,5 @@ def recipe(config: Config) -> CycleGAN:
             sheets[way] = jnp.concatenate([images, there, back], axis=2)
         return sheets
 
-    return CycleGAN(config, init, step, plan, preview, translate, statistics, cycle, discriminate)
+    parts = None if config.network == "affine" else statistics
+    return CycleGAN(config, init, step, plan, preview, translate, parts, cycle, discriminate)

@@ -5,8 +5,9 @@ import functools
 import jax
 import numpy as np
 import pytest
+import toys
 
-from genjax import core, ops
+from genjax import ops
 from genjax.edit.tiles import tiled, translator
 from genjax.models import cyclegan
 
@@ -47,7 +48,12 @@ def test_sizes_that_mean_nothing_are_refused():
 def small(network="resnet"):
     config = cyclegan.Config(shape=(32, 32, 3), channels=4, blocks=1, network=network, depth=2, disc_channels=4, disc_layers=1)
     model = cyclegan.recipe(config)
-    return model, core.weights(model.init(jax.random.key(0)))
+    return compiled(model), toys.weights(model)
+
+
+def compiled(model):
+    verbs = {"translate": model.translate, "statistics": model.statistics}
+    return model._replace(**{name: verb and jax.jit(verb, static_argnames="direction") for name, verb in verbs.items()})
 
 
 @pytest.mark.parametrize("network", ["resnet", "unet"])
@@ -79,10 +85,18 @@ def test_tiles_have_the_contrast_of_the_whole_picture():
 
 def test_statistics_of_the_image_itself_change_nothing():
     config = cyclegan.Config(shape=(16, 16, 3), channels=4, blocks=2, disc_channels=4, disc_layers=1)
-    model = cyclegan.recipe(config)
-    weights, image = core.weights(model.init(jax.random.key(0))), picture(18, 22)[None]
+    model = compiled(cyclegan.recipe(config))
+    weights, image = toys.weights(model), picture(18, 22)[None]
     kept = model.statistics(weights, image, "b2a")
     np.testing.assert_allclose(model.translate(weights, image, "b2a", kept), model.translate(weights, image, "b2a"), atol=1e-5)
     assert not np.allclose(
         model.translate(weights, image[:, :8], "b2a", kept), model.translate(weights, image[:, :8], "b2a"), atol=1e-2
     )
+
+
+def test_an_affine_network_sees_the_whole_picture():
+    model, weights = small("affine")
+    image = np.uint8(127.5 * picture(40, 56) + 127.5)
+    whole = ops.to_uint8(model.translate(weights, image[None] / np.float32(127.5) - 1))[0]
+    done = translator(model, weights, tile=16, overlap=4)(image)
+    assert np.abs(np.int32(done) - np.int32(whole)).max() <= 1
