@@ -30,7 +30,7 @@ def start(out, *arguments):
         "20",
     ]
     command = [sys.executable, str(ROOT / "train/vae.py"), "--out", str(out), *small, *arguments]
-    environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 

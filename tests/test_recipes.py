@@ -1,5 +1,7 @@
 """The conformance table: what every recipe promises, asked of each at toy size. A new model adds one row to CASES."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,13 +106,40 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
-def model(request):
-    return CASES[request.param][0]
+# One worker has all of a model's tests, so that what two of them need is compiled, and trained, once.
+NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in CASES]
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
 
 
 @pytest.fixture
-def source():
+def model(name):
+    return CASES[name][0]
+
+
+@functools.cache
+def compiled_step(name):
+    return jax.jit(CASES[name][0].step, static_argnums=3)
+
+
+@functools.cache
+def one_device_run(name):
+    """Of 6 steps: the parameters and the metrics' row after each."""
+    steps = []
+
+    def note(event):
+        row = {key: value for key, value in event.row.items() if "/" in key}
+        steps.append((checkpoint.flatten(jax.device_get(event.state.params)), row))
+
+    state = trainer.fit(CASES[name][0], noise(), steps=6, mesh=one_device(), log_every=1, hooks=[hooks.every(1, note)]).state
+    return jax.device_get(state), steps
+
+
+@functools.cache
+def noise():
     levels = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), dtype=np.uint8)
     arrays = {"images": levels, "labels": np.arange(50, dtype=np.int32) % 3}
     read = lambda index: {name: array[index] for name, array in arrays.items()}
@@ -141,11 +170,9 @@ def test_init_is_abstract_and_deterministic(model):
     assert set(state.ema) <= set(state.params)
 
 
-def test_step_keeps_structure_and_moves_every_network(model):
+def test_step_keeps_structure_and_moves_every_network(name, model):
     state = model.init(jax.random.key(0))
-    after, metrics = jax.jit(model.step, static_argnums=3)(
-        state, batch(model.plan(0).batch_size), jax.random.key(1), model.plan(0)
-    )
+    after, metrics = compiled_step(name)(state, batch(model.plan(0).batch_size), jax.random.key(1), model.plan(0))
     describe = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
     assert describe(state) == describe(after)
     assert int(after.step) == 1
@@ -160,8 +187,8 @@ def test_step_keeps_structure_and_moves_every_network(model):
         assert np.all(np.isfinite(leaf))
 
 
-def test_programs_are_as_many_as_plans(model):
-    step = jax.jit(model.step, static_argnums=3)
+def test_programs_are_as_many_as_plans(name, model):
+    step = compiled_step(name)
     state, plans = model.init(jax.random.key(0)), set()
     for index in range(5):
         plans.add(model.plan(index))
@@ -169,33 +196,34 @@ def test_programs_are_as_many_as_plans(model):
     assert step._cache_size() == len(plans)
 
 
-def test_a_run_cut_in_two_is_bitwise_the_same(model, source, tmp_path):
-    whole = trainer.fit(model, source, steps=6, mesh=one_device(), log_every=6).state
+def test_a_run_cut_in_two_is_bitwise_the_same(name, model, tmp_path):
     manager = checkpoint.manager(tmp_path)
-    trainer.fit(model, source, steps=3, mesh=one_device(), log_every=2, hooks=[hooks.save(manager, 3)])
+    trainer.fit(model, noise(), steps=3, mesh=one_device(), log_every=2, hooks=[hooks.save(manager, 3)])
     manager.wait_until_finished()
     restored = checkpoint.restore(manager, trainer.abstract_state(model, 0, one_device()))
     assert int(restored.step) == 3
-    cut = trainer.fit(model, source, steps=6, mesh=one_device(), log_every=1, state=restored).state
-    assert identical(jax.device_get(whole), jax.device_get(cut))
+    cut = trainer.fit(model, noise(), steps=6, mesh=one_device(), log_every=6, state=restored).state
+    assert identical(one_device_run(name)[0], jax.device_get(cut))
     manager.close()
 
 
-def test_8_devices_train_as_1(model, source):
+def test_8_devices_train_as_1(name, model):
     if jax.device_count() < 8:
         pytest.skip("needs 8 devices")
-    rows = {}
-    for mesh in (one_device(), trainer.data_mesh()):
-        seen = rows.setdefault(mesh.size, [])
-        note = hooks.every(1, lambda event, seen=seen: seen.append({k: v for k, v in event.row.items() if "/" in k}))
-        state = trainer.fit(model, source, steps=4, mesh=mesh, log_every=1, hooks=[note]).state
-        rows[mesh.size].append({k: np.asarray(v) for k, v in checkpoint.flatten(state.params).items()})
-    for one, eight in zip(rows[1], rows[8], strict=True):
-        for name in one:
-            np.testing.assert_allclose(eight[name], one[name], rtol=2e-3, atol=2e-4, err_msg=name)
+    steps = []
+    note = hooks.every(1, lambda event: steps.append({k: v for k, v in event.row.items() if "/" in k}))
+    state = trainer.fit(model, noise(), steps=4, mesh=trainer.data_mesh(), log_every=1, hooks=[note]).state
+    params, _ = one_device_run(name)[1][3]
+    pairs = [
+        *zip(steps, (row for _, row in one_device_run(name)[1][:4]), strict=True),
+        (checkpoint.flatten(state.params), params),
+    ]
+    for eight, one in pairs:
+        assert eight.keys() == one.keys()
+        for key in one:
+            np.testing.assert_allclose(eight[key], one[key], rtol=2e-3, atol=2e-4, err_msg=key)
 
 
-@pytest.mark.parametrize("name", CASES)
 def test_verbs_are_deterministic_and_pure(name):
     model, verbs = CASES[name]
     weights, images = core.weights(model.init(jax.random.key(0))), batch()["images"]
