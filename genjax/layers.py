@@ -160,6 +160,92 @@ class InstanceNorm(nn.Module):
         return (centred * jax.lax.rsqrt(variance + self.epsilon)).reshape(x.shape).astype(x.dtype)
 
 
+# --- equalised and modulated layers: weights N(0, 1), scaled where they are used ------------------------------------------
+
+
+class EqualizedDense(nn.Module):
+    """[n, inputs] -> [n, features]. Weights N(0, 1) / rate are scaled by rate / sqrt(inputs) as they are used, biases by rate.
+
+    So Adam moves all layers alike, and those of another `rate` by that much more or less. Karras et al. 2018 (arXiv 1710.10196), section 4.1;
+    the rate, Karras et al. 2019 (arXiv 1812.04948), appendix C.
+    """
+
+    features: int
+    rate: float = 1.0
+    bias_start: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        size = x.shape[-1]
+        weight = self.param("kernel", nn.initializers.normal(1 / self.rate), (size, self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.constant(self.bias_start / self.rate), (self.features,), jnp.float32)
+        weight, bias = (weight * (self.rate / size**0.5)).astype(self.dtype), (bias * self.rate).astype(self.dtype)
+        return x.astype(self.dtype) @ weight + bias[None]
+
+
+class EqualizedConv(nn.Module):
+    """Images [n, h, w, c] -> [n, h, w, features], or half the sides where `down` filters with `taps` first. Scaled as EqualizedDense."""
+
+    features: int
+    kernel: int = 3
+    down: bool = False
+    taps: tuple[int, ...] = (1, 3, 3, 1)
+    use_bias: bool = True
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+        weight = self.param("kernel", nn.initializers.normal(1.0), shape, jnp.float32)
+        weight = jnp.asarray(weight / (x.shape[-1] * self.kernel**2) ** 0.5, self.dtype)
+        x = jnp.asarray(x, self.dtype)
+        if self.down and self.kernel == 1:
+            x = ops.conv(ops.downsample(x, self.taps), weight)
+        else:
+            x = ops.fir_down_conv(x, weight, self.taps) if self.down else ops.conv(x, weight)
+        return _with_bias(self, x) if self.use_bias else x
+
+
+class ModulatedConv(nn.Module):
+    """Images [n, h, w, c] and scales of their channels [n, c] -> [n, h, w, features], twice the sides where `up`, filtered with `taps`.
+
+    `demodulate`: an output channel is divided by the length of its scaled kernel, so that it has the variance that the input has. Karras et al.
+    2020 (arXiv 1912.04958), section 2.2; by scaling activations, since a convolution with kernels of each image's own is slow.
+    """
+
+    features: int
+    kernel: int = 3
+    up: bool = False
+    demodulate: bool = True
+    taps: tuple[int, ...] = (1, 3, 3, 1)
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, scales):
+        inputs = x.shape[-1]
+        weight = self.param("kernel", nn.initializers.normal(1.0), (self.kernel, self.kernel, inputs, self.features), jnp.float32)
+        if not self.demodulate:
+            scales = scales / (inputs * self.kernel**2) ** 0.5
+        elif self.dtype != jnp.float32:  # nothing to the demodulated result, but keeps what lies between within a narrow type
+            weight = weight / jnp.max(jnp.abs(weight), axis=(0, 1, 2), keepdims=True) / (inputs * self.kernel**2) ** 0.5
+            scales = scales / jnp.max(jnp.abs(scales), axis=1, keepdims=True)
+        x = (x * scales[:, None, None].astype(x.dtype)).astype(self.dtype)
+        kernel = jnp.asarray(weight, self.dtype)
+        y = ops.up_conv_fir(x, kernel, self.taps) if self.up else ops.conv(x, kernel)
+        if self.demodulate:
+            squares = jnp.sum(jnp.square(weight).reshape(-1, inputs, self.features), axis=0)
+            lengths = jax.lax.rsqrt(jnp.square(scales) @ squares + 1e-8)
+            y = y * lengths[:, None, None].astype(y.dtype)
+        return y
+
+
+def leaky(x, gain: float = 2**0.5, clamp: float | None = None):
+    """Leaky ReLU of slope 0.2, times `gain`, held within +-clamp times gain / sqrt(2)."""
+    x = nn.leaky_relu(x, 0.2) * jnp.asarray(gain, x.dtype)
+    return x if clamp is None else jnp.clip(x, -clamp * gain / 2**0.5, clamp * gain / 2**0.5)
+
+
 def with_planes(images, labels):
     """Images [n, h, w, c] and labels one-hot [n, classes] -> [n, h, w, c + classes]: a plane a class, 1 on the label's."""
     planes = jnp.broadcast_to(labels[:, None, None, :], (*images.shape[:3], labels.shape[-1]))

@@ -213,6 +213,20 @@ def dragan(disc: Callable[[Array], Array], key: Array, real: Float[Array, "batch
     return _unit_slope(disc, real + 0.5 * jnp.std(real) * jax.random.normal(key, real.shape, real.dtype))
 
 
+def path_lengths(
+    synthesis: Callable[[Array], Array], key: Array, styles: Float[Array, "batch layers size"]
+) -> Float[Array, " batch"]:
+    """|J^T y| an image, y random images of unit length in the mean: how far a step of the styles moves it. Karras et al. 2020 (arXiv 1912.04958), section 3.2.
+
+    `synthesis`: styles -> images [batch, h, w, c], each of its own styles alone. The norm is the root of the mean over layers of the sums of
+    squares over a style; what is trained for is a small (length - mean of the lengths so far)^2, equation 4.
+    """
+    shape = jax.eval_shape(synthesis, styles).shape
+    directions = jax.random.normal(key, shape) / (shape[1] * shape[2]) ** 0.5
+    slopes = jax.grad(lambda styles: jnp.sum(synthesis(styles) * directions))(styles)
+    return jnp.sqrt(jnp.mean(jnp.sum(jnp.square(slopes), axis=2), axis=1) + 1e-16)  # the root has no slope at 0
+
+
 def _unit_slope(disc: Callable[[Array], Array], images: Array) -> Array:
     squared = jnp.sum(jnp.square(_input_gradient(disc, images)), axis=-1)
     return jnp.square(jnp.sqrt(squared + 1e-12) - 1.0)  # the root has no slope at 0

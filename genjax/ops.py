@@ -502,6 +502,25 @@ def _pad(x: Array, pads: Sequence[tuple[int, int]]) -> Array:
     return jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)])
 
 
+def second_moment_normalized(x: Float[Array, "n c"]) -> Float[Array, "n c"]:
+    """Each row over its root mean square: the pixel norm of latents and of embedded labels. Karras et al. 2018 (arXiv 1710.10196), section 4.2."""
+    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=1, keepdims=True) + 1e-8)
+
+
+def minibatch_stddev(x: Float[Array, "n h w c"], group: int) -> Float[Array, "n h w 1"]:
+    """How unlike the images of a group are: the standard deviation over it, mean over pixels and channels, as a plane for each of its members.
+
+    Groups are of min(group, n) images, every (n / group)th of the batch, whatever the devices it is split over: n must be a multiple. float32.
+    Karras et al. 2018 (arXiv 1710.10196), section 3; StyleGAN2 has groups of 4.
+    """
+    n, height, width, channels = x.shape
+    group = min(group, n)
+    y = x.astype(jnp.float32).reshape(group, n // group, height * width * channels)
+    y = y - jnp.mean(y, axis=0, keepdims=True)
+    deviation = jnp.mean(jnp.sqrt(jnp.mean(jnp.square(y), axis=0) + 1e-8), axis=1)
+    return jnp.broadcast_to(jnp.tile(deviation, group)[:, None, None, None], (n, height, width, 1))
+
+
 def to_uint8(images: Float[AnyArray, "*shape"]) -> UInt8[Array, "*shape"]:
     """[-1, 1] to 0..255, rounded to the nearest and clipped: the one rounding that this library uses, the inverse of x / 127.5 - 1."""
     return jnp.clip(jnp.round((images + 1) * 127.5), 0, 255).astype(jnp.uint8)

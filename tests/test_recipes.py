@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from genjax import checkpoint, core, data, hooks, trainer
-from genjax.models import cyclegan, dcgan, gan, vae
+from genjax.models import cyclegan, dcgan, gan, stylegan2, vae
 
 BATCH = 8
 TINY = {"shape": (8, 8, 1), "hidden": (16,), "latent_size": 4, "batch_size": BATCH, "ema_half_life_images": 64.0}
@@ -24,6 +24,32 @@ PATCHES = {
     "pool_size": 40,  # half full where the run is cut in two
     "learning_rate": 2e-5,  # at 2e-4 Adam makes of gradients that are rounding noise steps that show
 }
+
+
+STYLED = {
+    "shape": (8, 8, 1),
+    "latent_size": 4,
+    "style_size": 4,
+    "mapping_layers": 1,
+    "channels": 32,
+    "r1_every": 2,
+    "path_every": 2,
+    "batch_size": BATCH,
+    "ema_half_life_images": 64.0,
+    "learning_rate": 2e-4,
+}
+
+
+def style_verbs(m, w, k, x):
+    labels = jnp.arange(x.shape[0]) % 3 if m.config.conditional else None
+    first, second = jax.random.normal(k, (2, 2, 4))
+    rows = m.mapping(w, first, None if labels is None else labels[:2])
+    return {
+        "sample": m.sample(w, k, 5, truncation=0.7, truncation_cutoff=2, noise="random"),
+        "logits": m.discriminate(w, x, labels),
+        "interpolate": m.interpolate(w, first, second, 3, None if labels is None else labels[:2], space="w"),
+        "mix": m.style_mix(w, rows, rows, slice(2, 4)),
+    }
 
 
 def gan_verbs(m, w, k, x):
@@ -95,6 +121,7 @@ CASES = {
         ),
         lambda m, w, k, x: {"there": m.translate(w, x[:, :7, :6]), "logits": m.discriminate(w, x, "a")},
     ),
+    "stylegan2": (stylegan2.recipe(stylegan2.Config(**STYLED)), style_verbs),
     "vae-conv": (
         vae.recipe(
             vae.Config(

@@ -7,6 +7,7 @@ RECIPES = {
     "gan": "genjax.models.gan",
     "dcgan": "genjax.models.dcgan",
     "cyclegan": "genjax.models.cyclegan",
+    "stylegan2": "genjax.models.stylegan2",
 }
 
 

@@ -1,0 +1,470 @@
+"""StyleGAN2. Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" (arXiv 1912.04958).
+
+A mapping network turns latents z into styles w; the synthesis network draws an image from a constant, each of its convolutions scaled
+by a style. Two penalties are lazy: of the discriminator's slope (R1), and of uneven path lengths of the synthesis network.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from genjax import core, layers, losses, ops
+from genjax.core import Batch, Metrics, Plan, State, Weights
+from genjax.models.gan import diversity, slerp
+
+GEN_NETWORKS = ("skip", "resnet", "orig")
+DISC_NETWORKS = ("resnet", "skip", "orig")
+NOISES = ("const", "random", "none")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    shape: tuple[int, int, int] = (256, 256, 3)  # height, width, channels: from the data; the sides some a x b times a power of 2
+    num_labels: int = 0  # classes the data has: from the data as well
+    conditional: bool = False  # model p(x | label)
+    latent_size: int = 512  # dimensions of z
+    style_size: int = 512  # dimensions of w
+    mapping_layers: int = 8  # of the mapping network (2 for small data sets, Karras et al. 2020b, arXiv 2006.06676)
+    disc_mapping_layers: int = 8  # of what maps the discriminator's labels
+    mapping_rate: float = 0.01  # learning rate of the mapping network, as a share
+    gen_network: str = "skip"  # skip (sums of RGB images) | resnet | orig (RGB at the end): figure 7
+    disc_network: str = "resnet"  # resnet | skip | orig
+    channels: int = 32768  # channels at a resolution are this over its side (over 4 * 2^i, where the first is not 4x4) ...
+    max_channels: int = 512  # ... and at most these
+    taps: tuple[int, ...] = (1, 3, 3, 1)  # of the filter of all resampling
+    group_size: int = 4  # images that the minibatch standard deviation is taken over, of the global batch
+    style_mixing: float = 0.9  # share of images whose later layers have the style of another latent
+    r1: float = 10.0  # gamma: gamma / 2 |grad D|^2 on real images
+    r1_every: int = 16  # steps from one R1 step to the next, which weighs as many times more
+    path_weight: float = 2.0  # of the path length penalty; 0: none
+    path_every: int = 4  # steps from one to the next, which weighs as many times more
+    path_shrink: int = 2  # its batch is smaller by this
+    path_decay: float = 0.01  # share of the new lengths in their running mean
+    style_decay: float = 0.995  # of the running mean of w, to which truncation moves styles
+    learning_rate: float = 2e-3  # Adam's, of both networks
+    adam_b1: float = 0.0  # Adam's first decay
+    adam_b2: float = 0.99  # Adam's second decay
+    ema_half_life_images: float = 10_000.0  # images after which an old weight counts half in the average that is sampled from
+    ema_ramp: float = 0.05  # the half-life is at most this share of the images trained on
+    batch_size: int = 32  # images a step, over all devices
+    dtype: str = "float32"  # float32 | bfloat16, of the highest resolutions; parameters, RGB sums, logits and losses are float32
+    narrow: int = 4  # how many resolutions those are
+    clamp: float = 256.0  # with bfloat16, what activations are held within
+
+
+class StyleGAN2(NamedTuple):
+    """What `recipe(config)` returns. Weights are `core.weights(state)` or `genjax.load(...)`'s; images float32 [n, h, w, c].
+
+    A conditional model takes `labels`, int32 [n]; without them `sample` takes each class in turn. Styles are [n, layers, size], one for each
+    layer. `truncation` moves the first `truncation_cutoff` styles (all, if None) to their mean, which they are at 0. `noise` is "const" (the
+    same for all images), "random" (needs `key`) or "none".
+    """
+
+    config: Config
+    init: Callable  # (key) -> State
+    step: Callable  # (state, batch, key, plan) -> (State, metrics)
+    plan: Callable  # (step) -> Plan
+    preview: Callable  # (weights, key, batch) -> {"samples", "truncated": images}
+    sample: Callable  # (weights, key, n, labels=None, truncation=1.0, truncation_cutoff=None, noise="const") -> images in [-1, 1]
+    mapping: Callable  # (weights, latents, labels=None, truncation=1.0, truncation_cutoff=None) -> styles
+    synthesis: Callable  # (weights, styles, noise="const", key=None) -> images, not clipped
+    style_mix: (
+        Callable  # (weights, rows, columns, layers) -> [r, c, h, w, ch]: styles of rows, those of `layers` (slice) from columns
+    )
+    interpolate: (
+        Callable  # (weights, first, second, count, labels=None, space="z", truncation=1.0) -> [n, count, h, w, c], of latents
+    )
+    discriminate: Callable  # (weights, images, labels=None) -> logits [n], high for real
+
+
+# --- networks ------------------------------------------------------------------------------------------------------------
+
+
+def sizes(config: Config) -> list[tuple[int, int]]:
+    """Heights and widths of the levels, from the constant to the image: halved as long as both sides are even and at least 8."""
+    found = [config.shape[:2]]
+    while all(side % 2 == 0 and side >= 8 for side in found[0]):
+        found.insert(0, (found[0][0] // 2, found[0][1] // 2))
+    return found
+
+
+def features(config: Config, level: int) -> int:
+    return max(1, min(config.channels // 2 ** (level + 2), config.max_channels))
+
+
+def num_styles(config: Config) -> int:
+    return 2 * len(sizes(config))
+
+
+def _dtype(config: Config, level: int) -> jnp.dtype:
+    return jnp.dtype(config.dtype if level >= max(1, len(sizes(config)) - config.narrow) else "float32")
+
+
+def _clamp(config: Config) -> float | None:
+    return config.clamp if config.dtype != "float32" else None
+
+
+class Mapping(nn.Module):
+    """Latents [n, latent_size] (of the discriminator: None) and labels one-hot [n, classes] -> styles [n, size]."""
+
+    config: Config
+    size: int
+    depth: int
+
+    @nn.compact
+    def __call__(self, z, labels):
+        parts = [] if z is None else [ops.second_moment_normalized(z)]
+        if labels.shape[-1]:
+            parts.append(ops.second_moment_normalized(layers.EqualizedDense(self.size, name="embed")(labels)))
+        x = jnp.concatenate(parts, axis=-1)
+        for i in range(self.depth):
+            x = layers.leaky(layers.EqualizedDense(self.size, rate=self.config.mapping_rate, name=f"dense_{i}")(x))
+        return x
+
+
+class StyledConv(nn.Module):
+    """x [n, h, w, c] and a style [n, size] -> [n, h', w', features]: modulated convolution, noise, bias, leaky ReLU of this gain."""
+
+    config: Config
+    features: int
+    up: bool
+    gain: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x, style, noise):
+        scales = layers.EqualizedDense(x.shape[-1], bias_start=1.0, name="style")(style)
+        conv = layers.ModulatedConv(self.features, up=self.up, taps=self.config.taps, dtype=self.dtype, name="conv")
+        x = conv(x, scales)
+        strength = self.param("noise_strength", nn.initializers.zeros, (), jnp.float32)
+        shape = (1, *x.shape[1:3], 1)
+        const = self.variable("noise", "const", lambda: jax.random.normal(self.make_rng("params"), shape))
+        if noise == "const":
+            x += (strength * const.value).astype(x.dtype)
+        elif noise == "random":
+            x += (strength * jax.random.normal(self.make_rng("noise"), (len(x), *shape[1:]))).astype(x.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        return layers.leaky(x + bias.astype(x.dtype).reshape(1, 1, 1, -1), self.gain, _clamp(self.config))
+
+
+class ToRGB(nn.Module):
+    """x [n, h, w, c] and a style [n, size] -> an image [n, h, w, channels], float32."""
+
+    config: Config
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x, style):
+        channels, clamp = self.config.shape[2], _clamp(self.config)
+        scales = layers.EqualizedDense(x.shape[-1], bias_start=1.0, name="style")(style)
+        x = layers.ModulatedConv(channels, kernel=1, demodulate=False, dtype=self.dtype, name="conv")(x, scales)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+        x = x + bias.astype(x.dtype).reshape(1, 1, 1, -1)
+        return (x if clamp is None else jnp.clip(x, -clamp, clamp)).astype(jnp.float32)
+
+
+class Synthesis(nn.Module):
+    """Styles [n, layers, size] -> images [n, h, w, channels], float32. `noise`: const | random (rng "noise") | none. Figures 2c and 7.
+
+    A level's RGB image is made with the style of the next level's first convolution.
+    """
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, styles, noise="const"):
+        config, levels = self.config, sizes(self.config)
+        residual = config.gen_network == "resnet"
+        start = self.param("const", nn.initializers.normal(1.0), (1, *levels[0], features(config, 0)), jnp.float32)
+        x = jnp.broadcast_to(start, (len(styles), *start.shape[1:])).astype(_dtype(config, 0))
+        image, index = None, 0
+        for level in range(len(levels)):
+            size, dtype, before = features(config, level), _dtype(config, level), x
+            gain = 1.0 if residual and level else 2**0.5  # two branches add up to the variance of one
+            if level:
+                x = StyledConv(config, size, True, 2**0.5, dtype, name=f"up_{level}")(x, styles[:, index], noise)
+                index += 1
+            x = StyledConv(config, size, False, gain, dtype, name=f"conv_{level}")(x, styles[:, index], noise)
+            index += 1
+            if residual and level:
+                skip = layers.EqualizedConv(size, kernel=1, use_bias=False, dtype=dtype, name=f"skip_{level}")(before)
+                x += ops.upsample(skip, config.taps) * jnp.asarray(0.5**0.5, dtype)
+            if config.gen_network == "skip" or level == len(levels) - 1:
+                rgb = ToRGB(config, dtype, name=f"rgb_{level}")(x, styles[:, index])
+                image = rgb if image is None else ops.upsample(image, config.taps) + rgb
+        return image
+
+
+class Discriminator(nn.Module):
+    """Images [n, h, w, channels] and labels one-hot [n, classes] -> logits [n], float32. Figure 7; its end is Karras et al. 2018's, table 2."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, images, labels):
+        config, levels = self.config, sizes(self.config)
+        clamp, x, image = _clamp(config), None, images
+
+        def conv(x, size, name, gain=2**0.5, dtype=jnp.float32, **parts):
+            y = layers.EqualizedConv(size, taps=config.taps, dtype=dtype, name=name, **parts)(x)
+            return layers.leaky(y, gain, clamp)
+
+        for level in reversed(range(1, len(levels))):
+            size, below, dtype = features(config, level), features(config, level - 1), _dtype(config, level)
+            if x is None or config.disc_network == "skip":
+                seen = conv(image, size, f"rgb_{level}", dtype=dtype, kernel=1)
+                x = seen if x is None else x.astype(dtype) + seen
+                image = ops.downsample(image, config.taps) if config.disc_network == "skip" else image
+            before, gain = x, 1.0 if config.disc_network == "resnet" else 2**0.5
+            x = conv(x, size, f"conv_{level}", dtype=dtype)
+            x = conv(x, below, f"down_{level}", gain, dtype, down=True)
+            if config.disc_network == "resnet":
+                skip = layers.EqualizedConv(
+                    below, kernel=1, down=True, taps=config.taps, use_bias=False, dtype=dtype, name=f"skip_{level}"
+                )
+                x += skip(before) * jnp.asarray(0.5**0.5, dtype)
+        size = features(config, 0)
+        if x is None or config.disc_network == "skip":
+            seen = conv(image, size, "rgb_0", kernel=1)
+            x = seen if x is None else x.astype(jnp.float32) + seen
+        x = x.astype(jnp.float32)
+        x = jnp.concatenate([x, ops.minibatch_stddev(x, config.group_size)], axis=-1)
+        x = conv(x, size, "last_conv").reshape(len(x), -1)
+        x = layers.leaky(layers.EqualizedDense(size, name="last_dense")(x))
+        if not labels.shape[-1]:
+            return layers.EqualizedDense(1, name="logits")(x)[:, 0]
+        embedded = Mapping(config, size, config.disc_mapping_layers, name="mapping")(None, labels)
+        return jnp.sum(layers.EqualizedDense(size, name="logits")(x) * embedded, axis=1) / size**0.5
+
+
+# --- the recipe ----------------------------------------------------------------------------------------------------------
+
+
+def check(config: Config) -> None:
+    """Raise InputError, naming the option, on a Config that means nothing."""
+    demand = functools.partial(core.demand, config)
+    demand(config.gen_network in GEN_NETWORKS, "gen_network", f"one of {', '.join(GEN_NETWORKS)}")
+    demand(config.disc_network in DISC_NETWORKS, "disc_network", f"one of {', '.join(DISC_NETWORKS)}")
+    demand(config.dtype in ("float32", "bfloat16"), "dtype", "one of float32, bfloat16")
+    positive = ("latent_size", "style_size", "channels", "max_channels", "group_size", "r1_every", "path_every", "path_shrink")
+    for field in (*positive, "batch_size"):
+        demand(getattr(config, field) >= 1, field, "at least 1")
+    for field in ("mapping_layers", "disc_mapping_layers", "r1", "path_weight", "ema_half_life_images", "narrow"):
+        demand(getattr(config, field) >= 0, field, "0 or more")
+    for field in ("learning_rate", "mapping_rate", "ema_ramp", "clamp"):
+        demand(getattr(config, field) > 0, field, "more than 0")
+    for field in ("adam_b1", "adam_b2", "style_decay"):
+        demand(0 <= getattr(config, field) < 1, field, "from 0 to below 1")
+    for field in ("style_mixing", "path_decay"):
+        demand(0 <= getattr(config, field) <= 1, field, "from 0 to 1")
+    demand(
+        not config.conditional or config.num_labels > 0,
+        "conditional",
+        "needs data with labels (class folders, or a labels array)",
+    )
+    group = min(config.group_size, config.batch_size)
+    demand(config.batch_size % group == 0, "batch_size", f"a multiple of --model.group-size {config.group_size}, or less")
+    if min(config.shape[:2]) < 4:
+        raise core.InputError(f"--resolution {config.shape[0]} {config.shape[1]}: each side must be at least 4")
+
+
+def recipe(config: Config) -> StyleGAN2:
+    """The StyleGAN2 of a Config, as pure functions over weights. Raises InputError on a Config that means nothing."""
+    check(config)
+    mapper: Any = Mapping(config, config.style_size, config.mapping_layers)
+    synthesizer: Any = Synthesis(config)
+    discriminator: Any = Discriminator(config)
+    loss, count = losses.ADVERSARIAL["non_saturating"], num_styles(config)
+    label_size = config.num_labels if config.conditional else 0
+    averages = config.ema_half_life_images > 0
+
+    def adam(lazy: float, every: int):
+        """A lazy penalty takes every / (every + 1) of the steps from the loss: rate and decays to that power. Appendix B."""
+        share = every / (every + 1) if lazy else 1.0
+        return optax.adam(config.learning_rate * share, b1=config.adam_b1**share, b2=config.adam_b2**share, eps=1e-8)
+
+    gen_tx, disc_tx = adam(config.path_weight, config.path_every), adam(config.r1, config.r1_every)
+
+    def one_hot(labels, n):
+        if not label_size:
+            return jnp.zeros((n, 0))
+        if labels is None:
+            raise ValueError("a conditional StyleGAN2 needs labels, int32 [n]")
+        return jax.nn.one_hot(labels, label_size)
+
+    @jax.jit
+    def init(key) -> State:
+        map_key, synthesis_key, disc_key = jax.random.split(key, 3)
+        labels = jnp.zeros((1, label_size))
+        mapping = mapper.init(map_key, jnp.zeros((1, config.latent_size)), labels)
+        synthesis = synthesizer.init(synthesis_key, jnp.zeros((1, count, config.style_size)))
+        params = {
+            "gen": {"mapping": mapping.get("params", {}), "synthesis": synthesis["params"]},
+            "disc": discriminator.init(disc_key, jnp.zeros((1, *config.shape)), labels)["params"],
+        }
+        opt = {"gen": gen_tx.init(params["gen"]), "disc": disc_tx.init(params["disc"])}
+        stats = {"gen": {"noise": synthesis["noise"], "mean_style": jnp.zeros(config.style_size)}}
+        aux = {"path_length": jnp.float32(0)}
+        return core.new_state(params, opt, stats, {"gen": params["gen"]} if averages else {}, aux)
+
+    def map_styles(params, latents, labels):
+        return mapper.apply({"params": params["mapping"]}, latents, labels)
+
+    def draw(params, stats, styles, noise, key=None):
+        rngs = {"noise": key} if key is not None else {}
+        return synthesizer.apply({"params": params["synthesis"], "noise": stats["noise"]}, styles, noise, rngs=rngs)
+
+    def judge(params, images, labels):
+        return discriminator.apply({"params": params}, images, labels)
+
+    def mixed_styles(params, key, n: int, labels):
+        """The styles w of n latents [n, size], and those of all layers [n, layers, size], of some from a random layer on another latent's."""
+        keys = jax.random.split(key, 3)
+        z = jax.random.normal(keys[0], (2 if config.style_mixing else 1, n, config.latent_size))
+        first = map_styles(params, z[0], labels)
+        styles = jnp.broadcast_to(first[:, None], (n, count, config.style_size))
+        if config.style_mixing:
+            cut = jnp.where(
+                jax.random.uniform(keys[1], (n,)) < config.style_mixing, jax.random.randint(keys[2], (n,), 1, count), count
+            )
+            kept = jnp.arange(count)[None] < cut[:, None]
+            styles = jnp.where(kept[..., None], styles, map_styles(params, z[1], labels)[:, None])
+        return first, styles
+
+    def step(state: State, batch: Batch, key, plan: Plan) -> tuple[State, Metrics]:
+        real, n, stats = batch["images"], config.batch_size, state.stats["gen"]
+        labels = one_hot(batch.get("labels"), n)
+        style_key, noise_key, path_key = jax.random.split(key, 3)
+
+        def generated(params):
+            first, styles = mixed_styles(params, style_key, n, labels)
+            return draw(params, stats, styles, "random", noise_key), first
+
+        fake, _ = generated(state.params["gen"])
+
+        def disc_loss(params):
+            real_logits, fake_logits = judge(params, real, labels), judge(params, fake, labels)
+            objective = jnp.mean(losses.discriminator_loss(loss, real_logits, fake_logits))
+            gap = jnp.mean(real_logits) - jnp.mean(fake_logits)
+            return objective, {"loss/disc": objective, "health/logit_gap": gap}
+
+        disc, disc_opt, metrics = core.descend(disc_tx, disc_loss, state.params["disc"], state.opt["disc"])
+
+        if "r1" in plan.due:
+
+            def r1_loss(params):
+                penalty = config.r1 / 2 * jnp.mean(losses.r1(lambda images: judge(params, images, labels), real))
+                return config.r1_every * penalty, {"penalty/r1": penalty}
+
+            disc, disc_opt, terms = core.descend(disc_tx, r1_loss, disc, disc_opt)
+            metrics |= terms
+
+        # On the same latents and noise as the discriminator's, so that XLA runs the generator forward once for both.
+        def gen_loss(params):
+            images, first = generated(params)
+            logits = judge(disc, images, labels)
+            objective = jnp.mean(losses.generator_loss(loss, logits))
+            return objective, (objective, logits, images, jnp.mean(first, axis=0))
+
+        gen, gen_opt, (objective, logits, images, style) = core.descend(gen_tx, gen_loss, state.params["gen"], state.opt["gen"])
+        metrics |= {
+            "loss/gen": objective,
+            "health/saturated": jnp.mean(jnp.float32(jnp.abs(logits) > 5)),
+            "health/diversity": diversity(images) / (diversity(real) + 1e-8),
+        }
+
+        path_length = state.aux["path_length"]
+        if "path" in plan.due:
+            some = max(1, n // config.path_shrink)
+            keys = jax.random.split(path_key, 3)
+
+            def path_loss(params):
+                _, styles = mixed_styles(params, keys[0], some, labels[:some])
+                lengths = losses.path_lengths(lambda w: draw(params, stats, w, "random", keys[1]), keys[2], styles)
+                mean = path_length + config.path_decay * (jnp.mean(lengths) - path_length)
+                penalty = config.path_weight * jnp.mean(jnp.square(lengths - mean))
+                return config.path_every * penalty, ({"penalty/path": penalty, "health/path_length": jnp.mean(lengths)}, mean)
+
+            gen, gen_opt, (terms, path_length) = core.descend(gen_tx, path_loss, gen, gen_opt)
+            metrics |= terms
+
+        ema = state.ema
+        if averages:
+            decay = core.ramped_ema_decay(state.step, n, config.ema_half_life_images, config.ema_ramp)
+            ema = {"gen": core.ema(state.ema["gen"], gen, decay)}
+        mean_style = core.ema(stats["mean_style"], style, config.style_decay)
+        return state.replace(
+            step=state.step + 1,
+            params={"gen": gen, "disc": disc},
+            opt={"gen": gen_opt, "disc": disc_opt},
+            stats={"gen": {**stats, "mean_style": mean_style}},
+            ema=ema,
+            aux={"path_length": jax.lax.stop_gradient(path_length)},
+        ), metrics
+
+    def plan(step: int) -> Plan:
+        lazy = (("path", config.path_weight, config.path_every), ("r1", config.r1, config.r1_every))
+        due = tuple(name for name, weight, every in lazy if weight and step % every == 0)
+        return Plan(config.batch_size, config.shape[:2], due)
+
+    # --- verbs ---
+
+    def truncated(weights: Weights, styles, truncation, cutoff: int | None):
+        """Styles [n, size], for each layer: [n, layers, size]."""
+        mean = weights["stats"]["gen"]["mean_style"][None]
+        moved = styles + (1 - truncation) * (mean - styles)
+        first = jnp.arange(count)[None, :, None] < (count if cutoff is None else cutoff)
+        return jnp.where(first, moved[:, None], styles[:, None])
+
+    def mapping(weights: Weights, latents, labels=None, truncation=1.0, truncation_cutoff: int | None = None):
+        styles = map_styles(weights["params"]["gen"], latents, one_hot(labels, latents.shape[0]))
+        return truncated(weights, styles, truncation, truncation_cutoff)
+
+    def synthesis(weights: Weights, styles, noise: str = "const", key=None):
+        if noise not in NOISES or (noise == "random") != (key is not None):
+            raise ValueError(f"noise is one of {', '.join(NOISES)}, and random takes a key; not {noise!r}")
+        return draw(weights["params"]["gen"], weights["stats"]["gen"], styles, noise, key)
+
+    def sample(
+        weights: Weights, key, n: int, labels=None, truncation=1.0, truncation_cutoff: int | None = None, noise: str = "const"
+    ):
+        if labels is None and label_size:
+            labels = jnp.arange(n) % label_size
+        latents = jax.random.normal(key, (n, config.latent_size))
+        styles = mapping(weights, latents, labels, truncation, truncation_cutoff)
+        noise_key = jax.random.fold_in(key, 1) if noise == "random" else None
+        return jnp.clip(synthesis(weights, styles, noise, noise_key), -1, 1)
+
+    def style_mix(weights: Weights, rows, columns, layers: slice):
+        chosen = jnp.zeros(count, bool).at[layers].set(True)[None, None, :, None]
+        styles = jnp.where(chosen, columns[None], rows[:, None])
+        images = synthesis(weights, styles.reshape(-1, *styles.shape[2:]))
+        return jnp.clip(images, -1, 1).reshape(*styles.shape[:2], *images.shape[1:])
+
+    def interpolate(weights: Weights, first, second, count: int, labels=None, space: str = "z", truncation=1.0):
+        if space not in ("z", "w"):
+            raise ValueError(f"space is z or w, not {space!r}")
+
+        def between(t):
+            if space == "z":
+                styles = mapping(weights, slerp(first, second, t), labels, truncation)
+            else:
+                ends = [mapping(weights, latents, labels, truncation) for latents in (first, second)]
+                styles = ends[0] + t * (ends[1] - ends[0])
+            return jnp.clip(synthesis(weights, styles), -1, 1)
+
+        return jax.vmap(between, out_axes=1)(jnp.linspace(0.0, 1.0, count))
+
+    def discriminate(weights: Weights, images, labels=None):
+        return judge(weights["params"]["disc"], images, one_hot(labels, images.shape[0]))
+
+    def preview(weights: Weights, key, batch: Batch):
+        return {"samples": sample(weights, key, 64), "truncated": sample(weights, key, 64, truncation=0.7)}
+
+    return StyleGAN2(config, init, step, plan, preview, sample, mapping, synthesis, style_mix, interpolate, discriminate)
