@@ -202,12 +202,15 @@ class Synthesis(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images [n, h, w, channels] and labels one-hot [n, classes] -> logits [n], float32. Figure 7; its end is Karras et al. 2018's, table 2."""
+    """Images [n, h, w, channels] and labels one-hot [n, classes] -> logits [n], float32. Figure 7; its end is Karras et al. 2018's, table 2.
+
+    `group`: images that are compared with each other, by default as the Config has it.
+    """
 
     config: Config
 
     @nn.compact
-    def __call__(self, images, labels):
+    def __call__(self, images, labels, group: int | None = None):
         config, levels = self.config, sizes(self.config)
         clamp, x, image = _clamp(config), None, images
 
@@ -234,7 +237,7 @@ class Discriminator(nn.Module):
             seen = conv(image, size, "rgb_0", kernel=1)
             x = seen if x is None else x.astype(jnp.float32) + seen
         x = x.astype(jnp.float32)
-        x = jnp.concatenate([x, ops.minibatch_stddev(x, config.group_size)], axis=-1)
+        x = jnp.concatenate([x, ops.minibatch_stddev(x, group or config.group_size)], axis=-1)
         x = conv(x, size, "last_conv").reshape(len(x), -1)
         x = layers.leaky(layers.EqualizedDense(size, name="last_dense")(x))
         if not labels.shape[-1]:
@@ -323,6 +326,18 @@ def recipe(config: Config) -> StyleGAN2:
     def judge(params, images, labels):
         return discriminator.apply({"params": params}, images, labels)
 
+    def judge_both(params, real, fake, labels):
+        """Logits of real and of generated images, in one pass: woven together so that each group is of one kind."""
+        n = len(real)
+        group = min(config.group_size, n)
+
+        def weave(first, second):
+            parts = [x.reshape(group, n // group, *x.shape[1:]) for x in (first, second)]
+            return jnp.concatenate(parts, axis=1).reshape(2 * n, *first.shape[1:])
+
+        logits = discriminator.apply({"params": params}, weave(real, fake), weave(labels, labels), group)
+        return [part.reshape(n) for part in jnp.split(logits.reshape(group, -1), 2, axis=1)]
+
     def mixed_styles(params, key, n: int, labels):
         """The styles w of n latents [n, size], and those of all layers [n, layers, size], of some from a random layer on another latent's."""
         keys = jax.random.split(key, 3)
@@ -349,7 +364,7 @@ def recipe(config: Config) -> StyleGAN2:
         fake, _ = generated(state.params["gen"])
 
         def disc_loss(params):
-            real_logits, fake_logits = judge(params, real, labels), judge(params, fake, labels)
+            real_logits, fake_logits = judge_both(params, real, fake, labels)
             objective = jnp.mean(losses.discriminator_loss(loss, real_logits, fake_logits))
             gap = jnp.mean(real_logits) - jnp.mean(fake_logits)
             return objective, {"loss/disc": objective, "health/logit_gap": gap}
