@@ -109,6 +109,16 @@ def fir_down_conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], t
     return _correlate(Geometry(k, 2, 0, _size(x), _size(x, lambda n: (n - k) // 2 + 1)), x, kernel)
 
 
+def fir(
+    x: Float[Array, "n h w c"], taps: Sequence[float], size: tuple[int, int], up: int = 1, down: int = 1, low: int = 0
+) -> Float[Array, "n h2 w2 c"]:
+    """y[i] = sum over a of taps[a] z[down i + a - low] for 0 <= i < size on both axes, z[up i] = x[i] and zeros elsewhere.
+
+    Any taps, as they are: what the named filters here are made of. `up` and `down` are 1 or 2, and one of them is 1.
+    """
+    return _fir(tuple(taps), up, down, low, size, x)
+
+
 def _size(x: Array, change: Callable[[int], int] = lambda n: n) -> tuple[int, int]:
     return change(x.shape[1]), change(x.shape[2])
 
