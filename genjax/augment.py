@@ -12,7 +12,6 @@ The images' dtype is kept; what is more than a sum or a product of two values is
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -132,8 +131,8 @@ def diff_augment(
         raise ValueError(f"unknown augmentation {unknown[0]!r}: one of {', '.join(DIFF_AUGMENT)}")
     for index, name in enumerate(policy):
         changed = DIFF_AUGMENT[name](jax.random.fold_in(key, index), images)
-        whether = jax.random.fold_in(jax.random.fold_in(key, index), 1)  # apart from the keys of the parameters
-        images = _where(jax.random.uniform(whether, images.shape[:1]) < p, changed, images)
+        chosen = _chosen(jax.random.fold_in(key, len(policy) + index), images.shape[:1], p)
+        images = _where(chosen, changed, images)
     return images
 
 
@@ -176,20 +175,13 @@ def _where(chosen: Array, images: Array, others: Array) -> Array:
 
 # --- ADA's transformations: geometry -------------------------------------------------------------------------------------
 
-SYM6 = (  # Daubechies' symlet of 6 vanishing moments, the low pass (Ten Lectures on Wavelets, 1992, table 6.3), of norm 1
-    0.015404109327027373,
-    0.0034907120842174702,
-    -0.11799011114819057,
-    -0.048311742585633,
-    0.4910559419267466,
-    0.787641141030194,
-    0.3379294217276218,
-    -0.07263752278646252,
-    -0.021060292512300564,
-    0.04472490177066578,
-    0.0017677118642428036,
-    -0.007800708325034148,
+# Daubechies' symlet of 6 vanishing moments, the low pass (Ten Lectures on Wavelets, 1992, table 6.3), of norm 1.
+# fmt: off
+SYM6 = (
+    0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466, 0.787641141030194,
+    0.3379294217276218, -0.07263752278646252, -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148,
 )
+# fmt: on
 # The delay of SYM6 for the lowest frequencies, in its taps: pixel i lies at 2 i + CENTRE of the image at twice the size. With the first
 # moment a plane of constant slope is sampled without error; the middle of the taps, 5.5, would be 0.2 pixels beside it.
 CENTRE = sum(index * tap for index, tap in enumerate(SYM6)) / sum(SYM6)
@@ -229,12 +221,12 @@ def resample(images: Float[Array, "n h w c"], inverse: Float[Array, "n 3 3"]) ->
     # The pixel i is at 2 i + CENTRE + 1 of this: its first row and column are the place -1.
     large = ops.fir(padded, [math.sqrt(2) * tap for tap in SYM6[::-1]], (2 * height + 12, 2 * width + 12), up=2)
     # The places 0 .. 2 n + 9 of the output, as pixels from its middle: all that the filter on the way back sees, with no padding.
-    down, right = ((jnp.arange(2 * size + 10) - CENTRE) / 2 - (size - 1) / 2 for size in (height, width))
-    down, right = down[None, :, None], right[None, None, :]
-    right, down = (row[:, 0, None, None] * right + row[:, 1, None, None] * down + row[:, 2, None, None] for row in _rows(inverse))
-    rows, columns = (
-        2 * _reflected(place + (size - 1) / 2, size) + CENTRE + 1 for place, size in ((down, height), (right, width))
+    y, x = ((jnp.arange(2 * size + 10) - CENTRE) / 2 - (size - 1) / 2 for size in (height, width))
+    across, along = (
+        (line[:, 0, None] * x[None] + line[:, 2, None])[:, None] + (line[:, 1, None] * y[None])[:, :, None]
+        for line in (inverse[:, 0], inverse[:, 1])
     )
+    rows, columns = (2 * _seen(place + (size - 1) / 2, size) + CENTRE + 1 for place, size in ((along, height), (across, width)))
     small = ops.fir(bilinear(large, rows, columns), [tap / math.sqrt(2) for tap in SYM6], (height, width), down=2)
     return _where(jnp.all(inverse == jnp.eye(3)[None], axis=(1, 2)), images, small.astype(images.dtype))
 
@@ -254,23 +246,21 @@ def bilinear(
     return (1 - below) * above + below * ((1 - beside) * take(flat, first + width) + beside * take(flat, first + width + 1))
 
 
-def _reflected(place: Array, size: int) -> Array:
-    """Pixels along a side of `size`: as they are up to `MARGIN` outside, where the padding is, and reflected back in beyond."""
+def _seen(place: Array, size: int) -> Array:
+    """Where in the padded image: the same up to `MARGIN` pixels outside, reflected back in beyond."""
+    return jnp.where((place < -MARGIN) | (place > size - 1 + MARGIN), _reflected(place, size), place)
+
+
+def _reflected(place, size: int):
+    """Along a side of `size` pixels, reflected at the centres of the first and the last as often as it takes. NumPy's arrays or JAX's."""
     last = size - 1
-    inside = last - jnp.abs(place % (2 * last) - last) if last else jnp.zeros_like(place)
-    return jnp.where((place < -MARGIN) | (place > last + MARGIN), inside, place)
+    return last - abs(place % (2 * last) - last) if last else 0 * place
 
 
 def _matrices(entries: list[list[Array | int]]) -> Array:
     """Rows of numbers and of arrays [n] -> [n, rows, columns]."""
-    n = next(entry.shape[0] for row in entries for entry in row if not isinstance(entry, int))
-    return jnp.stack(
-        [jnp.stack([jnp.broadcast_to(jnp.float32(entry), (n,)) for entry in row], axis=1) for row in entries], axis=1
-    )
-
-
-def _rows(matrix: Array) -> tuple[Array, Array]:
-    return matrix[:, 0], matrix[:, 1]
+    flat = jnp.broadcast_arrays(*(jnp.float32(entry) for row in entries for entry in row))
+    return jnp.stack(flat, axis=1).reshape(-1, len(entries), len(entries[0]))
 
 
 def _product(*matrices: Array) -> Array:
@@ -360,12 +350,9 @@ BANDS = _tree()  # [4, 43]: symmetric filters, which sum to the identity
 @functools.cache
 def _band_matrices(size: int) -> np.ndarray:
     """[4, size, size] float32: BANDS along a side of `size`, reflected at the centres of its edge pixels."""
-    last = size - 1
-    matrices = np.zeros((4, size, size))
+    matrices, pixels = np.zeros((4, size, size)), np.arange(size)
     for offset in range(-21, 22):
-        seen = np.arange(size) + offset
-        seen = last - np.abs(seen % (2 * last) - last) if last else np.zeros_like(seen)
-        matrices[:, np.arange(size), seen] += BANDS[:, offset + 21, None]
+        matrices[:, pixels, _reflected(pixels + offset, size)] += BANDS[:, offset + 21, None]
     return matrices.astype(np.float32)
 
 
@@ -395,97 +382,99 @@ def noise(
 
 # --- drawn, as Karras et al. do (appendix B) -----------------------------------------------------------------------------
 # Of (key, the images' shape, p) the parameters of one group's transformation. Each of its parts is drawn with probability p for each
-# image, apart from the others, and else has the value that changes nothing.
+# image, apart from the others, and else has the value that changes nothing. Few calls draw many numbers: each is compiled for seconds.
 
 
 def draw_blit(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array, Array, Array, Array]:
     """A flip or none; 0 to 3 quarters (of images that are not square 0 or 2); up to an eighth of the size, rounded to pixels."""
-    (n, height, width, _), keys = shape, jax.random.split(key, 3)
-    flipped = _with(p, keys[0], lambda key: jax.random.bernoulli(key, shape=(n,)), False)
-    step = 1 if height == width else 2
-    quarters = _with(p, keys[1], lambda key: step * jax.random.randint(key, (n,), 0, 4 // step), 0)
-    part = _with(p, keys[2], lambda key: jax.random.uniform(key, (n, 2), minval=-1 / 8, maxval=1 / 8), 0.0)
-    down, right = (jnp.floor(part[:, axis] * size + 0.5).astype(jnp.int32) for axis, size in enumerate((height, width)))
-    return flipped, quarters, down, right
+    (n, height, width, _), keys = shape, jax.random.split(key)
+    flipping, turning, moving = _chosen(keys[0], (3, n), p)
+    side, quarter, *places = jax.random.uniform(keys[1], (4, n))
+    turns = jnp.floor(4 * quarter) if height == width else 2 * jnp.floor(2 * quarter)
+    down, right = (
+        jnp.floor(jnp.where(moving, place - 0.5, 0.0) / 4 * size + 0.5).astype(jnp.int32)
+        for place, size in zip(places, (height, width), strict=True)
+    )
+    return flipping & (side < 0.5), jnp.where(turning, turns, 0).astype(jnp.int32), down, right
 
 
 def draw_geometry(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array]:
     """The inverse of: scaled, turned, stretched one way and shrunk the other, turned, moved."""
-    (n, height, width, _), keys = shape, jax.random.split(key, 5)
-    scale = _with(p, keys[0], lambda key: _lognormal(key, (n,), 0.2), 1.0)
-    either = 1 - jnp.sqrt(1 - p)  # with this probability each, one of two turns is drawn with probability p
-    first, second = (
-        _with(either, key, lambda key: jax.random.uniform(key, (n,), minval=-jnp.pi, maxval=jnp.pi), 0.0) for key in keys[1:3]
+    (n, height, width, _), keys = shape, jax.random.split(key, 4)
+    resizing, stretching, moving = _chosen(keys[0], (3, n), p)
+    first, second = jax.random.uniform(keys[1], (2, n), minval=-jnp.pi, maxval=jnp.pi)
+    # With this probability each, one of the two turns or both are drawn with probability p.
+    before, after = _chosen(keys[2], (2, n), 1 - jnp.sqrt(1 - p))
+    scale, stretch, right, down = jax.random.normal(keys[3], (4, n))
+    scale = jnp.where(resizing, jnp.exp2(-0.2 * scale), 1.0)
+    stretch = jnp.where(stretching, jnp.exp2(-0.2 * stretch), 1.0)
+    return (
+        _product(
+            scaling(scale, scale),
+            rotation(jnp.where(before, first, 0.0)),
+            scaling(stretch, 1 / stretch),
+            rotation(jnp.where(after, second, 0.0)),
+            translation(jnp.where(moving, right * width / 8, 0.0), jnp.where(moving, down * height / 8, 0.0)),
+        ),
     )
-    stretch = _with(p, keys[3], lambda key: _lognormal(key, (n,), 0.2), 1.0)
-    part = _with(p, keys[4], lambda key: jax.random.normal(key, (n, 2)) / 8, 0.0)
-    turned_back = scaling(1 / scale, 1 / scale), rotation(-first), scaling(1 / stretch, stretch), rotation(-second)
-    return (_product(*turned_back, translation(-part[:, 0] * width, -part[:, 1] * height)),)
 
 
 def draw_color(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array]:
     """Brightness, contrast, luma flip, hue and saturation, in that order, as one matrix."""
-    n, keys = shape[:1], jax.random.split(key, 5)
-    parts = (
-        shifted_colors(_with(p, keys[0], lambda key: 0.2 * jax.random.normal(key, n), 0.0)),
-        scaled_colors(_with(p, keys[1], lambda key: _lognormal(key, n, 0.5), 1.0)),
-        flipped_luma(_with(p, keys[2], lambda key: jax.random.bernoulli(key, shape=n).astype(jnp.float32), 0.0)),
-        turned_hue(_with(p, keys[3], lambda key: jax.random.uniform(key, n, minval=-jnp.pi, maxval=jnp.pi), 0.0)),
-        scaled_saturation(_with(p, keys[4], lambda key: _lognormal(key, n, 1.0), 1.0)),
+    n, keys = shape[0], jax.random.split(key, 3)
+    chosen = _chosen(keys[0], (5, n), p)
+    shift, contrasts, saturates = jax.random.normal(keys[1], (3, n))
+    side, angle = jax.random.uniform(keys[2], (2, n))
+    return (
+        _product(
+            scaled_saturation(jnp.where(chosen[4], jnp.exp2(saturates), 1.0)),
+            turned_hue(jnp.where(chosen[3], 2 * jnp.pi * angle, 0.0)),
+            flipped_luma(jnp.where(chosen[2] & (side < 0.5), 1.0, 0.0)),
+            scaled_colors(jnp.where(chosen[1], jnp.exp2(0.5 * contrasts), 1.0)),
+            shifted_colors(jnp.where(chosen[0], 0.2 * shift, 0.0)),
+        ),
     )
-    return (_product(*reversed(parts)),)
 
 
 def draw_gains(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array]:
     """For one band after another a gain, and all four then divided so that the power expected of a natural image is what it was."""
-    keys = jax.random.split(key, 4)
-    gain = jnp.stack([_with(p, key, lambda key: _lognormal(key, shape[:1], 1.0), 1.0) for key in keys], axis=1)
+    keys = jax.random.split(key)
+    gain = jnp.where(_chosen(keys[0], (shape[0], 4), p), jnp.exp2(jax.random.normal(keys[1], (shape[0], 4))), 1.0)
     power = 1 + jnp.array(POWER)[None] * (jnp.square(gain) - 1)  # with the other three gains at 1: exactly 1 where none is drawn
     return (gain / jnp.prod(jnp.sqrt(power), axis=1, keepdims=True),)
 
 
 def draw_noise(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array, Array]:
     """Of a deviation from half a normal distribution of deviation 0.1."""
-    keys = jax.random.split(key)
-    deviation = _with(p, keys[0], lambda key: 0.1 * jnp.abs(jax.random.normal(key, shape[:1])), 0.0)
-    return jax.random.normal(keys[1], shape), deviation
+    keys = jax.random.split(key, 3)
+    deviation = 0.1 * jnp.abs(jax.random.normal(keys[1], shape[:1]))
+    return jax.random.normal(keys[2], shape), jnp.where(_chosen(keys[0], shape[:1], p), deviation, 0.0)
 
 
 def draw_cutout(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array, Array]:
-    """A centre anywhere in the image. Not drawn, the hole is below the image."""
-    n, sizes = shape[0], shape[1:3]
-    centre = _with(p, key, lambda key: jax.random.uniform(key, (n, 2)), 2.0)
-    top, left = (jnp.floor(centre[:, i] * size - size // 2 / 2 + 0.5).astype(jnp.int32) for i, size in enumerate(sizes))
+    """A centre anywhere in the image. Not drawn, the hole is below and right of the image."""
+    (n, *sizes), keys = shape[:3], jax.random.split(key)
+    chosen, centre = _chosen(keys[0], (n,), p), jax.random.uniform(keys[1], (2, n))
+    top, left = (
+        jnp.where(chosen, jnp.floor(place * size - size // 2 / 2 + 0.5), size).astype(jnp.int32)
+        for place, size in zip(centre, sizes, strict=True)
+    )
     return top, left
 
 
-def _with(p: Array, key: Array, draw: Callable[[Array], Array], neutral: float) -> Array:
-    """[n, ...]: for each n, with probability p what is drawn, else `neutral`. Never at p = 0, always at 1."""
-    whether, what = jax.random.split(key)
-    drawn = draw(what)
-    chosen = jax.random.uniform(whether, drawn.shape[:1]) < p
-    return jnp.where(chosen.reshape(-1, *[1] * (drawn.ndim - 1)), drawn, jnp.asarray(neutral, drawn.dtype))
+def _chosen(key: Array, shape: tuple[int, ...], p: Array) -> Array:
+    """Each true with probability p: never at 0, always at 1."""
+    return jax.random.uniform(key, shape) < p
 
 
-def _lognormal(key: Array, shape: tuple[int, ...], octaves: float) -> Array:
-    """2 to the power of a normal distribution of deviation `octaves`: the paper's Lognormal(0, (octaves ln 2)^2)."""
-    return jnp.exp2(octaves * jax.random.normal(key, shape))
-
-
-class Group(NamedTuple):
-    """What draws the parameters and what applies them."""
-
-    draw: Callable[[Array, tuple[int, ...], Array], tuple[Array, ...]]
-    apply: Callable[..., Array]
-
-
-GROUPS: dict[str, Group] = {  # in the order of application
-    "blit": Group(draw_blit, blit),
-    "geom": Group(draw_geometry, resample),
-    "color": Group(draw_color, recolor),
-    "filter": Group(draw_gains, amplify),
-    "noise": Group(draw_noise, noise),
-    "cutout": Group(draw_cutout, cutout),
+# In the order of application: what draws the parameters, and what applies them.
+GROUPS: dict[str, tuple[Callable[[Array, tuple[int, ...], Array], tuple[Array, ...]], Callable[..., Array]]] = {
+    "blit": (draw_blit, blit),
+    "geom": (draw_geometry, resample),
+    "color": (draw_color, recolor),
+    "filter": (draw_gains, amplify),
+    "noise": (draw_noise, noise),
+    "cutout": (draw_cutout, cutout),
 }
 PRESETS: dict[str, tuple[str, ...]] = {  # each group alone, and the first so many: section 2.3's cases
     **{name: (name,) for name in GROUPS},
@@ -504,9 +493,9 @@ def ada(key: Array, images: Float[Array, "n h w c"], p: Array | float, groups: t
     if unknown := [name for name in groups if name not in GROUPS]:
         raise ValueError(f"unknown group {unknown[0]!r} of augmentations: out of {', '.join(GROUPS)}")
     changed = images.astype(jnp.float32)
-    for index, (name, group) in enumerate(GROUPS.items()):
+    for index, (name, (draw, apply)) in enumerate(GROUPS.items()):
         if name in groups:
-            changed = group.apply(changed, *group.draw(jax.random.fold_in(key, index), images.shape, jnp.float32(p)))
+            changed = apply(changed, *draw(jax.random.fold_in(key, index), images.shape, jnp.float32(p)))
     return changed.astype(images.dtype)
 
 
