@@ -129,10 +129,9 @@ def diff_augment(
     """
     if unknown := [name for name in policy if name not in DIFF_AUGMENT]:
         raise ValueError(f"unknown augmentation {unknown[0]!r}: one of {', '.join(DIFF_AUGMENT)}")
+    chosen = _chosen(jax.random.fold_in(key, len(policy)), (len(policy), images.shape[0]), p)
     for index, name in enumerate(policy):
-        changed = DIFF_AUGMENT[name](jax.random.fold_in(key, index), images)
-        chosen = _chosen(jax.random.fold_in(key, len(policy) + index), images.shape[:1], p)
-        images = _where(chosen, changed, images)
+        images = _where(chosen[index], DIFF_AUGMENT[name](jax.random.fold_in(key, index), images), images)
     return images
 
 

@@ -281,6 +281,14 @@ def test_fir_convolutions_are_the_definition(taps, k, size):
     assert_same_to_second_order(lambda x, w: ops.fir_down_conv(x, w, taps), lambda x, w: plain_fir_down(x, w, taps), x, kernel)
 
 
+def test_fir_takes_any_taps_as_they_are():
+    x, taps = jnp.asarray(draw(2, 5, 6, 3)), (0.5, 0.3, 0.4, -0.2)  # they sum to 1, as plain_fir makes them do
+    assert_same_to_second_order(
+        lambda x: ops.fir(x, taps, (10, 12), up=2, low=1), lambda x: plain_fir(x, taps, 2, pads=(1, 2)), x
+    )
+    assert_same_to_second_order(lambda x: ops.fir(x, taps, (3, 3), down=2, low=1), lambda x: plain_fir(x, taps, 1, 2, (1, 2)), x)
+
+
 def test_a_constant_image_stays_what_it_is_away_from_the_edges():
     x = jnp.ones((1, 8, 8, 2))
     for taps in [(1, 2, 1), (1, 3, 3, 1)]:
