@@ -422,7 +422,7 @@ def test_blits_are_of_the_papers_ranges():
     _, quarters, down, right = drawn("blit", (8, 24, 3), 1.0)
     np.testing.assert_allclose(np.bincount(quarters) / 4000, [0.5, 0, 0.5], atol=0.03)
     assert (np.unique(down).tolist(), np.unique(right).tolist()) == ([-1, 0, 1], [-3, -2, -1, 0, 1, 2, 3])
-    assert (drawn("blit", (8, 8, 3), 0.4)[0].mean() - 0.2) < 0.03
+    np.testing.assert_allclose(drawn("blit", (8, 8, 3), 0.3)[0].mean(), 0.15, atol=0.03)
 
 
 def test_geometry_is_of_the_papers_laws():
@@ -510,10 +510,10 @@ def test_at_0_images_come_back_bit_by_bit_and_one_program_serves_every_p(shape):
     assert apply._cache_size() == before + 1
 
 
-@pytest.mark.parametrize("preset", [*GROUPS, "bgc"])
-def test_at_0_each_group_is_the_identity(preset):
+@pytest.mark.parametrize("group", GROUPS)
+def test_at_0_each_group_is_the_identity(group):
     x = jnp.asarray(draw((2, 1, 5, 3)))
-    np.testing.assert_array_equal(apply(jax.random.key(0), x, policy=preset, p=jnp.float32(0)), x)
+    np.testing.assert_array_equal(apply(jax.random.key(0), x, policy=group, p=jnp.float32(0)), x)
 
 
 def test_images_are_apart_and_have_their_own_draws():
@@ -617,4 +617,4 @@ def test_the_controllers_p_stays_between_0_and_1_and_500_kimg_apart():
     assert jax.tree.map(jnp.shape, carried) == {"p": (), "signs": (), "seen": ()}
     assert {leaf.dtype for leaf in jax.tree.leaves(carried)} == {jnp.dtype("float32")}
     still = step(augment.controller_start(0.25), jnp.array([1.0, 1, 1, 1, -1]))  # r = 0.6, the target
-    np.testing.assert_allclose(still["p"], 0.25, atol=0.021)
+    assert float(still["p"]) == 0.25
