@@ -34,6 +34,8 @@ STYLED = {
     "channels": 32,
     "r1_every": 2,
     "path_every": 2,
+    "augment": "color",
+    "augment_kimg": 0.1,
     "batch_size": BATCH,
     "ema_half_life_images": 64.0,
     "learning_rate": 2e-4,

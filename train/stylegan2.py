@@ -1,6 +1,6 @@
 """Train a StyleGAN2.
 
-python train/stylegan2.py                                                       the embedded digits at 32x32, small enough for a CPU
+python train/stylegan2.py                                                       the embedded digits at 16x16, small enough for a CPU
 python train/stylegan2.py --preset tiny --data cats.zip --resolution 64 --flip  pictures, as small
 python train/stylegan2.py --preset auto --data pictures/ --resolution 256 --dtype bfloat16     settings by resolution and batch, on a GPU
 python train/stylegan2.py --preset cifar --data tfds:cifar10 --flip
@@ -23,25 +23,36 @@ class Arguments(script.Options):
     model: Config = Config()
 
 
-# Small networks, a slow average for few steps. On 8x8 digits enlarged to 32x32 a tenth of its features is enough.
-TINY = Config(latent_size=128, style_size=128, mapping_layers=2, channels=2048, max_channels=128, r1=1.0, learning_rate=2.5e-3)
-DIGITS = dataclasses.replace(TINY, latent_size=64, style_size=64, channels=512, max_channels=64, r1=0.1)
+# Small networks, a slow average for few steps. Digits need a quarter of its features and no augmentation.
+TINY = Config(
+    augment="bgc",
+    latent_size=128,
+    style_size=128,
+    mapping_layers=2,
+    channels=2048,
+    max_channels=128,
+    r1=1.0,
+    learning_rate=2.5e-3,
+)
+DIGITS = dataclasses.replace(TINY, augment="", latent_size=64, style_size=64, channels=512, max_channels=64, r1=0.1)
 
 # The settings of Karras et al. 2020b (arXiv 2006.06676), tables of appendix C, and stylegan2-f, config F of 2020 (arXiv 1912.04958).
 NO_RAMP = 1e9  # of the average's half-life
-PAPER = Config(learning_rate=2.5e-3, group_size=8, ema_half_life_images=20_000, ema_ramp=NO_RAMP)
+PAPER = Config(augment="bgc", learning_rate=2.5e-3, group_size=8, ema_half_life_images=20_000, ema_ramp=NO_RAMP)
 PAPER256 = dataclasses.replace(PAPER, channels=16384, r1=1.0)
 PAPER512 = dataclasses.replace(PAPER, r1=0.5)
-PAPER1024 = Config(r1=2.0, ema_ramp=NO_RAMP)
+PAPER1024 = Config(augment="bgc", r1=2.0, ema_ramp=NO_RAMP)
 CIFAR = Config(
-    mapping_layers=2, disc_network="orig", group_size=32, learning_rate=2.5e-3, r1=0.01, path_weight=0.0, style_mixing=0.0,
+    augment="bgc", mapping_layers=2, disc_network="orig", group_size=32, learning_rate=2.5e-3, r1=0.01, path_weight=0.0, style_mixing=0.0,
     ema_half_life_images=500_000,
 )  # fmt: skip
 
 PRESETS = {
-    "": Arguments(resolution=(32,), model=DIGITS),
+    "": Arguments(resolution=(16,), model=DIGITS),
     "tiny": Arguments(preset="tiny", resolution=(64,), steps=20_000, model=TINY),
-    "auto": Arguments(preset="auto", batch_size=32, steps=780_000, save_every=5000, model=Config(mapping_layers=2)),
+    "auto": Arguments(
+        preset="auto", batch_size=32, steps=780_000, save_every=5000, model=Config(augment="bgc", mapping_layers=2)
+    ),
     "cifar": Arguments(preset="cifar", batch_size=64, steps=1_560_000, save_every=5000, model=CIFAR),
     "paper256": Arguments(preset="paper256", resolution=(256,), batch_size=64, steps=390_000, save_every=5000, model=PAPER256),
     "paper512": Arguments(preset="paper512", resolution=(512,), batch_size=64, steps=390_000, save_every=5000, model=PAPER512),

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genjax import core, layers, losses, ops
+from genjax import augment, core, layers, losses, ops
 from genjax.core import Batch, Metrics, Plan, State, Weights
 from genjax.models.gan import diversity, slerp
 
@@ -39,6 +39,12 @@ class Config:
     max_channels: int = 512  # ... and at most these
     taps: tuple[int, ...] = (1, 3, 3, 1)  # of the filter of all resampling
     group_size: int = 4  # images that the minibatch standard deviation is taken over, of the global batch
+    augment: str = ""  # of all that the discriminator sees: a preset of ADA (bgc, see augment.PRESETS), "" for none
+    augment_p: float = (
+        0.0  # probability of each of its transformations, for good; 0: it follows how far the discriminator overfits
+    )
+    augment_target: float = 0.6  # mean sign of the logits of real images that it then aims at
+    augment_kimg: float = 500.0  # thousand images in which it could go from 0 to 1
     style_mixing: float = 0.9  # share of images whose later layers have the style of another latent
     r1: float = 10.0  # gamma: gamma / 2 |grad D|^2 on real images
     r1_every: int = 16  # steps from one R1 step to the next, which weighs as many times more
@@ -63,7 +69,8 @@ class StyleGAN2(NamedTuple):
 
     A conditional model takes `labels`, int32 [n]; without them `sample` takes each class in turn. Styles are [n, layers, size], one for each
     layer. `truncation` moves the first `truncation_cutoff` styles (all, if None) to their mean, which they are at 0. `noise` is "const" (the
-    same for all images), "random" (needs `key`) or "none".
+    same for all images), "random" (needs `key`) or "none". Of the logged metrics, `health/overfitting` is the mean sign of the logits of real
+    images: near 1, the discriminator knows them by heart.
     """
 
     config: Config
@@ -255,16 +262,17 @@ def check(config: Config) -> None:
     demand(config.gen_network in GEN_NETWORKS, "gen_network", f"one of {', '.join(GEN_NETWORKS)}")
     demand(config.disc_network in DISC_NETWORKS, "disc_network", f"one of {', '.join(DISC_NETWORKS)}")
     demand(config.dtype in ("float32", "bfloat16"), "dtype", "one of float32, bfloat16")
+    demand(config.augment in ("", *augment.PRESETS), "augment", f"one of {', '.join(augment.PRESETS)}")
     positive = ("latent_size", "style_size", "channels", "max_channels", "group_size", "r1_every", "path_every", "path_shrink")
     for field in (*positive, "batch_size"):
         demand(getattr(config, field) >= 1, field, "at least 1")
     for field in ("mapping_layers", "disc_mapping_layers", "r1", "path_weight", "ema_half_life_images", "narrow"):
         demand(getattr(config, field) >= 0, field, "0 or more")
-    for field in ("learning_rate", "mapping_rate", "ema_ramp", "clamp"):
+    for field in ("learning_rate", "mapping_rate", "ema_ramp", "clamp", "augment_kimg"):
         demand(getattr(config, field) > 0, field, "more than 0")
     for field in ("adam_b1", "adam_b2", "style_decay"):
         demand(0 <= getattr(config, field) < 1, field, "from 0 to below 1")
-    for field in ("style_mixing", "path_decay"):
+    for field in ("style_mixing", "path_decay", "augment_p"):
         demand(0 <= getattr(config, field) <= 1, field, "from 0 to 1")
     demand(
         not config.conditional or config.num_labels > 0,
@@ -314,6 +322,8 @@ def recipe(config: Config) -> StyleGAN2:
         opt = {"gen": gen_tx.init(params["gen"]), "disc": disc_tx.init(params["disc"])}
         stats = {"gen": {"noise": synthesis["noise"], "mean_style": jnp.zeros(config.style_size)}}
         aux = {"path_length": jnp.float32(0)}
+        if config.augment:
+            aux["augment"] = augment.controller_start(config.augment_p)
         return core.new_state(params, opt, stats, {"gen": params["gen"]} if averages else {}, aux)
 
     def map_styles(params, latents, labels):
@@ -355,7 +365,10 @@ def recipe(config: Config) -> StyleGAN2:
     def step(state: State, batch: Batch, key, plan: Plan) -> tuple[State, Metrics]:
         real, n, stats = batch["images"], config.batch_size, state.stats["gen"]
         labels = one_hot(batch.get("labels"), n)
-        style_key, noise_key, path_key = jax.random.split(key, 3)
+        style_key, noise_key, path_key, *seen_keys = jax.random.split(key, 6)
+
+        def seen(images, key):
+            return augment.augment(key, images, config.augment, state.aux["augment"]["p"]) if config.augment else images
 
         def generated(params):
             first, styles = mixed_styles(params, style_key, n, labels)
@@ -364,17 +377,20 @@ def recipe(config: Config) -> StyleGAN2:
         fake, _ = generated(state.params["gen"])
 
         def disc_loss(params):
-            real_logits, fake_logits = judge_both(params, real, fake, labels)
+            real_logits, fake_logits = judge_both(params, seen(real, seen_keys[0]), seen(fake, seen_keys[1]), labels)
             objective = jnp.mean(losses.discriminator_loss(loss, real_logits, fake_logits))
             gap = jnp.mean(real_logits) - jnp.mean(fake_logits)
-            return objective, {"loss/disc": objective, "health/logit_gap": gap}
+            signs = jnp.mean(jnp.sign(real_logits))
+            return objective, ({"loss/disc": objective, "health/logit_gap": gap, "health/overfitting": signs}, real_logits)
 
-        disc, disc_opt, metrics = core.descend(disc_tx, disc_loss, state.params["disc"], state.opt["disc"])
+        disc, disc_opt, (metrics, real_logits) = core.descend(disc_tx, disc_loss, state.params["disc"], state.opt["disc"])
 
         if "r1" in plan.due:
 
             def r1_loss(params):
-                penalty = config.r1 / 2 * jnp.mean(losses.r1(lambda images: judge(params, images, labels), real))
+                penalty = (
+                    config.r1 / 2 * jnp.mean(losses.r1(lambda images: judge(params, seen(images, seen_keys[2]), labels), real))
+                )
                 return config.r1_every * penalty, {"penalty/r1": penalty}
 
             disc, disc_opt, terms = core.descend(disc_tx, r1_loss, disc, disc_opt)
@@ -383,7 +399,7 @@ def recipe(config: Config) -> StyleGAN2:
         # On the same latents and noise as the discriminator's, so that XLA runs the generator forward once for both.
         def gen_loss(params):
             images, first = generated(params)
-            logits = judge(disc, images, labels)
+            logits = judge(disc, seen(images, seen_keys[1]), labels)
             objective = jnp.mean(losses.generator_loss(loss, logits))
             return objective, (objective, logits, images, jnp.mean(first, axis=0))
 
@@ -409,6 +425,14 @@ def recipe(config: Config) -> StyleGAN2:
             gen, gen_opt, (terms, path_length) = core.descend(gen_tx, path_loss, gen, gen_opt)
             metrics |= terms
 
+        aux = {"path_length": jax.lax.stop_gradient(path_length)}
+        if config.augment:
+            aux["augment"] = state.aux["augment"]
+            metrics["health/augment_p"] = aux["augment"]["p"]
+            if not config.augment_p:
+                parts = {"batch_size": n, "target": config.augment_target, "speed_kimg": config.augment_kimg}
+                aux["augment"] = augment.controller_update(aux["augment"], real_logits, state.step, **parts)
+
         ema = state.ema
         if averages:
             decay = core.ramped_ema_decay(state.step, n, config.ema_half_life_images, config.ema_ramp)
@@ -420,7 +444,7 @@ def recipe(config: Config) -> StyleGAN2:
             opt={"gen": gen_opt, "disc": disc_opt},
             stats={"gen": {**stats, "mean_style": mean_style}},
             ema=ema,
-            aux={"path_length": jax.lax.stop_gradient(path_length)},
+            aux=aux,
         ), metrics
 
     def plan(step: int) -> Plan:

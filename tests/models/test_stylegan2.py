@@ -157,7 +157,7 @@ def test_a_step_descends_the_losses_of_the_paper():
     real = jax.random.uniform(jax.random.key(1), (4, 8, 8, 3), minval=-1)
     after, metrics = jax.jit(model.step, static_argnums=3)(state, {"images": real}, jax.random.key(2), model.plan(0))
     raw = {"params": state.params, "stats": state.stats}
-    style_key, _, path_key = jax.random.split(jax.random.key(2), 3)
+    style_key, _, path_key, *_ = jax.random.split(jax.random.key(2), 6)
 
     def styles_of(key):
         return model.mapping(raw, jax.random.normal(jax.random.split(key, 3)[0], (1, 4, 4))[0])
@@ -181,6 +181,19 @@ def test_a_step_descends_the_losses_of_the_paper():
     np.testing.assert_allclose(metrics["penalty/path"], 2 * np.mean((lengths - 0.25 * lengths.mean()) ** 2), rtol=1e-3)
 
 
+def test_the_probability_of_augmentation_follows_the_logits_or_stays():
+    """Where the target is below all signs it rises each fourth step by 4 batches of 500 thousand images; a fixed one never moves."""
+    seen = {}
+    for name, fields in {"follows": {"augment_target": -2.0, "augment_kimg": 0.1}, "stays": {"augment_p": 0.25}}.items():
+        model, _ = made(augment="blit", path_weight=0.0, r1=0.0, **fields)
+        state, step = model.init(jax.random.key(0)), jax.jit(model.step, static_argnums=3)
+        for i in range(8):
+            state, metrics = step(state, {"images": normal(i, 4, 8, 8, 3)}, jax.random.key(i), model.plan(i))
+            seen.setdefault(name, []).append(float(metrics["health/augment_p"]))
+    np.testing.assert_allclose(seen["follows"], [0] * 4 + [0.16] * 4, rtol=1e-5)
+    assert seen["stays"] == [0.25] * 8
+
+
 def test_bfloat16_networks_are_near_the_float32_ones_and_clamped():
     plain, weights = made()
     narrow, _ = made(dtype="bfloat16")
@@ -200,6 +213,7 @@ def test_bfloat16_networks_are_near_the_float32_ones_and_clamped():
         ({"conditional": True}, "--model.conditional"),
         ({"group_size": 3}, "--batch-size 4"),
         ({"shape": (3, 8, 3)}, "--resolution 3 8"),
+        ({"augment": "bgx"}, "--model.augment"),
         ({"path_every": 0}, "--model.path-every"),
         ({"style_mixing": 1.5}, "--model.style-mixing"),
         ({"dtype": "float16"}, "--dtype"),
