@@ -160,7 +160,7 @@ def export(run: Path, weights: Weights) -> None:
     """Write run/model.safetensors: the weights that sampling needs, by name, float32."""
     from safetensors.numpy import save as serialize
 
-    arrays = {name: np.ascontiguousarray(jax.device_get(leaf)) for name, leaf in flatten(weights).items()}
+    arrays = {name: np.asarray(jax.device_get(leaf), order="C") for name, leaf in flatten(weights).items()}
     write_atomically(run / WEIGHTS, serialize(arrays, metadata={"format": "genjax"}))
 
 

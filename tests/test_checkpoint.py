@@ -110,6 +110,15 @@ def test_a_state_that_is_not_finite_is_not_saved(manager):
     assert not manager.all_steps()
 
 
+def test_weights_keep_their_shapes_and_orders(tmp_path):
+    turned = np.arange(6, dtype=np.float32).reshape(2, 3).T
+    weights = {"params": {"net": {"scalar": np.float32(2), "none": np.zeros((0, 2), np.float32), "turned": turned}}, "stats": {}}
+    checkpoint.export(tmp_path, weights)
+    read = checkpoint.read_weights(tmp_path, weights)
+    jax.tree.map(np.testing.assert_array_equal, read, weights)
+    assert jax.tree.map(np.shape, read) == jax.tree.map(np.shape, weights)
+
+
 def test_weights_travel_as_safetensors(tmp_path):
     weights = {"params": {"net": {"w": jnp.arange(6.0).reshape(2, 3).T}}, "stats": {}}
     checkpoint.export(tmp_path, weights)

@@ -264,9 +264,9 @@ def check(config: Config) -> None:
     demand(config.dtype in ("float32", "bfloat16"), "dtype", "one of float32, bfloat16")
     demand(config.augment in ("", *augment.PRESETS), "augment", f"one of {', '.join(augment.PRESETS)}")
     positive = ("latent_size", "style_size", "channels", "max_channels", "group_size", "r1_every", "path_every", "path_shrink")
-    for field in (*positive, "batch_size"):
+    for field in (*positive, "mapping_layers", "batch_size"):
         demand(getattr(config, field) >= 1, field, "at least 1")
-    for field in ("mapping_layers", "disc_mapping_layers", "r1", "path_weight", "ema_half_life_images", "narrow"):
+    for field in ("disc_mapping_layers", "r1", "path_weight", "ema_half_life_images", "narrow"):
         demand(getattr(config, field) >= 0, field, "0 or more")
     for field in ("learning_rate", "mapping_rate", "ema_ramp", "clamp", "augment_kimg"):
         demand(getattr(config, field) > 0, field, "more than 0")
