@@ -43,7 +43,7 @@ UNET = cyclegan.Config(
 # A slow average is worth half a dB: the game moves around what is likely.
 PHOTOS = cyclegan.Config(
     network="affine", depth=2, channels=16, blocks=3, cycle_weight=1.0, identity_weight=0.0, disc_channels=24, disc_norm="none",
-    constant_steps=3000, decay_steps=3000, ema_half_life_images=3000, ema_ramp=0.5,
+    constant_steps=4000, decay_steps=4000, ema_half_life_images=3000, ema_ramp=0.5,
 )  # fmt: skip
 
 PRESETS = {
@@ -60,7 +60,7 @@ PRESETS = {
     ),
     "unet64": Arguments(preset="unet64", resolution=(64,), flip=True, batch_size=1, steps=10_000, model=UNET),
     "photos": Arguments(
-        preset="photos", resolution=(128, 192), random_crop=(96, 144), flip=True, batch_size=1, steps=6000, model=PHOTOS
+        preset="photos", resolution=(128, 192), random_crop=(96, 144), flip=True, batch_size=1, steps=8000, model=PHOTOS
     ),
 }
 
