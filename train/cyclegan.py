@@ -2,7 +2,7 @@
 
 python train/cyclegan.py                                              the embedded digits, and their negatives
 python train/cyclegan.py --preset paper --data-a horses/ --data-b zebras/      256x256, on a GPU
-python train/cyclegan.py --preset unet64 --data-a monarch.zip --data-b sulphur.zip     64x64, within an hour of two CPU cores
+python train/cyclegan.py --preset unet64 --data-a monarch.zip --data-b sulphur.zip     64x64
 python train/cyclegan.py --preset photos --task dehaze --data photos/           haze, or with --task lowlight the dark, taken from photographs
 """
 
@@ -20,9 +20,7 @@ TASKS = {"dehaze": "haze", "lowlight": "lowlight", "deblur": "blur", "deblock": 
 class Arguments(script.Options):
     """Train a CycleGAN."""
 
-    preset: str = (
-        ""  # paper | unet64 | photos: settings that go together (the rate falls to 0 over its steps); other options change them
-    )
+    preset: str = ""  # paper | unet64 | photos: settings that go together, rates that fall to 0 too; other options change them
     data_a: str = ""  # side a, in the words of --data
     data_b: str = ""  # side b
     task: str = ""  # dehaze | lowlight | deblur | deblock: side b is --data, side a is made from it
@@ -40,7 +38,7 @@ UNET = cyclegan.Config(
 )
 # A generator that can change light and colour alone needs no help from the identity, and hardly any from the cycle: with Zhu et al.'s weights
 # it stays what it is at first, the identity. Its discriminators are not normalised, or they would not see how bright a picture is.
-# A slow average is worth half a dB: the game moves around what is likely.
+# The average is slow, since the game moves around what is likely.
 PHOTOS = cyclegan.Config(
     network="affine", depth=2, channels=16, blocks=3, cycle_weight=1.0, identity_weight=0.0, disc_channels=24, disc_norm="none",
     constant_steps=4000, decay_steps=4000, ema_half_life_images=3000, ema_ramp=0.5,

@@ -8,7 +8,7 @@ python train/stylegan2.py --preset cifar --data tfds:cifar10 --flip
 
 import dataclasses
 
-from genjax import data, script
+from genjax import script
 from genjax.models import stylegan2
 from genjax.models.stylegan2 import Config
 
@@ -80,7 +80,7 @@ def automatic(config: Config) -> Config:
 
 def run(args: Arguments) -> int:
     stylegan2.check(dataclasses.replace(args.model, conditional=False, batch_size=args.batch_size, dtype=args.dtype))
-    source: data.Source = script.load_data(args)
+    source = script.load_data(args)
     config = script.configured(args.model, source, args)
     config = automatic(config) if args.preset == "auto" else config
     return script.train("stylegan2", stylegan2.recipe(config), config, source, args)
