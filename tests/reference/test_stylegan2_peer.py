@@ -131,6 +131,9 @@ def test_our_weights_go_into_pytorch(network):
     model = stylegan2.recipe(config)
     state = model.init(jax.random.key(0))
     gen_arrays, disc_arrays = convert.arrays(config, {"params": state.params, "stats": state.stats})
+    assert {
+        f"b{size}.{layer}.{convert.BUFFER}" for size, layer in ((4, "conv"), (8, "conv0"), (16, "fromrgb"))
+    } <= disc_arrays.keys()
     gen, disc = peer.Generator(config), peer.Discriminator(config)
     filters = lambda arrays: {name: torch.tensor(x) for name, x in arrays.items() if not name.endswith(convert.BUFFER)}
     gen.load_state_dict(filters(gen_arrays))
