@@ -129,9 +129,11 @@ def diff_augment(
     """
     if unknown := [name for name in policy if name not in DIFF_AUGMENT]:
         raise ValueError(f"unknown augmentation {unknown[0]!r}: one of {', '.join(DIFF_AUGMENT)}")
-    chosen = _chosen(jax.random.fold_in(key, len(policy)), (len(policy), images.shape[0]), p)
+    always = isinstance(p, (int, float)) and p >= 1  # nothing to draw, then
+    chosen = None if always else _chosen(jax.random.fold_in(key, len(policy)), (len(policy), images.shape[0]), p)
     for index, name in enumerate(policy):
-        images = _where(chosen[index], DIFF_AUGMENT[name](jax.random.fold_in(key, index), images), images)
+        changed = DIFF_AUGMENT[name](jax.random.fold_in(key, index), images)
+        images = changed if chosen is None else _where(chosen[index], changed, images)
     return images
 
 
