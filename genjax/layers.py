@@ -246,6 +246,15 @@ def leaky(x, gain: float = 2**0.5, clamp: float | None = None):
     return x if clamp is None else jnp.clip(x, -clamp * gain / 2**0.5, clamp * gain / 2**0.5)
 
 
+def one_hot_labels(labels, n: int, size: int):
+    """Labels int32 [n] of a model conditional on `size` classes -> [n, size]; of one that is not, `size` 0, [n, 0]. ValueError without labels."""
+    if not size:
+        return jnp.zeros((n, 0))
+    if labels is None:
+        raise ValueError("a conditional model needs labels, int32 [n]")
+    return jax.nn.one_hot(labels, size)
+
+
 def with_planes(images, labels):
     """Images [n, h, w, c] and labels one-hot [n, classes] -> [n, h, w, c + classes]: a plane a class, 1 on the label's."""
     planes = jnp.broadcast_to(labels[:, None, None, :], (*images.shape[:3], labels.shape[-1]))

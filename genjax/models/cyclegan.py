@@ -373,10 +373,10 @@ def recipe(config: Config) -> CycleGAN:
 
     def preview(weights: Weights, key, batch: Batch):
         sheets = {}
-        for way, name in (("a2b", "images"), ("b2a", "images_b")):
+        for way, other, name in (("a2b", "b2a", "images"), ("b2a", "a2b", "images_b")):
             images = batch[name][:16]
             there = translate(weights, images, way)
-            back = translate(weights, there, DIRECTIONS[1 - DIRECTIONS.index(way)])
+            back = translate(weights, there, other)
             sheets[way] = jnp.concatenate([images, there, back], axis=2)
         return sheets
 

@@ -129,12 +129,7 @@ def two_player(config: Game, generator: nn.Module, discriminator: nn.Module) -> 
     gen_tx = adam(config.learning_rate, config.decay_steps)
     disc_tx = adam(config.disc_learning_rate or config.learning_rate, config.decay_steps * config.disc_steps)
 
-    def one_hot(labels, n):
-        if not label_size:
-            return jnp.zeros((n, 0))
-        if labels is None:
-            raise ValueError("a conditional GAN needs labels, int32 [n]")
-        return jax.nn.one_hot(labels, label_size)
+    one_hot = functools.partial(layers.one_hot_labels, size=label_size)
 
     def forward(name, params, stats, *inputs):
         """A network in training: what it gives, and the statistics that it saw."""

@@ -225,12 +225,18 @@ class Discriminator(nn.Module):
             y = layers.EqualizedConv(size, taps=config.taps, dtype=dtype, name=name, **parts)(x)
             return layers.leaky(y, gain, clamp)
 
+        def enter(x, level, dtype=jnp.float32):
+            """What a level works on: the first sees the image, of a network with skips every one."""
+            if x is not None and config.disc_network != "skip":
+                return x.astype(dtype)
+            seen = conv(image, features(config, level), f"rgb_{level}", dtype=dtype, kernel=1)
+            return seen if x is None else x.astype(dtype) + seen
+
         for level in reversed(range(1, len(levels))):
             size, below, dtype = features(config, level), features(config, level - 1), _dtype(config, level)
-            if x is None or config.disc_network == "skip":
-                seen = conv(image, size, f"rgb_{level}", dtype=dtype, kernel=1)
-                x = seen if x is None else x.astype(dtype) + seen
-                image = ops.downsample(image, config.taps) if config.disc_network == "skip" else image
+            x = enter(x, level, dtype)
+            if config.disc_network == "skip":
+                image = ops.downsample(image, config.taps)
             before, gain = x, 1.0 if config.disc_network == "resnet" else 2**0.5
             x = conv(x, size, f"conv_{level}", dtype=dtype)
             x = conv(x, below, f"down_{level}", gain, dtype, down=True)
@@ -240,10 +246,7 @@ class Discriminator(nn.Module):
                 )
                 x += skip(before) * jnp.asarray(0.5**0.5, dtype)
         size = features(config, 0)
-        if x is None or config.disc_network == "skip":
-            seen = conv(image, size, "rgb_0", kernel=1)
-            x = seen if x is None else x.astype(jnp.float32) + seen
-        x = x.astype(jnp.float32)
+        x = enter(x, 0)
         x = jnp.concatenate([x, ops.minibatch_stddev(x, group or config.group_size)], axis=-1)
         x = conv(x, size, "last_conv").reshape(len(x), -1)
         x = layers.leaky(layers.EqualizedDense(size, name="last_dense")(x))
@@ -293,6 +296,7 @@ def recipe(config: Config) -> StyleGAN2:
     discriminator: Any = Discriminator(config)
     loss, count = losses.ADVERSARIAL["non_saturating"], num_styles(config)
     label_size = config.num_labels if config.conditional else 0
+    one_hot = functools.partial(layers.one_hot_labels, size=label_size)
     averages = config.ema_half_life_images > 0
 
     def adam(lazy: float, every: int):
@@ -302,13 +306,6 @@ def recipe(config: Config) -> StyleGAN2:
 
     gen_tx, disc_tx = adam(config.path_weight, config.path_every), adam(config.r1, config.r1_every)
 
-    def one_hot(labels, n):
-        if not label_size:
-            return jnp.zeros((n, 0))
-        if labels is None:
-            raise ValueError("a conditional StyleGAN2 needs labels, int32 [n]")
-        return jax.nn.one_hot(labels, label_size)
-
     @jax.jit
     def init(key) -> State:
         map_key, synthesis_key, disc_key = jax.random.split(key, 3)
@@ -316,7 +313,7 @@ def recipe(config: Config) -> StyleGAN2:
         mapping = mapper.init(map_key, jnp.zeros((1, config.latent_size)), labels)
         synthesis = synthesizer.init(synthesis_key, jnp.zeros((1, count, config.style_size)))
         params = {
-            "gen": {"mapping": mapping.get("params", {}), "synthesis": synthesis["params"]},
+            "gen": {"mapping": mapping["params"], "synthesis": synthesis["params"]},
             "disc": discriminator.init(disc_key, jnp.zeros((1, *config.shape)), labels)["params"],
         }
         opt = {"gen": gen_tx.init(params["gen"]), "disc": disc_tx.init(params["disc"])}
@@ -425,7 +422,7 @@ def recipe(config: Config) -> StyleGAN2:
             gen, gen_opt, (terms, path_length) = core.descend(gen_tx, path_loss, gen, gen_opt)
             metrics |= terms
 
-        aux = {"path_length": jax.lax.stop_gradient(path_length)}
+        aux = {"path_length": path_length}
         if config.augment:
             aux["augment"] = state.aux["augment"]
             metrics["health/augment_p"] = aux["augment"]["p"]

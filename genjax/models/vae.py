@@ -192,12 +192,7 @@ def recipe(config: Config) -> VAE:
         f"nats/negative_{bound}" + (f"_{config.binarize}" if bernoulli else "") if is_likelihood else f"loss/negative_{bound}"
     )
 
-    def one_hot(labels, n):
-        if not config.conditional:
-            return jnp.zeros((n, 0))
-        if labels is None:
-            raise ValueError("a conditional VAE needs labels, int32 [n]")
-        return jax.nn.one_hot(labels, config.num_labels)
+    one_hot = functools.partial(layers.one_hot_labels, size=config.num_labels if config.conditional else 0)
 
     def observe(key, images):
         """What the likelihood is of: [-1, 1] images, or for the Bernoulli [0, 1] ones, binarised as configured."""
