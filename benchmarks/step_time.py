@@ -110,7 +110,7 @@ def ours(recipe: core.Recipe, arrays: dict[str, np.ndarray]) -> tuple[Run, dict,
         return state, root, resident, jax.device_put(np.int32(count), replicated)
 
     began = time.perf_counter()
-    advance = trainer.program(recipe, recipe.plan(0), SEED, False, split, True)
+    advance = trainer.program(recipe.step, recipe.plan(0), SEED, False, split, True)
     program = jax.jit(advance, donate_argnums=0).lower(*inputs(1)).compile()
     compile_sec = time.perf_counter() - began
     memory = program.memory_analysis()

@@ -21,7 +21,9 @@ class Event(NamedTuple):
     step: int  # steps done
     steps: int  # steps in all
     state: State
-    row: dict[str, float]  # the latest log row: step, images_per_sec, compile_sec if something was compiled, means of metrics
+    row: dict[
+        str, float
+    ]  # the latest log row: step, images_per_sec, compile_sec if something was compiled (and of each program, if several), means of metrics
 
 
 class Hook(NamedTuple):
@@ -84,9 +86,15 @@ def progress(n: int, first: int, steps: int) -> Iterator[list[Hook]]:
         shown = [f"{name} {value:.4g}" for name, value in event.row.items() if "/" in name]
         return "  ".join([f"{event.row['images_per_sec']:.0f} images/s", *shown])
 
+    def compiled_in(event) -> list[str]:
+        total, *programs = [f"{value:.1f} s" for name, value in event.row.items() if name.startswith("compile_sec")] or [""]
+        names = [name.removeprefix("compile_sec_") for name in event.row if name.startswith("compile_sec_")]
+        each = ", ".join(f"{name} {seconds}" for name, seconds in zip(names, programs, strict=True))
+        return [f"compiled in {total}{f' ({each})' if each else ''}"] if total else []
+
     def line(event):
         left = datetime.timedelta(seconds=round((event.steps - event.step) * (time.monotonic() - began) / (event.step - first)))
-        compiled = f"  compiled in {event.row['compile_sec']:.1f} s" if "compile_sec" in event.row else ""
+        compiled = "".join(f"  {text}" for text in compiled_in(event))
         print(f"  step {event.step} of {event.steps}  {left} left{compiled}  {values(event)}", file=sys.stderr, flush=True)
 
     if not console.is_terminal:
@@ -100,8 +108,8 @@ def progress(n: int, first: int, steps: int) -> Iterator[list[Hook]]:
             bar.update(task, completed=event.step, description=values(event) if "images_per_sec" in event.row else "")
 
         def compiled(event):
-            if "compile_sec" in event.row:
-                bar.console.print(f"compiled in {event.row['compile_sec']:.1f} s")
+            for text in compiled_in(event):
+                bar.console.print(text)
 
         yield [every(0, update, at_end=True), every(n, compiled)]
 

@@ -357,18 +357,12 @@ def _transforms(geometry: Geometry) -> Transforms:
     return TRANSFORMS[geometry.k // geometry.stride]
 
 
-def _both_axes(transform: Callable, grid: list[list[Array]]) -> list[list[Array]]:
-    """`transform` along the columns of a grid of arrays, and then along the rows."""
-    columns = [transform(column) for column in zip(*grid, strict=True)]
-    return [transform(row) for row in zip(*columns, strict=True)]
+# Along one axis and then along the other, each time into one array, and the products in one call: a sixth of the kernels to compile that one
+# for each of the 16 takes, and as fast in a network, whose activations would else be computed again in each of them.
 
 
-def _each(f: Callable, *grids: list[list[Array]]) -> list[list[Array]]:
-    return [[f(*arrays) for arrays in zip(*rows, strict=True)] for rows in zip(*grids, strict=True)]
-
-
-def _winograd_x(geometry: Geometry, x: Array) -> list[list[Array]]:
-    """Matrices [n * tiles, phases * c] of the transformed x: tile (i, j) starts at x[2 stride i - low, 2 stride j - low]."""
+def _winograd_x(geometry: Geometry, x: Array) -> Array:
+    """[span * span, n * tiles, phases * c], x transformed: tile (i, j) starts at x[2 stride i - low, 2 stride j - low]."""
     k, stride, low, size, y_size = geometry
     span = k // stride + 1
     height, width = (-(-n // 2) for n in y_size)
@@ -376,54 +370,71 @@ def _winograd_x(geometry: Geometry, x: Array) -> list[list[Array]]:
     n, rows, columns, c = x.shape
     x = jnp.swapaxes(x.reshape(n, rows // stride, stride, columns // stride, stride, c), 2, 3)
     x = _materialised(x.reshape(n, rows // stride, columns // stride, -1))
-    grid = [[x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2] for j in range(span)] for i in range(span)]
-    return _each(_matrix, _both_axes(_transforms(geometry).x, grid))
+    x = _tiles(_transforms(geometry).x, x, 1, span, height)
+    return _products(_tiles(_transforms(geometry).x, x, 3, span, width))
 
 
-def _winograd_kernel(geometry: Geometry, kernel: Array) -> list[list[Array]]:
-    """Matrices [phases * c, o] of the transformed kernel."""
+def _winograd_y(geometry: Geometry, y: Array) -> Array:
+    """[span * span, n * tiles, o]: the gradients to the products."""
+    y = _pad(y, [(0, size % 2) for size in geometry.y])
+    y = _tiles(_transforms(geometry).y_back, y, 1, 2, y.shape[1] // 2)
+    return _products(_tiles(_transforms(geometry).y_back, y, 3, 2, y.shape[3] // 2))
+
+
+def _winograd_kernel(geometry: Geometry, kernel: Array) -> Array:
+    """[span * span, phases * c, o]: the kernel transformed."""
     k, stride = geometry.k, geometry.stride
     kernel = kernel.reshape(k // stride, stride, k // stride, stride, *kernel.shape[2:])
     kernel = jnp.swapaxes(kernel, 1, 2).reshape(k // stride, k // stride, -1, kernel.shape[-1])
-    return _both_axes(_transforms(geometry).kernel, [list(row) for row in kernel])
+    for axis in (0, 1):
+        kernel = jnp.stack(_transforms(geometry).kernel(jnp.unstack(kernel, axis=axis)))
+    return kernel.reshape(-1, *kernel.shape[2:])
 
 
-def _winograd_y(geometry: Geometry, y: Array) -> list[list[Array]]:
-    """Matrices [n * tiles, o]: the gradients to the products."""
-    y = _pad(y, [(0, size % 2) for size in geometry.y])
-    tiles = _both_axes(_transforms(geometry).y_back, [[y[:, i::2, j::2] for j in range(2)] for i in range(2)])
-    return _each(lambda tile: _materialised(_matrix(tile)), tiles)
+def _tiles(transform: Callable, x: Array, axis: int, taps: int, size: int) -> Array:
+    """`transform` of the `taps` elements from every second place on, `size` places along `axis`, on a new first axis."""
+    return jnp.stack(transform([jax.lax.slice_in_dim(x, a, a + 2 * size - 1, 2, axis) for a in range(taps)]))
+
+
+def _products(x: Array) -> Array:
+    """[columns, rows, n, h, w, c] -> [columns * rows, n * h * w, c]."""
+    return x.reshape(x.shape[0] * x.shape[1], -1, x.shape[-1])
 
 
 def _winograd_value(geometry: Geometry, x: Array, kernel: Array) -> Array:
-    products = _each(operator.matmul, _winograd_x(geometry, x), _winograd_kernel(geometry, kernel))
-    height, width = (-(-size // 2) for size in geometry.y)
-    grid = _both_axes(_transforms(geometry).y, _each(lambda m: m.reshape(len(x), height, width, -1), products))
-    return _interleave([_interleave(row, axis=2) for row in grid], axis=1)[:, : geometry.y[0], : geometry.y[1]]
+    (height, width), span = (-(-size // 2) for size in geometry.y), geometry.k // geometry.stride + 1
+    y = _winograd_x(geometry, x) @ _winograd_kernel(geometry, kernel)
+    y = y.reshape(span, span, len(x), height, width, -1)
+    for axis in (3, 1):
+        y = _interleave(_transforms(geometry).y(list(y)), axis)
+    return y[:, : geometry.y[0], : geometry.y[1]]
 
 
 def _winograd_image(geometry: Geometry, y: Array, kernel: Array) -> Array:
-    (n, *_), (height, width), stride = y.shape, (-(-size // 2) for size in geometry.y), geometry.stride
-    back = lambda m, w: (m @ w.T).reshape(n, height, width, stride, stride, -1)
-    tiles = _both_axes(_transforms(geometry).x_back, _each(back, _winograd_y(geometry, y), _winograd_kernel(geometry, kernel)))
-    # Tiles overlap: what is beyond the second row of one is the start of the next.
-    rows = [_interleave(_overlapped(column, axis=1), axis=1) for column in zip(*tiles, strict=True)]
-    x = _interleave(_overlapped(rows, axis=2), axis=2)
-    x = jnp.swapaxes(x, 2, 3).reshape(n, 2 * stride * (height + 1), 2 * stride * (width + 1), -1)
+    (height, width), stride, span = (-(-size // 2) for size in geometry.y), geometry.stride, geometry.k // geometry.stride + 1
+    x = _winograd_y(geometry, y) @ jnp.swapaxes(_winograd_kernel(geometry, kernel), 1, 2)
+    x = x.reshape(span, span, len(y), height, width, stride, stride, -1)
+    for axis in (3, 1):
+        x = _interleave(_overlapped(_transforms(geometry).x_back(list(x)), axis), axis)
+    x = jnp.swapaxes(x, 2, 3).reshape(len(y), 2 * stride * (height + 1), 2 * stride * (width + 1), -1)
     return _pad(x, [(-geometry.low, geometry.low + size - got) for size, got in zip(geometry.x, x.shape[1:3], strict=True)])
 
 
 def _overlapped(parts: Sequence[Array], axis: int) -> list[Array]:
+    """Tiles overlap: what is beyond the second element of one is the start of the next."""
     head, tail = ([_pad_axis(part, axis, *pads) for part in some] for some, pads in ((parts[:2], (0, 1)), (parts[2:], (1, 0))))
     return [a if b is None else a + b for a, b in itertools.zip_longest(head, tail)]
 
 
 def _winograd_kernel_gradient(geometry: Geometry, x: Array, y: Array) -> Array:
     k, stride = geometry.k, geometry.stride
+    span, transposed = k // stride + 1, lambda matrices: jnp.swapaxes(matrices, 1, 2)
+    x_tiles, y_tiles = _winograd_x(geometry, x), _winograd_y(geometry, y)
     # At stride 2 x's matrices have 4 times its channels: the product is of y's transposed, the smaller ones.
-    product = (lambda x, y: x.T @ y) if stride == 1 else (lambda x, y: (y.T @ x).T)
-    products = _each(product, _winograd_x(geometry, x), _winograd_y(geometry, y))
-    taps = jnp.stack([jnp.stack(row) for row in _both_axes(_transforms(geometry).kernel_back, products)])
+    products = transposed(x_tiles) @ y_tiles if stride == 1 else transposed(transposed(y_tiles) @ x_tiles)
+    taps = products.reshape(span, span, *products.shape[1:])
+    for axis in (0, 1):
+        taps = jnp.stack(_transforms(geometry).kernel_back(jnp.unstack(taps, axis=axis)))
     taps = taps.reshape(k // stride, k // stride, stride, stride, x.shape[3], y.shape[3])
     return jnp.transpose(taps, (0, 2, 1, 3, 4, 5)).reshape(k, k, x.shape[3], y.shape[3])
 

@@ -34,6 +34,12 @@ def data_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
+def _apart(plan: Plan, lazy: dict[str, Callable]) -> tuple[list[Plan], Plan]:
+    """A Plan as programs: of each lazy term that is due and can be compiled alone, and the step without those."""
+    alone = [plan._replace(due=(name,)) for name in plan.due if name in lazy]
+    return alone, plan._replace(due=tuple(name for name in plan.due if name not in lazy))
+
+
 def abstract_state(recipe: Recipe, seed: int, mesh: Mesh) -> State:
     """The shapes, dtypes and shardings of the recipe's State, for restoring one: all of it on every device."""
     replicated = NamedSharding(mesh, PartitionSpec())
@@ -71,7 +77,8 @@ def fit(
     if source.arrays is not None:
         resident = {name: to_devices(array, replicated) for name, array in source.arrays.items()}
     streamed = _streamed(source, seed, split) if resident is None else None
-    programs: dict[Plan, Callable] = {}
+    lazy: dict[str, Callable] = getattr(recipe, "lazy", {})
+    programs: dict[Plan, Callable] = {}  # of a lazy term those with it alone as `due`
     intervals = {log_every} | {hook.every for hook in hooks if hook.every}
     meter, unseen = _Meter(step), []  # dispatches that the host has not looked at
     chunk = 1  # steps between two looks
@@ -79,27 +86,31 @@ def fit(
 
     with _signals() as caught:
         while not ends:
-            plan = recipe.plan(step)
+            alone, plan = _apart(recipe.plan(step), lazy)
             limit = min([steps, *(step - step % every + every for every in intervals)])
             count = 1
             if resident is not None:  # as many steps of this plan as fit before the next look, in one dispatch
-                room = min(limit - step, chunk - sum(dispatch.count for dispatch in unseen))
+                room = min(limit - step, chunk - sum(dispatch.steps for dispatch in unseen))
                 while count < room and recipe.plan(step + count) == plan:
                     count += 1
             images = resident if streamed is None else streamed(step, plan.batch_size)
-            arguments = (current, root, images, to_devices(np.array(count, np.int32), replicated))
-            if plan not in programs:
-                with meter.paused():
-                    began = time.perf_counter()
-                    jitted = jax.jit(program(recipe, plan, seed, flip, split, resident is not None, crop), donate_argnums=0)
-                    programs[plan] = jitted.lower(*arguments).compile()
-                    meter.compile_sec += time.perf_counter() - began
-            with jax.transfer_guard("disallow"):
-                current, sums, done = programs[plan](*arguments)
-            unseen.append(_Dispatch(step, count, plan.batch_size, sums, done))
+            for part in (*alone, plan):
+                runs = count if part is plan else 1
+                arguments = (current, root, images, to_devices(np.array(runs, np.int32), replicated))
+                if part not in programs:
+                    with meter.paused():
+                        began = time.perf_counter()
+                        advance = recipe.step if part is plan else lazy[part.due[0]]
+                        jitted = jax.jit(program(advance, part, seed, flip, split, resident is not None, crop), donate_argnums=0)
+                        programs[part] = jitted.lower(*arguments).compile()
+                        name = "_".join(("step", *part.due) if part is plan else part.due)
+                        meter.compiled(name, time.perf_counter() - began)
+                with jax.transfer_guard("disallow"):
+                    current, sums, done = programs[part](*arguments)
+                unseen.append(_Dispatch(step, runs, runs if part is plan else 0, part.batch_size, sums, done))
             step += count
 
-            if step == limit or sum(dispatch.count for dispatch in unseen) >= chunk:
+            if step == limit or sum(dispatch.steps for dispatch in unseen) >= chunk:
                 seconds_a_step = meter.look(unseen)
                 unseen = []
                 chunk = _agree(int(np.clip(SECONDS_OUT_OF_TOUCH / seconds_a_step, 1, 4 * chunk)), caught)
@@ -118,9 +129,15 @@ def fit(
 
 
 def program(
-    recipe: Recipe, plan: Plan, seed: int, flip: bool, split: NamedSharding, resident: bool, crop: tuple[int, int] | None = None
+    advance: Callable,
+    plan: Plan,
+    seed: int,
+    flip: bool,
+    split: NamedSharding,
+    resident: bool,
+    crop: tuple[int, int] | None = None,
 ) -> Callable:
-    """(state, root key, data, count) -> (state, sums of the metrics, steps done): `count` steps, fewer where a metric is not finite.
+    """(state, root key, data, count) -> (state, sums of the metrics, steps done): `advance`, a recipe's step, `count` times, fewer where a metric is not finite.
 
     The count is traced and the steps are a loop's body, so that they are compiled once and the results do not depend on how many
     go into a dispatch. `data` is the whole resident set, from which each step gathers its batch, or the batch itself.
@@ -132,9 +149,9 @@ def program(
         if resident:
             arrays = data.take(arrays, jnp.uint32(seed), state.step.astype(jnp.uint32), plan.batch_size)
         batch = jax.lax.with_sharding_constraint(data.prepare(arrays, data_key, flip, crop), split)
-        return recipe.step(state, batch, key, plan)
+        return advance(state, batch, key, plan)
 
-    def advance(state: State, root: Array, arrays: dict[str, Array], count: Array):
+    def run(state: State, root: Array, arrays: dict[str, Array], count: Array):
         def body(carry):
             done, state, sums, _ = carry
             state, metrics = one(state, root, arrays)
@@ -146,7 +163,7 @@ def program(
         done, state, sums, _ = jax.lax.while_loop(lambda carry: (carry[0] < count) & carry[3], body, carry)
         return state, sums, done
 
-    return advance
+    return run
 
 
 def to_devices(array: np.ndarray, sharding: NamedSharding, shape: tuple[int, ...] | None = None) -> Array:
@@ -194,7 +211,8 @@ def _streamed(source: data.Source, seed: int, split: NamedSharding) -> Callable[
 
 class _Dispatch(NamedTuple):
     step: int
-    count: int
+    runs: int  # of the program ...
+    steps: int  # ... and by how many steps they advance: a lazy term's by none
     batch_size: int
     sums: Metrics
     done: Array
@@ -205,7 +223,7 @@ class _Meter:
 
     def __init__(self, step: int):
         self.row: dict[str, float] = {"step": step}
-        self.compile_sec = 0.0
+        self._compile_sec: dict[str, float] = {}  # by program, since the last row
         self._mark = self._look = time.perf_counter()
         self._clear()
 
@@ -221,26 +239,32 @@ class _Meter:
         yield
         self._look += time.perf_counter() - began
 
+    def compiled(self, name: str, seconds: float) -> None:
+        self._compile_sec[name] = self._compile_sec.get(name, 0.0) + seconds
+
     def look(self, dispatches: list[_Dispatch]) -> float:
         """Wait for these dispatches and take in their metrics; returns seconds a step. Raises NotFinite."""
-        for step, count, batch_size, sums, done in dispatches:
+        for step, runs, steps, batch_size, sums, done in dispatches:
             sums, done = jax.device_get((sums, done))
             for name, value in sums.items():
                 if not np.isfinite(value):
                     raise NotFinite(name, value, step + int(done))
                 self._sums[name] = self._sums.get(name, 0.0) + float(value)
-                self._counts[name] = self._counts.get(name, 0) + count
-            self._images, self._step = self._images + count * batch_size, step + count
+                self._counts[name] = self._counts.get(name, 0) + runs
+            self._images, self._step = self._images + steps * batch_size, step + steps
         now = time.perf_counter()
         seconds, self._look = now - self._look, now
         self._seconds += seconds
-        return max(seconds, 1e-9) / sum(dispatch.count for dispatch in dispatches)
+        return max(seconds, 1e-9) / sum(dispatch.steps for dispatch in dispatches)
 
     def close(self) -> None:
         """Make `row` of what came in since the last time."""
         row: dict[str, float] = {"step": self._step, "images_per_sec": self._images / max(self._seconds, 1e-9)}
-        if self.compile_sec:
-            row["compile_sec"], self.compile_sec = round(self.compile_sec, 3), 0.0
+        if self._compile_sec:
+            row["compile_sec"] = round(sum(self._compile_sec.values()), 3)
+            if len(self._compile_sec) > 1:
+                row |= {f"compile_sec_{name}": round(seconds, 3) for name, seconds in self._compile_sec.items()}
+            self._compile_sec = {}
         self.row = row | {name: value / self._counts[name] for name, value in sorted(self._sums.items())}
         self._clear()
 

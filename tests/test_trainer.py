@@ -14,23 +14,29 @@ from genjax.core import InputError, Plan
 
 
 class Toy:
-    """Learns the mean image by averaging; `bad` makes a metric infinite at that step, `due` alternates between two programs."""
+    """Learns the mean image by averaging; `bad` makes a metric infinite at that step, `due` alternates between two programs, `lazy` splits one off."""
 
-    def __init__(self, batch_size=4, bad=-1, due=False):
+    def __init__(self, batch_size=4, bad=-1, due=False, lazy=False):
         self.batch_size, self.bad, self.due = batch_size, bad, due
+        self.lazy = {"x": self.enlarge} if lazy else {}
 
     def init(self, key):
         return core.new_state({"mean": jax.random.normal(key, (3, 2, 1))}, {"mean": ()}, aux={"noise": jnp.zeros(())})
 
+    def enlarge(self, state, batch, key, plan):
+        mean = state.params["mean"] * (1 + 0.1 * jnp.mean(batch["images"]) + 0.01 * jax.random.normal(key))
+        return state.replace(params={"mean": mean}), {"toy/x": state.step.astype(jnp.float32)}
+
     def step(self, state, batch, key, plan):
         images = batch["images"]
+        metrics = {}
+        if plan.due:
+            state, metrics = self.enlarge(state, batch, key, plan)
         mean = state.params["mean"] * 0.9 + 0.1 * jnp.mean(images, axis=0)
-        metrics = {
+        metrics |= {
             "toy/a": jnp.where(state.step == self.bad, jnp.inf, jnp.mean(images)),
             "toy/step": state.step.astype(jnp.float32),
         }
-        if plan.due:
-            mean = mean * 1.01
         noise = state.aux["noise"] + jax.random.normal(key)
         return state.replace(step=state.step + 1, params={"mean": mean}, aux={"noise": noise}), metrics
 
@@ -75,11 +81,28 @@ def test_steps_are_functions_of_seed_and_step(mesh):
         np.testing.assert_allclose(ours, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("due", [False, True])
-def test_how_steps_are_dispatched_does_not_matter(mesh, due):
-    states = [trainer.fit(Toy(due=due), source(), steps=50, mesh=mesh, log_every=every).state for every in (1, 7, 50)]
+@pytest.mark.parametrize("toy", [Toy(), Toy(due=True), Toy(due=True, lazy=True)])
+def test_how_steps_are_dispatched_does_not_matter(mesh, toy):
+    states = [trainer.fit(toy, source(), steps=50, mesh=mesh, log_every=every).state for every in (1, 7, 50)]
     assert same(states[0], states[1])
     assert same(states[0], states[2])
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_lazy_term_compiled_alone_is_that_of_the_step(mesh, resident):
+    """On the same batch and key, before it; of its metrics the mean is over its own runs."""
+    rows = []
+    hook = hooks.every(6, lambda event: rows.append(event.row))
+    fit = lambda toy: trainer.fit(toy, source(resident=resident), steps=12, mesh=mesh, flip=True, log_every=6, hooks=[hook]).state
+    for ours, expected in zip(leaves(fit(Toy(due=True, lazy=True))), leaves(fit(Toy(due=True))), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-6)
+    timed = lambda row: {name for name in row if name.startswith("compile_sec")}
+    assert timed(rows[0]) == {"compile_sec", "compile_sec_x", "compile_sec_step"}
+    assert timed(rows[2]) == {"compile_sec", "compile_sec_step", "compile_sec_step_x"}
+    assert timed(rows[1]) == timed(rows[3]) == set()
+    for row in (rows[1], rows[3]):
+        assert row["toy/x"] == 7.5  # steps 6 and 9
+        assert row["toy/step"] == 8.5
 
 
 def test_streamed_is_resident_bit_for_bit(mesh):
@@ -116,7 +139,11 @@ def test_what_is_not_finite_stops_the_run_naming_metric_and_step(mesh, resident)
     saved = []
     with pytest.raises(FloatingPointError, match="toy/a is inf at step 13"):
         trainer.fit(
-            Toy(bad=12), source(resident=resident), steps=100, mesh=mesh, hooks=[hooks.every(5, lambda e: saved.append(e.step))]
+            Toy(bad=12, due=True, lazy=True),
+            source(resident=resident),
+            steps=100,
+            mesh=mesh,
+            hooks=[hooks.every(5, lambda e: saved.append(e.step))],
         )
     assert saved == [5, 10]
 

@@ -6,6 +6,8 @@ by a style. Two penalties are lazy: of the discriminator's slope (R1), and of un
 
 import dataclasses
 import functools
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -78,6 +80,7 @@ class StyleGAN2(NamedTuple):
     step: Callable  # (state, batch, key, plan) -> (State, metrics)
     plan: Callable  # (step) -> Plan
     preview: Callable  # (weights, key, batch) -> {"samples", "truncated": images}
+    lazy: dict  # {"path", "r1": (state, batch, key, plan) -> (State, metrics)}: the penalties, which `step` makes first where they are due
     sample: Callable  # (weights, key, n, labels=None, truncation=1.0, truncation_cutoff=None, noise="const") -> images in [-1, 1]
     mapping: Callable  # (weights, latents, labels=None, truncation=1.0, truncation_cutoff=None) -> styles
     synthesis: Callable  # (weights, styles, noise="const", key=None) -> images, not clipped
@@ -136,7 +139,10 @@ class Mapping(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """x [n, h, w, c] and a style [n, size] -> [n, h', w', features]: modulated convolution, noise, bias, leaky ReLU of this gain."""
+    """x [n, h, w, c] and a style [n, size] -> [n, h', w', features]: modulated convolution, noise, bias, leaky ReLU of this gain.
+
+    `noise` is [n, h', w', 1], or True: the layer's own, the same for all images, or False: none.
+    """
 
     config: Config
     features: int
@@ -152,10 +158,8 @@ class StyledConv(nn.Module):
         strength = self.param("noise_strength", nn.initializers.zeros, (), jnp.float32)
         shape = (1, *x.shape[1:3], 1)
         const = self.variable("noise", "const", lambda: jax.random.normal(self.make_rng("params"), shape))
-        if noise == "const":
-            x += (strength * const.value).astype(x.dtype)
-        elif noise == "random":
-            x += (strength * jax.random.normal(self.make_rng("noise"), (len(x), *shape[1:]))).astype(x.dtype)
+        if noise is not False:
+            x += (strength * (const.value if noise is True else noise)).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         return layers.leaky(x + bias.astype(x.dtype).reshape(1, 1, 1, -1), self.gain, _clamp(self.config))
 
@@ -190,14 +194,21 @@ class Synthesis(nn.Module):
         residual = config.gen_network == "resnet"
         start = self.param("const", nn.initializers.normal(1.0), (1, *levels[0], features(config, 0)), jnp.float32)
         x = jnp.broadcast_to(start, (len(styles), *start.shape[1:])).astype(_dtype(config, 0))
+        areas = [levels[0], *(area for area in levels[1:] for _ in range(2))]  # of the convolutions with noise
+        fields = [noise == "const"] * len(areas)
+        if noise == "random":  # one draw for all of them: each would be compiled for seconds
+            drawn = jax.random.normal(self.make_rng("noise"), (len(styles), sum(map(math.prod, areas))))
+            parts = jnp.split(drawn, list(itertools.accumulate(map(math.prod, areas[:-1]))), axis=1)
+            fields = [part.reshape(-1, *area, 1) for part, area in zip(parts, areas, strict=True)]
+        noises = iter(fields)
         image, index = None, 0
         for level in range(len(levels)):
             size, dtype, before = features(config, level), _dtype(config, level), x
             gain = 1.0 if residual and level else 2**0.5  # two branches add up to the variance of one
             if level:
-                x = StyledConv(config, size, True, 2**0.5, dtype, name=f"up_{level}")(x, styles[:, index], noise)
+                x = StyledConv(config, size, True, 2**0.5, dtype, name=f"up_{level}")(x, styles[:, index], next(noises))
                 index += 1
-            x = StyledConv(config, size, False, gain, dtype, name=f"conv_{level}")(x, styles[:, index], noise)
+            x = StyledConv(config, size, False, gain, dtype, name=f"conv_{level}")(x, styles[:, index], next(noises))
             index += 1
             if residual and level:
                 skip = layers.EqualizedConv(size, kernel=1, use_bias=False, dtype=dtype, name=f"skip_{level}")(before)
@@ -347,56 +358,91 @@ def recipe(config: Config) -> StyleGAN2:
 
     def mixed_styles(params, key, n: int, labels):
         """The styles w of n latents [n, size], and those of all layers [n, layers, size], of some from a random layer on another latent's."""
-        keys = jax.random.split(key, 3)
-        z = jax.random.normal(keys[0], (2 if config.style_mixing else 1, n, config.latent_size))
-        first = map_styles(params, z[0], labels)
-        styles = jnp.broadcast_to(first[:, None], (n, count, config.style_size))
-        if config.style_mixing:
-            cut = jnp.where(
-                jax.random.uniform(keys[1], (n,)) < config.style_mixing, jax.random.randint(keys[2], (n,), 1, count), count
+        latent_key, mixing_key = jax.random.split(key)
+        if not config.style_mixing:
+            first = map_styles(params, jax.random.normal(latent_key, (n, config.latent_size)), labels)
+            return first, jnp.broadcast_to(first[:, None], (n, count, config.style_size))
+        z = jax.random.normal(latent_key, (n, 2, config.latent_size)).reshape(2 * n, -1)
+        first, second = jnp.unstack(map_styles(params, z, jnp.repeat(labels, 2, axis=0)).reshape(n, 2, -1), axis=1)
+        mixing, place = jax.random.uniform(mixing_key, (2, n))
+        cut = jnp.where(mixing < config.style_mixing, 1 + jnp.floor(place * (count - 1)), count)
+        kept = jnp.arange(count)[None] < cut[:, None]
+        return first, jnp.where(kept[..., None], first[:, None], second[:, None])
+
+    def streams(key) -> dict[str, Any]:
+        """What a step draws from, by what for."""
+        return dict(zip(("styles", "noise", "real", "fake", "r1", "path"), jax.random.split(key, 6), strict=True))
+
+    def seen(state: State, key, images):
+        """Images as the discriminator sees them."""
+        return augment.augment(key, images, config.augment, state.aux["augment"]["p"]) if config.augment else images
+
+    # The lazy penalties, each with a descent of its own: they may be compiled alone.
+
+    def r1(state: State, batch: Batch, key, plan: Plan) -> tuple[State, Metrics]:
+        real, seen_key = batch["images"], streams(key)["r1"]
+        labels = one_hot(batch.get("labels"), len(real))
+
+        def loss_fn(params):
+            slopes = losses.r1(lambda images: judge(params, seen(state, seen_key, images), labels), real)
+            penalty = config.r1 / 2 * jnp.mean(slopes)
+            return config.r1_every * penalty, {"penalty/r1": penalty}
+
+        disc, disc_opt, metrics = core.descend(disc_tx, loss_fn, state.params["disc"], state.opt["disc"])
+        return state.replace(params={**state.params, "disc": disc}, opt={**state.opt, "disc": disc_opt}), metrics
+
+    def path(state: State, batch: Batch, key, plan: Plan) -> tuple[State, Metrics]:
+        n, mean = max(1, config.batch_size // config.path_shrink), state.aux["path_length"]
+        labels = one_hot(batch.get("labels"), config.batch_size)[:n]
+        style_key, noise_key, direction_key = jax.random.split(streams(key)["path"], 3)
+
+        def loss_fn(params):
+            _, styles = mixed_styles(params, style_key, n, labels)
+            lengths = losses.path_lengths(
+                lambda w: draw(params, state.stats["gen"], w, "random", noise_key), direction_key, styles
             )
-            kept = jnp.arange(count)[None] < cut[:, None]
-            styles = jnp.where(kept[..., None], styles, map_styles(params, z[1], labels)[:, None])
-        return first, styles
+            new_mean = mean + config.path_decay * (jnp.mean(lengths) - mean)
+            penalty = config.path_weight * jnp.mean(jnp.square(lengths - new_mean))
+            metrics = {"penalty/path": penalty, "health/path_length": jnp.mean(lengths)}
+            return config.path_every * penalty, (metrics, new_mean)
+
+        gen, gen_opt, (metrics, mean) = core.descend(gen_tx, loss_fn, state.params["gen"], state.opt["gen"])
+        return state.replace(
+            params={**state.params, "gen": gen}, opt={**state.opt, "gen": gen_opt}, aux={**state.aux, "path_length": mean}
+        ), metrics
+
+    lazy = {"path": path, "r1": r1}
 
     def step(state: State, batch: Batch, key, plan: Plan) -> tuple[State, Metrics]:
-        real, n, stats = batch["images"], config.batch_size, state.stats["gen"]
-        labels = one_hot(batch.get("labels"), n)
-        style_key, noise_key, path_key, *seen_keys = jax.random.split(key, 6)
+        metrics: Metrics = {}
+        for name in plan.due:
+            state, terms = lazy[name](state, batch, key, plan)
+            metrics |= terms
 
-        def seen(images, key):
-            return augment.augment(key, images, config.augment, state.aux["augment"]["p"]) if config.augment else images
+        real, n, stats, keys = batch["images"], config.batch_size, state.stats["gen"], streams(key)
+        labels = one_hot(batch.get("labels"), n)
 
         def generated(params):
-            first, styles = mixed_styles(params, style_key, n, labels)
-            return draw(params, stats, styles, "random", noise_key), first
+            first, styles = mixed_styles(params, keys["styles"], n, labels)
+            return draw(params, stats, styles, "random", keys["noise"]), first
 
         fake, _ = generated(state.params["gen"])
 
         def disc_loss(params):
-            real_logits, fake_logits = judge_both(params, seen(real, seen_keys[0]), seen(fake, seen_keys[1]), labels)
+            both = seen(state, keys["real"], real), seen(state, keys["fake"], fake)
+            real_logits, fake_logits = judge_both(params, *both, labels)
             objective = jnp.mean(losses.discriminator_loss(loss, real_logits, fake_logits))
             gap = jnp.mean(real_logits) - jnp.mean(fake_logits)
             signs = jnp.mean(jnp.sign(real_logits))
             return objective, ({"loss/disc": objective, "health/logit_gap": gap, "health/overfitting": signs}, real_logits)
 
-        disc, disc_opt, (metrics, real_logits) = core.descend(disc_tx, disc_loss, state.params["disc"], state.opt["disc"])
-
-        if "r1" in plan.due:
-
-            def r1_loss(params):
-                penalty = (
-                    config.r1 / 2 * jnp.mean(losses.r1(lambda images: judge(params, seen(images, seen_keys[2]), labels), real))
-                )
-                return config.r1_every * penalty, {"penalty/r1": penalty}
-
-            disc, disc_opt, terms = core.descend(disc_tx, r1_loss, disc, disc_opt)
-            metrics |= terms
+        disc, disc_opt, (terms, real_logits) = core.descend(disc_tx, disc_loss, state.params["disc"], state.opt["disc"])
+        metrics |= terms
 
         # On the same latents and noise as the discriminator's, so that XLA runs the generator forward once for both.
         def gen_loss(params):
             images, first = generated(params)
-            logits = judge(disc, seen(images, seen_keys[1]), labels)
+            logits = judge(disc, seen(state, keys["fake"], images), labels)
             objective = jnp.mean(losses.generator_loss(loss, logits))
             return objective, (objective, logits, images, jnp.mean(first, axis=0))
 
@@ -407,22 +453,7 @@ def recipe(config: Config) -> StyleGAN2:
             "health/diversity": diversity(images) / (diversity(real) + 1e-8),
         }
 
-        path_length = state.aux["path_length"]
-        if "path" in plan.due:
-            some = max(1, n // config.path_shrink)
-            keys = jax.random.split(path_key, 3)
-
-            def path_loss(params):
-                _, styles = mixed_styles(params, keys[0], some, labels[:some])
-                lengths = losses.path_lengths(lambda w: draw(params, stats, w, "random", keys[1]), keys[2], styles)
-                mean = path_length + config.path_decay * (jnp.mean(lengths) - path_length)
-                penalty = config.path_weight * jnp.mean(jnp.square(lengths - mean))
-                return config.path_every * penalty, ({"penalty/path": penalty, "health/path_length": jnp.mean(lengths)}, mean)
-
-            gen, gen_opt, (terms, path_length) = core.descend(gen_tx, path_loss, gen, gen_opt)
-            metrics |= terms
-
-        aux = {"path_length": path_length}
+        aux = {"path_length": state.aux["path_length"]}
         if config.augment:
             aux["augment"] = state.aux["augment"]
             metrics["health/augment_p"] = aux["augment"]["p"]
@@ -445,8 +476,8 @@ def recipe(config: Config) -> StyleGAN2:
         ), metrics
 
     def plan(step: int) -> Plan:
-        lazy = (("path", config.path_weight, config.path_every), ("r1", config.r1, config.r1_every))
-        due = tuple(name for name, weight, every in lazy if weight and step % every == 0)
+        penalties = (("path", config.path_weight, config.path_every), ("r1", config.r1, config.r1_every))
+        due = tuple(name for name, weight, every in penalties if weight and step % every == 0)
         return Plan(config.batch_size, config.shape[:2], due)
 
     # --- verbs ---
@@ -503,4 +534,4 @@ def recipe(config: Config) -> StyleGAN2:
     def preview(weights: Weights, key, batch: Batch):
         return {"samples": sample(weights, key, 64), "truncated": sample(weights, key, 64, truncation=0.7)}
 
-    return StyleGAN2(config, init, step, plan, preview, sample, mapping, synthesis, style_mix, interpolate, discriminate)
+    return StyleGAN2(config, init, step, plan, preview, lazy, sample, mapping, synthesis, style_mix, interpolate, discriminate)

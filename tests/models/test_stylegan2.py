@@ -140,11 +140,11 @@ def test_labels_condition_both_networks_and_are_asked_for():
         model.mapping(weights, latents)
 
 
-def test_lazy_penalties_are_due_in_three_programs():
+def test_lazy_penalties_are_due_at_their_steps():
     plans = [stylegan2.recipe(TOY).plan(step).due for step in range(17)]
     assert plans[0] == plans[16] == ("path", "r1")
     assert [step for step, due in enumerate(plans) if due == ("path",)] == [4, 8, 12]
-    assert len(set(plans)) == 3
+    assert set(stylegan2.recipe(TOY).lazy) == {"path", "r1"}
     assert {stylegan2.recipe(dataclasses.replace(TOY, r1=0.0, path_weight=0.0)).plan(step).due for step in range(17)} == {()}
 
 
@@ -157,10 +157,10 @@ def test_a_step_descends_the_losses_of_the_paper():
     real = jax.random.uniform(jax.random.key(1), (4, 8, 8, 3), minval=-1)
     after, metrics = jax.jit(model.step, static_argnums=3)(state, {"images": real}, jax.random.key(2), model.plan(0))
     raw = {"params": state.params, "stats": state.stats}
-    style_key, _, path_key, *_ = jax.random.split(jax.random.key(2), 6)
+    style_key, *_, path_key = jax.random.split(jax.random.key(2), 6)
 
     def styles_of(key):
-        return model.mapping(raw, jax.random.normal(jax.random.split(key, 3)[0], (1, 4, 4))[0])
+        return model.mapping(raw, jax.random.normal(jax.random.split(key)[0], (4, 4)))
 
     @jax.jit
     def terms(real):
