@@ -1,7 +1,7 @@
 """Time of sampling a batch of images, beside the same generator in PyTorch: one JSON line a batch size.
 
     python benchmarks/sample_time.py MODEL [--config C] [--batch-size N ...] [--dtype float32|bfloat16]
-                                           [--peer torch|torch-compile|none] [--seconds S] [--rounds N]
+                                           [--peer torch|torch-compile|reference|none] [--seconds S] [--rounds N]
 
 Ours is the jitted `model.sample`, with the averaged weights and batch norm's kept statistics: it draws latents and gives images in
 [-1, 1], one call after another. The peer is its eager generator in eval mode under torch.inference_mode, from the same weights and
@@ -49,9 +49,10 @@ def measure(args: argparse.Namespace, fields: dict, batch_size: int) -> dict:
     runs = [run]
     if args.peer != "none":
         say(f"building the peer, {args.peer}")
-        module, device, facts["versions"]["torch"] = step_time.peer(args.model, config, jax.device_get(weights))
+        name = f"{args.model}_reference" if args.peer == "reference" else args.model
+        module, device, facts["versions"]["torch"] = step_time.peer(name, config, jax.device_get(weights))
         runs.append(theirs(module, config, batch_size, device, compiled=args.peer == "torch-compile"))
-    ms, peer_ms, ratios = step_time.race(runs, args.rounds, args.seconds, "a batch")
+    ms, peer_ms, ratios = step_time.summary(step_time.race(runs, args.rounds, args.seconds, "a batch"))
     row = {"model": args.model, "config": args.config, "device": step_time.device_name(), "dtype": config.dtype}
     row |= {"batch_size": batch_size, "ms_per_batch": ms, "images_per_sec": 1000 * batch_size / ms, "compile_sec": compile_sec}
     row |= {"peer": args.peer, "peer_ms_per_batch": peer_ms, "peer_images_per_sec": peer_ms and 1000 * batch_size / peer_ms}
@@ -77,9 +78,10 @@ def theirs(module, config, batch_size: int, device: str, compiled: bool) -> Run:
     """The peer's generator, or decoder."""
     import torch
 
-    def in_layout(layout) -> Run:
+    def in_layout(layout) -> dict[str, Run]:
         peer = copy.deepcopy(module).to(device).to(memory_format=layout).eval()
-        generate = peer.gen if hasattr(peer, "gen") else lambda latents: torch.sigmoid(peer.decode(latents)) * 2 - 1
+        decode = lambda latents: torch.sigmoid(peer.decode(latents)) * 2 - 1
+        generate = next((getattr(peer, name) for name in ("generate", "gen") if hasattr(peer, name)), decode)
         generate = torch.compile(generate) if compiled else generate
 
         @torch.inference_mode()
@@ -91,9 +93,9 @@ def theirs(module, config, batch_size: int, device: str, compiled: bool) -> Run:
                 torch.cuda.synchronize()
             assert images.shape[0] == batch_size
 
-        return run
+        return {"step": run}
 
-    return step_time.fastest(in_layout)
+    return step_time.fastest(in_layout)["step"]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Time of a training step, beside the same step in PyTorch: one JSON line.
 
     python benchmarks/step_time.py MODEL [--config C] [--batch-size N] [--dtype float32|bfloat16]
-                                         [--peer torch|torch-compile|none] [--seconds S] [--rounds N]
-    MODEL and C: vae mlp|conv32, gan mlp, dcgan 32x32|64x64, cyclegan resnet6-64|resnet9-128
+                                         [--peer torch|torch-compile|reference|none] [--seconds S] [--rounds N]
+    MODEL and C: vae mlp|conv32, gan mlp, dcgan 32x32|64x64, cyclegan resnet6-64|resnet9-128, stylegan2 64x64|256x256
 
 A step is all of it: gather a random batch of resident uint8 images, convert it, draw noise, forward, backward, Adam; of a GAN for
 both players, and the average of the generator's weights. Both sides
@@ -10,11 +10,13 @@ run on the same device, from the same weights, in one process, by turns: a round
 the peer's, and each round gives one ratio, so that what else the machine does meets both. Ours runs as the trainer runs it, many
 steps in one dispatch (and it counts metrics and stops on one that is not finite, which the peer does not). The peer is eager
 PyTorch with fused Adam, or the same under torch.compile, in the faster of its memory layouts (contiguous or channels last) and on
-one or all cores, whichever is faster.
+one or all cores, whichever is faster. `reference`, of StyleGAN2, is NVIDIA's own code, whose folder the environment variable
+GENJAX_STYLEGAN2_REFERENCE names (peers/stylegan2_reference.py). Lazy penalties are raced apart; a step is with its share of each.
 
     ms_per_step, peer_ms_per_step   medians of the rounds
     ratio, ratio_spread             the peer's time over ours: median, and first and third quartile, of the rounds' ratios
-    compile_sec                     trace and compile of our one program, nothing cached
+    programs                        of a step with lazy penalties: each one's share of the steps, ms on both sides, compile_sec
+    compile_sec                     trace and compile of our programs, nothing cached
     peak_mb                         what our compiled program says that it holds at once, 10^6 bytes: arguments, outputs that share no
                                     memory with them, temporaries; beside the resident data set
     load                            the machine's load average before the start: what other processes kept busy. Wants to be about 0
@@ -57,6 +59,10 @@ CASES = {
         "resnet6-64": {"shape": (64, 64, 3), "blocks": 6, "batch_size": 8},
         "resnet9-128": {"shape": (128, 128, 3), "blocks": 9, "batch_size": 1},
     },
+    "stylegan2": {
+        "64x64": {"shape": (64, 64, 3), "channels": 8192, "batch_size": 8},
+        "256x256": {"shape": (256, 256, 3), "channels": 16384, "batch_size": 16},
+    },
 }
 IMAGES, MAX_BYTES = 10_000, 2**28  # in the synthetic data set: so many images, or of so many bytes
 SEED = 0
@@ -85,20 +91,34 @@ def measure(args: argparse.Namespace, fields: dict) -> dict:
     arrays = {name: random.integers(0, 256, (count, *config.shape), np.uint8) for name in names}
     facts = {"versions": {"jax": jax.__version__}, "load": load()}
     say("compiling ours")
-    run, costs, weights = ours(recipe, arrays)
-    runs = [run]
+    own, costs, weights = ours(recipe, arrays)
+    sides = [own]
     if args.peer != "none":
         say(f"building the peer, {args.peer}")
-        module, device, facts["versions"]["torch"] = peer(args.model, config, weights)
-        runs.append(theirs(args.model, module, config, arrays, device, compiled=args.peer == "torch-compile"))
-    ms, peer_ms, ratios = race(runs, args.rounds, args.seconds, "a step")
+        name = f"{args.model}_reference" if args.peer == "reference" else args.model
+        module, device, facts["versions"]["torch"] = peer(name, config, weights)
+        sides.append(theirs(name, module, config, arrays, device, compiled=args.peer == "torch-compile"))
+    shares = schedule(recipe)
+    rounds = {name: race([side[name] for side in sides], args.rounds, args.seconds, f"a {name}") for name in shares}
+    weighted = [[share * np.array(ms) for ms in rounds[name]] for name, share in shares.items()]
+    ms, peer_ms, ratios = summary([sum(parts).tolist() for parts in zip(*weighted, strict=True)])
     row = {"model": args.model, "config": args.config, "device": device_name(), "dtype": config.dtype}
-    row |= {"batch_size": config.batch_size, "ms_per_step": ms, "images_per_sec": 1000 * config.batch_size / ms} | costs
+    row |= {"batch_size": config.batch_size, "ms_per_step": ms, "images_per_sec": 1000 * config.batch_size / ms}
+    row |= {name: fold(costs[part][name] for part in costs) for name, fold in (("compile_sec", sum), ("peak_mb", max))}
+    if len(shares) > 1:
+        medians = {name: dict(zip(("ms", "peer_ms"), summary(rounds[name])[:2], strict=True)) for name in shares}
+        row["programs"] = {name: {"share": share} | medians[name] | costs[name] for name, share in shares.items()}
     return row | {"peer": args.peer, "peer_ms_per_step": peer_ms} | ratios | {"rounds": args.rounds} | facts
 
 
-def ours(recipe: core.Recipe, arrays: dict[str, np.ndarray]) -> tuple[Run, dict, core.Weights]:
-    """The trainer's program on one device; what compiling it took and what it holds; and the weights that it starts from."""
+def schedule(recipe: core.Recipe) -> dict[str, float]:
+    """A step's programs, and what share of the steps each is run in."""
+    plans = [recipe.plan(step) for step in range(240)]
+    return {"step": 1.0} | {name: sum(name in plan.due for plan in plans) / len(plans) for name in getattr(recipe, "lazy", {})}
+
+
+def ours(recipe: core.Recipe, arrays: dict[str, np.ndarray]) -> tuple[dict[str, Run], dict[str, dict], core.Weights]:
+    """The trainer's programs on one device; what compiling each took and what it holds; and the weights that they start from."""
     mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,))
     replicated, split = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in ((), ("data",)))
     root = jax.device_put(jax.random.key(SEED), replicated)
@@ -109,27 +129,39 @@ def ours(recipe: core.Recipe, arrays: dict[str, np.ndarray]) -> tuple[Run, dict,
     def inputs(count: int):
         return state, root, resident, jax.device_put(np.int32(count), replicated)
 
-    began = time.perf_counter()
-    advance = trainer.program(recipe.step, recipe.plan(0), SEED, False, split, True)
-    program = jax.jit(advance, donate_argnums=0).lower(*inputs(1)).compile()
-    compile_sec = time.perf_counter() - began
-    memory = program.memory_analysis()
-    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
-    held -= sum(array.nbytes for array in arrays.values())
+    def compiled(advance: Callable, plan: core.Plan) -> tuple[Run, dict]:
+        began = time.perf_counter()
+        jitted = jax.jit(trainer.program(advance, plan, SEED, False, split, True), donate_argnums=0)
+        program = jitted.lower(*inputs(1)).compile()
+        compile_sec = time.perf_counter() - began
+        memory = program.memory_analysis()
+        held = (
+            memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
+        )
+        held -= sum(array.nbytes for array in arrays.values())
 
-    def run(count: int) -> None:
-        nonlocal state
-        state, _, done = program(*inputs(count))
-        if int(done) != count:
-            raise FloatingPointError(f"a metric was not finite after {int(done)} of {count} steps: its time would mean nothing")
+        def run(count: int) -> None:
+            nonlocal state
+            state, _, done = program(*inputs(count))
+            if int(done) != count:
+                raise FloatingPointError(
+                    f"a metric was not finite after {int(done)} of {count} steps: its time would mean nothing"
+                )
 
-    return run, {"compile_sec": compile_sec, "peak_mb": held / 1e6}, weights
+        return run, {"compile_sec": compile_sec, "peak_mb": held / 1e6}
+
+    lazy = getattr(recipe, "lazy", {})
+    plan = recipe.plan(0)
+    parts = {"step": (recipe.step, plan._replace(due=tuple(name for name in plan.due if name not in lazy)))}
+    parts |= {name: (advance, plan._replace(due=(name,))) for name, advance in lazy.items()}
+    made = {name: compiled(*part) for name, part in parts.items()}
+    return {name: run for name, (run, _) in made.items()}, {name: cost for name, (_, cost) in made.items()}, weights
 
 
 def peer(name: str, config, weights: core.Weights) -> tuple[Any, str, str]:
     """The peer's module with our weights, the device that it is meant for, and PyTorch's version. A module of peers has
     `build(config)`, `load(module, weights)` and `step_fn(module, config, arrays, device, compiled, layout)`, which gives a function
-    that does one step a call.
+    that does one step a call; of a step with lazy penalties a dict of such functions, "step" and the penalties.
     """
     import torch
 
@@ -143,13 +175,11 @@ def peer(name: str, config, weights: core.Weights) -> tuple[Any, str, str]:
     return module, "cpu" if jax.default_backend() == "cpu" else "cuda", torch.__version__
 
 
-def theirs(name: str, module, config, arrays: dict[str, np.ndarray], device: str, compiled: bool) -> Run:
-    """The peer's step."""
+def theirs(name: str, module, config, arrays: dict[str, np.ndarray], device: str, compiled: bool) -> dict[str, Run]:
+    """The peer's step, and its lazy penalties."""
     step_fn = importlib.import_module(f"peers.{name}").step_fn
 
-    def in_layout(layout) -> Run:
-        step = step_fn(copy.deepcopy(module), config, arrays, device, compiled, layout)
-
+    def repeated(step: Callable) -> Run:
         def run(count: int) -> None:
             for _ in range(count):
                 loss = step()
@@ -157,6 +187,10 @@ def theirs(name: str, module, config, arrays: dict[str, np.ndarray], device: str
                 raise FloatingPointError("the peer's loss is not finite: its time would mean nothing")
 
         return run
+
+    def in_layout(layout) -> dict[str, Run]:
+        steps = step_fn(copy.deepcopy(module), config, arrays, device, compiled, layout)
+        return {name: repeated(step) for name, step in (steps if isinstance(steps, dict) else {"step": steps}).items()}
 
     return fastest(in_layout)
 
@@ -170,7 +204,7 @@ def arguments(description: str, seconds: float) -> argparse.ArgumentParser:
     parser.add_argument("model", choices=CASES)
     parser.add_argument("--config", help="; ".join(f"{model}: {', '.join(cases)}" for model, cases in CASES.items()))
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--peer", choices=("torch", "torch-compile", "none"), default="torch")
+    parser.add_argument("--peer", choices=("torch", "torch-compile", "reference", "none"), default="torch")
     parser.add_argument("--seconds", type=float, default=seconds, help="of each side in a round")
     parser.add_argument("--rounds", type=int, default=9)
     return parser
@@ -196,15 +230,18 @@ def load() -> float:
     return busy
 
 
-def race(runs: list[Run], count: int, target: float, what: str) -> tuple[float, float | None, dict]:
-    """`count` rounds of about `target` seconds a side: median ms of ours and of the peer's, if any, and the median of their ratio
-    with its first and third quartile.
-    """
+def race(runs: list[Run], count: int, target: float, what: str) -> list[list[float]]:
+    """`count` rounds of about `target` seconds a side: of each the ms of ours and of the peer's, if any."""
     counts = [calibrate(run, target) for run in runs]
     rounds = []
     for number in range(count):
         rounds.append([1000 * seconds(run, steps) / steps for run, steps in zip(runs, counts, strict=True)])
         say(f"round {number + 1} of {count}: " + ", ".join(f"{ms:.3f}" for ms in rounds[-1]) + f" ms {what}")
+    return rounds
+
+
+def summary(rounds: list[list[float]]) -> tuple[float, float | None, dict]:
+    """Median ms of ours and of the peer's, if any, and the median of their ratio with its first and third quartile."""
     ms, *peer_ms = (statistics.median(side) for side in zip(*rounds, strict=True))
     if not peer_ms:
         return ms, None, {"ratio": None, "ratio_spread": None}
@@ -212,22 +249,22 @@ def race(runs: list[Run], count: int, target: float, what: str) -> tuple[float, 
     return ms, peer_ms[0], {"ratio": middle, "ratio_spread": [first, third]}
 
 
-def fastest(in_layout: Callable[[Any], Run]) -> Run:
-    """PyTorch's run in the memory layout, and on one or all cores, that take the least time."""
+def fastest(in_layout: Callable[[Any], dict[str, Run]]) -> dict[str, Run]:
+    """PyTorch's runs in the memory layout, and on one or all cores, in which "step" takes the least time."""
     import torch
 
     def trial(choice) -> float:
-        run, threads, _ = choice
+        runs, threads, _ = choice
         torch.set_num_threads(threads)
-        count = calibrate(run, 0.2)
-        return min(seconds(run, count) for _ in range(3)) / count
+        count = calibrate(runs["step"], 0.2)
+        return min(seconds(runs["step"], count) for _ in range(3)) / count
 
-    runs = [(in_layout(layout), layout) for layout in (torch.contiguous_format, torch.channels_last)]
-    choices = [(run, threads, layout) for run, layout in runs for threads in (len(os.sched_getaffinity(0)), 1)]
-    run, threads, layout = min(choices, key=trial)
+    layouts = [(in_layout(layout), layout) for layout in (torch.contiguous_format, torch.channels_last)]
+    choices = [(runs, threads, layout) for runs, layout in layouts for threads in (len(os.sched_getaffinity(0)), 1)]
+    runs, threads, layout = min(choices, key=trial)
     torch.set_num_threads(threads)
     say(f"{layout}, {threads} threads")
-    return run
+    return runs
 
 
 def seconds(run: Run, count: int) -> float:

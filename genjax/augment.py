@@ -528,7 +528,7 @@ def controller_start(p: float = 0.0) -> dict[str, Array]:
 
 def controller_update(
     carried: dict[str, Array],
-    logits_real: Float[Array, "*shape"],
+    signs_real: Float[Array, "*shape"],
     step: Array | int,
     *,
     batch_size: int,
@@ -536,13 +536,13 @@ def controller_update(
     interval: int = 4,
     speed_kimg: float = 500.0,
 ) -> dict[str, Array]:
-    """After a step (the first is 0) in which the discriminator gave `logits_real` to augmented real images: what to carry on.
+    """After a step (the first is 0) in which `signs_real` were those of the discriminator's logits of augmented real images: what to carry on.
 
     After each `interval` steps p moves by as much as takes `speed_kimg` thousand images from 0 to 1: up where r_t = E[sign D(real)] over
     the steps since (equation 1), which says how far D is overfitting, is above `target`, down where it is below. `batch_size` images a step.
     """
-    signs = carried["signs"] + jnp.sum(jnp.sign(logits_real.astype(jnp.float32)))
-    seen = carried["seen"] + logits_real.size
+    signs = carried["signs"] + jnp.sum(signs_real.astype(jnp.float32))
+    seen = carried["seen"] + signs_real.size
     move = jnp.sign(signs / seen - target) * (batch_size * interval / (speed_kimg * 1000))
     moved = {"p": jnp.clip(carried["p"] + move, 0, 1), "signs": jnp.zeros_like(signs), "seen": jnp.zeros_like(seen)}
     due = (jnp.asarray(step) + 1) % interval == 0

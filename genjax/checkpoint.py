@@ -169,6 +169,13 @@ def read_weights(run: Path, like: Weights) -> Weights:
 
     Whole networks may be missing, as in weights that were converted for one direction only; the result has none of them then.
     """
+    arrays = read_arrays(run)
+    networks = {part: {name: tree for name, tree in trees.items() if _holds(arrays, part, name)} for part, trees in like.items()}
+    return jax.tree.map(jnp.asarray, unflatten(networks if networks["params"] else like, arrays, str(run / WEIGHTS)))
+
+
+def read_arrays(run: Path) -> dict[str, np.ndarray]:
+    """All of run/model.safetensors, by name. Raises InputError."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -176,11 +183,30 @@ def read_weights(run: Path, like: Weights) -> Weights:
     if not path.is_file():
         raise InputError(f"{path}: no such file; let the training finish, or give the --step of one in {run / CHECKPOINTS}")
     try:
-        arrays = load_file(path)
+        return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a readable safetensors file ({str(error).splitlines()[0][:200]})") from None
-    networks = {part: {name: tree for name, tree in trees.items() if _holds(arrays, part, name)} for part, trees in like.items()}
-    return jax.tree.map(jnp.asarray, unflatten(networks if networks["params"] else like, arrays, str(path)))
+
+
+def transferred(state: State, run: Path) -> tuple[State, list[str]]:
+    """A new State with another run's weights where they have the same names and shapes, in the averages too; and the names of what is not there.
+
+    Raises InputError if nothing fits.
+    """
+    arrays, own = read_arrays(run), []
+
+    def fill(part: str, trees: dict[str, PyTree]) -> dict[str, PyTree]:
+        leaves = flatten(trees)
+        found = {name: arrays.get(f"{part}/{name}") for name in leaves}
+        fits = {name: array is not None and array.shape == leaves[name].shape for name, array in found.items()}
+        own.extend(f"{part}/{name}" for name, fit in fits.items() if not fit)
+        filled = [jnp.asarray(found[name], leaf.dtype) if fits[name] else leaf for name, leaf in leaves.items()]
+        return jax.tree.unflatten(jax.tree.structure(trees), filled)
+
+    new = state.replace(params=fill("params", state.params), stats=fill("stats", state.stats))
+    if len(own) == len(flatten(state.params)) + len(flatten(state.stats)):
+        raise InputError(f"--transfer {run}: none of its weights fit this model")
+    return new.replace(ema={name: new.params[name] for name in state.ema}), own
 
 
 def _holds(arrays: dict[str, Any], part: str, network: str) -> bool:

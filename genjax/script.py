@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -45,6 +46,7 @@ class Options:
     sample_every: int = 1000  # steps between sample grids
     save_every: int = 1000  # steps between checkpoints
     keep: int = 2  # newest checkpoints kept, beside the best
+    transfer: Path | None = None  # start from the weights of this run, or of converted ones, where they fit
     fork: bool = False  # go on from the folder's checkpoint although settings have changed
     tensorboard: bool = False  # write OUT/tensorboard too
     distributed: str = ""  # several processes: auto (SLURM, Cloud TPU, Open MPI) | ADDRESS:PORT,COUNT,INDEX
@@ -196,11 +198,15 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
     crop = pair(options.random_crop)
     if crop:
         settings["data"]["random_crop"] = list(crop)
+    if options.transfer:
+        settings["transfer"] = str(options.transfer)
     mesh = trainer.data_mesh()
     trainer.check_batches(recipe, mesh, 0, options.steps)
+    begun = any((run / checkpoint.CHECKPOINTS).glob("[0-9]*"))
+    start = transfer(recipe, options, mesh) if options.transfer and not begun else None  # before anything is written
     settings = open_run(run, settings, options)
     manager = checkpoint.manager(run, options.keep, best)
-    state = checkpoint.restore(manager, trainer.abstract_state(recipe, options.seed, mesh))
+    state = checkpoint.restore(manager, trainer.abstract_state(recipe, options.seed, mesh)) or start
     if jax.process_index() == 0:
         checkpoint.write_config(run, settings)  # not before the checkpoint is known to fit them
     first = int(jax.device_get(state.step)) if state is not None else 0
@@ -236,6 +242,21 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
     use = f"sample {run} --n 64 --out grid.png" if hasattr(recipe, "sample") else f"translate {run} PICTURES --out DIR"
     say(f"done: {run / checkpoint.WEIGHTS}; genjax {use}")
     return 0
+
+
+def transfer(recipe: Recipe, options: Options, mesh: Mesh) -> core.State:
+    """A State to start from with the weights of another run. Raises InputError."""
+    assert options.transfer
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    fresh = jax.device_get(jax.jit(recipe.init)(jax.random.key(options.seed)))
+    state, own = checkpoint.transferred(fresh, options.transfer)
+    others = (
+        f"; not there, or of other shapes: {', '.join(own[:3])}{f' and {len(own) - 3} more' if len(own) > 3 else ''}"
+        if own
+        else ""
+    )
+    say(f"weights from {options.transfer}{others}")
+    return jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=everywhere)(state)
 
 
 def first_images(source: data.Source, mesh: Mesh, crop: tuple[int, int] | None = None, count: int = 32) -> core.Batch:

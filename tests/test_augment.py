@@ -599,7 +599,7 @@ def test_the_controller_is_the_arithmetic_of_the_paper():
         signs, seen, previous = signs + np.sign(logits).sum(), seen + 8, p
         if step % 4 == 3:
             p, signs, seen = p + (0.032 if signs / seen > 0.6 else -0.032), 0.0, 0
-        carried = update(carried, jnp.asarray(logits), jnp.int32(step))
+        carried = update(carried, jnp.sign(logits), jnp.int32(step))
         np.testing.assert_allclose([carried["p"], carried["signs"], carried["seen"]], [p, signs, seen], atol=1e-6)
         assert (previous != p) == (step in (3, 7, 11, 15))
     assert update._cache_size() == 1

@@ -142,3 +142,19 @@ def test_hostile_settings_are_refused(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(InputError, match=r"config\.json"):
         checkpoint.read_config(tmp_path)
+
+
+def test_weights_are_transferred_where_names_and_shapes_fit(tmp_path):
+    state = lambda width, value: core.new_state(
+        {"enc": {"a": jnp.full((2, width), value), "b": jnp.full(3, value)}},
+        {},
+        ema={"enc": {"a": jnp.zeros((2, width)), "b": jnp.zeros(3)}},
+    )
+    checkpoint.export(tmp_path, core.weights(state(4, 1.0).replace(ema={})))
+    new, own = checkpoint.transferred(state(5, 2.0), tmp_path)
+    assert own == ["params/enc/a"]
+    assert np.all(new.params["enc"]["a"] == 2)
+    assert np.all(new.params["enc"]["b"] == 1)
+    assert np.all(new.ema["enc"]["b"] == 1)
+    with pytest.raises(InputError, match="none of its weights fit"):
+        checkpoint.transferred(core.new_state({"dec": {"a": jnp.zeros(3)}}, {}), tmp_path)

@@ -58,6 +58,21 @@ def whole(tmp_path_factory):
     return out
 
 
+def test_a_run_starts_from_the_weights_of_another_and_resumes(whole, tmp_path):
+    code, said = finish(start(tmp_path / "new", "--steps", 50, "--transfer", whole))
+    assert code == 0, said
+    assert f"weights from {whole}\n" in said
+    (first,) = rows(tmp_path / "new")
+    assert first["loss/objective"] < rows(whole)[0]["loss/objective"]
+    code, said = finish(start(tmp_path / "new", "--steps", 100, "--transfer", whole))
+    assert code == 0, said
+    assert "weights from" not in said
+    code, said = finish(start(tmp_path / "none", "--transfer", tmp_path))
+    assert code == 2
+    assert "no such file" in said
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_run_leaves_what_the_readme_says(whole):
     assert {path.name for path in whole.iterdir()} == {
         "config.json",

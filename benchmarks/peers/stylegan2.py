@@ -1,12 +1,16 @@
-"""The StyleGAN2 of genjax.models.stylegan2 in PyTorch, written from the papers; its state dicts have the key names of the published
-weights, so that tests convert them. In float32, without clamps.
+"""The StyleGAN2 of genjax.models.stylegan2 in PyTorch, written from the papers: networks and training step. Its state dicts have the key
+names of the published weights, so that tests convert them. In float32, without clamps and without augmentation.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from .gan import averaged, requires_grad
 
 
 def fir(x: Tensor, taps: tuple[int, ...], pads: tuple[int, int], up: int = 1, down: int = 1) -> Tensor:
@@ -72,7 +76,7 @@ class Styled(nn.Module):
         self.register_buffer("noise_const", torch.randn(size, size))
         self.taps, self.up = taps, up
 
-    def forward(self, x: Tensor, style: Tensor, noise: bool, gain: float = 2**0.5) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor, noise: str, gain: float = 2**0.5) -> Tensor:
         n, c, h, w = x.shape
         weight = self.weight[None] * self.affine(style)[:, None, :, None, None]
         weight = weight * (weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
@@ -83,8 +87,9 @@ class Styled(nn.Module):
         else:
             x = functional.conv2d(x.reshape(1, n * c, h, w), weight.reshape(-1, c, 3, 3), padding=1, groups=n)
             x = x.reshape(n, -1, h, w)
-        if noise:
-            x = x + self.noise_const * self.noise_strength
+        if noise != "none":
+            field = self.noise_const if noise == "const" else torch.randn(n, 1, *x.shape[2:], device=x.device)
+            x = x + field * self.noise_strength
         return leaky(x + self.bias[:, None, None], gain)
 
 
@@ -142,7 +147,7 @@ class Synthesis(nn.Module):
                 block.torgb = ToRGB(out, config.shape[2], style)
             setattr(self, f"b{size}", block)
 
-    def forward(self, styles: Tensor, noise: bool = True) -> Tensor:
+    def forward(self, styles: Tensor, noise: str = "const") -> Tensor:
         image, layer = None, iter(range(styles.shape[1]))
         x = self.b4.const.expand(len(styles), -1, -1, -1)
         for size in self.sizes:
@@ -165,6 +170,10 @@ class Generator(nn.Module):
         labels = config.num_labels if config.conditional else 0
         self.mapping = Mapping(config.latent_size, labels, config.style_size, config.mapping_layers, averaged=True)
         self.synthesis = Synthesis(config)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        styles = self.mapping(latents, None)
+        return self.synthesis(styles[:, None].expand(-1, 2 * len(self.synthesis.sizes), -1)).clamp(-1, 1)
 
 
 class Discriminator(nn.Module):
@@ -217,3 +226,89 @@ def resolutions(config: Any) -> list[int]:
 
 def channels(config: Any, size: int) -> int:
     return min(config.channels // size, config.max_channels)
+
+
+# --- the race: benchmarks/step_time.py ------------------------------------------------------------------------------------
+
+
+class Both(nn.Module):
+    def __init__(self, config: Any):
+        super().__init__()
+        self.config, self.gen, self.disc = config, Generator(config), Discriminator(config)
+
+
+build = Both
+
+
+def load(module: Both, weights: dict[str, Any]) -> None:
+    """Copy genjax's weights."""
+    from genjax.convert import stylegan2 as convert
+
+    for network, arrays in zip((module.gen, module.disc), convert.arrays(module.config, weights), strict=True):
+        network.load_state_dict({k: torch.tensor(v) for k, v in arrays.items() if not k.endswith(convert.BUFFER)})
+
+
+def step_fn(
+    module: Both, config: Any, arrays: dict[str, np.ndarray], device: str, compiled: bool, layout: torch.memory_format
+) -> dict[str, Callable[[], Tensor]]:
+    """{"step", "path", "r1"}: one a call, on a random batch of the resident `arrays` {"images": uint8 [N, H, W, C]}.
+
+    The generator runs once a step, as in ours; real and generated images go through the discriminator one after the other. Under
+    torch.compile the networks are, where no second derivatives are asked of them.
+    """
+    module.to(device).to(memory_format=layout).train()  # pyright: ignore[reportCallIssue]
+    images = torch.tensor(arrays["images"], device=device).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+    mapping, count, n = module.gen.mapping, 2 * len(module.gen.synthesis.sizes), config.batch_size
+    synthesis = torch.compile(module.gen.synthesis) if compiled else module.gen.synthesis
+    disc = torch.compile(module.disc) if compiled else module.disc
+    gen_params, disc_params = list(module.gen.parameters()), list(module.disc.parameters())
+    shares = [every / (every + 1) for every in (config.path_every, config.r1_every)]
+    gen_optimizer, disc_optimizer = (
+        torch.optim.Adam(
+            params, lr=config.learning_rate * share, betas=(config.adam_b1**share, config.adam_b2**share), eps=1e-8, fused=True
+        )
+        for params, share in zip((gen_params, disc_params), shares, strict=True)
+    )
+    follow, length_mean = averaged(gen_params, config), torch.zeros([], device=device)
+
+    def real_batch() -> Tensor:
+        return images[torch.randint(len(images), (n,), device=device)].float() / 127.5 - 1
+
+    def styles_of(n: int) -> Tensor:
+        both = mapping(torch.randn(2 * n, config.latent_size, device=device), None).reshape(2, n, 1, -1)
+        cut = torch.where(torch.rand(n, device=device) < config.style_mixing, torch.randint(1, count, (n,), device=device), count)
+        return torch.where((torch.arange(count, device=device) < cut[:, None])[..., None], both[0], both[1])
+
+    def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    def step() -> Tensor:
+        real, styles = real_batch(), styles_of(n)
+        fake = synthesis(styles, "random")
+        loss = descend(disc_optimizer, (functional.softplus(-disc(real)) + functional.softplus(disc(fake.detach()))).mean())
+        requires_grad(disc_params, False)
+        objective = descend(gen_optimizer, functional.softplus(-disc(fake)).mean())
+        requires_grad(disc_params, True)
+        module.gen.mapping.w_avg.lerp_(styles[:, 0].detach().mean(dim=0), 1 - config.style_decay)
+        follow()
+        return loss + objective
+
+    def path() -> Tensor:
+        styles = styles_of(max(1, n // config.path_shrink))
+        fake = module.gen.synthesis(styles, "random")
+        directions = torch.randn_like(fake) / (fake.shape[2] * fake.shape[3]) ** 0.5
+        (slopes,) = torch.autograd.grad((fake * directions).sum(), styles, create_graph=True)
+        lengths = slopes.square().sum(dim=2).mean(dim=1).sqrt()
+        mean = length_mean.lerp(lengths.mean(), config.path_decay)
+        length_mean.copy_(mean.detach())
+        return descend(gen_optimizer, config.path_every * config.path_weight * (lengths - mean).square().mean())
+
+    def r1() -> Tensor:
+        real = real_batch().requires_grad_(True)
+        (slopes,) = torch.autograd.grad(module.disc(real).sum(), real, create_graph=True)
+        return descend(disc_optimizer, config.r1_every * config.r1 / 2 * slopes.square().sum(dim=(1, 2, 3)).mean())
+
+    return {"step": step, "path": path, "r1": r1}

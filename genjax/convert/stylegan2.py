@@ -193,10 +193,10 @@ def _write(tree: dict[str, Any], rows: list[Row], config: stylegan2.Config) -> d
 
 
 def _filters(found: dict[str, np.ndarray], config: stylegan2.Config) -> Iterator[tuple[str, np.ndarray]]:
-    """The buffers of taps: every convolution but those to RGB, and every block, has one there."""
+    """The buffers of taps: every convolution but those to RGB, and every block but the discriminator's last, has one there."""
     taps = np.outer(config.taps, config.taps).astype(np.float32)
     for name in found:
         match = re.fullmatch(r"((?:synthesis\.)?b(\d+))\.(conv0|conv1|conv|skip|fromrgb)\.weight", name)
         if match:
-            for place in (f"{match[1]}.{match[3]}", match[1]):
+            for place in (f"{match[1]}.{match[3]}", *([match[1]] if match[1] != "b4" else [])):
                 yield f"{place}.{BUFFER}", taps / taps.sum()

@@ -61,6 +61,10 @@ class Config:
     ema_half_life_images: float = 10_000.0  # images after which an old weight counts half in the average that is sampled from
     ema_ramp: float = 0.05  # the half-life is at most this share of the images trained on
     batch_size: int = 32  # images a step, over all devices
+    accumulate: int = 1  # slices that a batch is cut into, each with groups of its own: nearly the same gradient in less memory
+    freeze_disc: int = (
+        0  # layers of the discriminator, from the image on, that stay as they are (FreezeD, Mo et al. 2020, arXiv 2002.10964)
+    )
     dtype: str = "float32"  # float32 | bfloat16, of the highest resolutions; parameters, RGB sums, logits and losses are float32
     narrow: int = 4  # how many resolutions those are
     clamp: float = 256.0  # with bfloat16, what activations are held within
@@ -106,6 +110,10 @@ def sizes(config: Config) -> list[tuple[int, int]]:
 
 def features(config: Config, level: int) -> int:
     return max(1, min(config.channels // 2 ** (level + 2), config.max_channels))
+
+
+def path_batch(config: Config) -> int:
+    return max(config.accumulate, config.batch_size // config.path_shrink)
 
 
 def num_styles(config: Config) -> int:
@@ -267,6 +275,17 @@ class Discriminator(nn.Module):
         return jnp.sum(layers.EqualizedDense(size, name="logits")(x) * embedded, axis=1) / size**0.5
 
 
+def disc_layers(config: Config) -> list[str]:
+    """The discriminator's layers, from the image on to the last convolution."""
+    found, top, network = [], len(sizes(config)) - 1, config.disc_network
+    for level in range(top, -1, -1):
+        kinds = ["rgb"] if level == top or network == "skip" else []
+        kinds += ["conv", "down"] if level else []
+        kinds += ["skip"] if level and network == "resnet" else []
+        found += [f"{kind}_{level}" for kind in kinds]
+    return [*found, "last_conv"]
+
+
 # --- the recipe ----------------------------------------------------------------------------------------------------------
 
 
@@ -278,9 +297,9 @@ def check(config: Config) -> None:
     demand(config.dtype in ("float32", "bfloat16"), "dtype", "one of float32, bfloat16")
     demand(config.augment in ("", *augment.PRESETS), "augment", f"one of {', '.join(augment.PRESETS)}")
     positive = ("latent_size", "style_size", "channels", "max_channels", "group_size", "r1_every", "path_every", "path_shrink")
-    for field in (*positive, "mapping_layers", "batch_size"):
+    for field in (*positive, "mapping_layers", "batch_size", "accumulate"):
         demand(getattr(config, field) >= 1, field, "at least 1")
-    for field in ("disc_mapping_layers", "r1", "path_weight", "ema_half_life_images", "narrow"):
+    for field in ("disc_mapping_layers", "r1", "path_weight", "ema_half_life_images", "narrow", "freeze_disc"):
         demand(getattr(config, field) >= 0, field, "0 or more")
     for field in ("learning_rate", "mapping_rate", "ema_ramp", "clamp", "augment_kimg"):
         demand(getattr(config, field) > 0, field, "more than 0")
@@ -293,8 +312,13 @@ def check(config: Config) -> None:
         "conditional",
         "needs data with labels (class folders, or a labels array)",
     )
-    group = min(config.group_size, config.batch_size)
-    demand(config.batch_size % group == 0, "batch_size", f"a multiple of --model.group-size {config.group_size}, or less")
+    whole = config.batch_size % config.accumulate == 0 and path_batch(config) % config.accumulate == 0
+    demand(
+        whole, "accumulate", f"must divide the batch of {config.batch_size} and that of the path lengths, {path_batch(config)}"
+    )
+    some = config.batch_size // config.accumulate
+    advice = f"{'over --model.accumulate ' if config.accumulate > 1 else ''}a multiple of --model.group-size {config.group_size}, or less"
+    demand(some % min(config.group_size, some) == 0, "batch_size", advice)
     if min(config.shape[:2]) < 4:
         raise core.InputError(f"--resolution {config.shape[0]} {config.shape[1]}: each side must be at least 4")
 
@@ -344,6 +368,11 @@ def recipe(config: Config) -> StyleGAN2:
     def judge(params, images, labels):
         return discriminator.apply({"params": params}, images, labels)
 
+    def trained(params):
+        """The discriminator's parameters, of which the frozen ones get no gradient."""
+        frozen = disc_layers(config)[: config.freeze_disc]
+        return {name: jax.lax.stop_gradient(part) if name in frozen else part for name, part in params.items()}
+
     def judge_both(params, real, fake, labels):
         """Logits of real and of generated images, in one pass: woven together so that each group is of one kind."""
         n = len(real)
@@ -370,43 +399,50 @@ def recipe(config: Config) -> StyleGAN2:
         return first, jnp.where(kept[..., None], first[:, None], second[:, None])
 
     def streams(key) -> dict[str, Any]:
-        """What a step draws from, by what for."""
-        return dict(zip(("styles", "noise", "real", "fake", "r1", "path"), jax.random.split(key, 6), strict=True))
+        """What the programs of a step draw from."""
+        return dict(zip(("step", "r1", "path"), jax.random.split(key, 3), strict=True))
 
     def seen(state: State, key, images):
         """Images as the discriminator sees them."""
         return augment.augment(key, images, config.augment, state.aux["augment"]["p"]) if config.augment else images
 
+    def descend(tx, loss_fn, params, opt, key, *batch):
+        """core.descend, by slices if the Config says so: `loss_fn(params, key, *slice)` gets a key of its own in each."""
+
+        def by_slice(params, keys, *batch):
+            return loss_fn(params, keys[0], *batch)
+
+        keys = jax.random.split(key, config.accumulate)
+        return core.descend(tx, by_slice, params, opt, (keys, *batch), accumulate=config.accumulate)
+
     # The lazy penalties, each with a descent of its own: they may be compiled alone.
 
     def r1(state: State, batch: Batch, key, plan: Plan) -> tuple[State, Metrics]:
-        real, seen_key = batch["images"], streams(key)["r1"]
-        labels = one_hot(batch.get("labels"), len(real))
-
-        def loss_fn(params):
-            slopes = losses.r1(lambda images: judge(params, seen(state, seen_key, images), labels), real)
+        def loss_fn(params, key, real, labels):
+            slopes = losses.r1(lambda images: judge(trained(params), seen(state, key, images), labels), real)
             penalty = config.r1 / 2 * jnp.mean(slopes)
             return config.r1_every * penalty, {"penalty/r1": penalty}
 
-        disc, disc_opt, metrics = core.descend(disc_tx, loss_fn, state.params["disc"], state.opt["disc"])
+        real, labels = batch["images"], one_hot(batch.get("labels"), config.batch_size)
+        disc, disc_opt = state.params["disc"], state.opt["disc"]
+        disc, disc_opt, metrics = descend(disc_tx, loss_fn, disc, disc_opt, streams(key)["r1"], real, labels)
         return state.replace(params={**state.params, "disc": disc}, opt={**state.opt, "disc": disc_opt}), metrics
 
     def path(state: State, batch: Batch, key, plan: Plan) -> tuple[State, Metrics]:
-        n, mean = max(1, config.batch_size // config.path_shrink), state.aux["path_length"]
-        labels = one_hot(batch.get("labels"), config.batch_size)[:n]
-        style_key, noise_key, direction_key = jax.random.split(streams(key)["path"], 3)
+        mean = state.aux["path_length"]
 
-        def loss_fn(params):
-            _, styles = mixed_styles(params, style_key, n, labels)
-            lengths = losses.path_lengths(
-                lambda w: draw(params, state.stats["gen"], w, "random", noise_key), direction_key, styles
-            )
+        def loss_fn(params, key, labels):
+            keys = jax.random.split(key, 3)
+            _, styles = mixed_styles(params, keys[0], len(labels), labels)
+            lengths = losses.path_lengths(lambda w: draw(params, state.stats["gen"], w, "random", keys[1]), keys[2], styles)
             new_mean = mean + config.path_decay * (jnp.mean(lengths) - mean)
             penalty = config.path_weight * jnp.mean(jnp.square(lengths - new_mean))
             metrics = {"penalty/path": penalty, "health/path_length": jnp.mean(lengths)}
             return config.path_every * penalty, (metrics, new_mean)
 
-        gen, gen_opt, (metrics, mean) = core.descend(gen_tx, loss_fn, state.params["gen"], state.opt["gen"])
+        labels = one_hot(batch.get("labels"), config.batch_size)[: path_batch(config)]
+        gen, gen_opt = state.params["gen"], state.opt["gen"]
+        gen, gen_opt, (metrics, mean) = descend(gen_tx, loss_fn, gen, gen_opt, streams(key)["path"], labels)
         return state.replace(
             params={**state.params, "gen": gen}, opt={**state.opt, "gen": gen_opt}, aux={**state.aux, "path_length": mean}
         ), metrics
@@ -419,39 +455,41 @@ def recipe(config: Config) -> StyleGAN2:
             state, terms = lazy[name](state, batch, key, plan)
             metrics |= terms
 
-        real, n, stats, keys = batch["images"], config.batch_size, state.stats["gen"], streams(key)
-        labels = one_hot(batch.get("labels"), n)
+        real, n, stats = batch["images"], config.batch_size, state.stats["gen"]
+        labels, step_key = one_hot(batch.get("labels"), n), streams(key)["step"]
 
-        def generated(params):
-            first, styles = mixed_styles(params, keys["styles"], n, labels)
-            return draw(params, stats, styles, "random", keys["noise"]), first
+        # Both players on the same latents, noise and augmentation, so that XLA runs the generator forward once for both.
+        def generated(params, key, labels):
+            keys = jax.random.split(key, 4)
+            first, styles = mixed_styles(params, keys[0], len(labels), labels)
+            return draw(params, stats, styles, "random", keys[1]), first, keys[2], keys[3]
 
-        fake, _ = generated(state.params["gen"])
-
-        def disc_loss(params):
-            both = seen(state, keys["real"], real), seen(state, keys["fake"], fake)
-            real_logits, fake_logits = judge_both(params, *both, labels)
+        def disc_loss(params, key, real, labels):
+            fake, _, real_key, fake_key = generated(state.params["gen"], key, labels)
+            both = seen(state, real_key, real), seen(state, fake_key, fake)
+            real_logits, fake_logits = judge_both(trained(params), *both, labels)
             objective = jnp.mean(losses.discriminator_loss(loss, real_logits, fake_logits))
-            gap = jnp.mean(real_logits) - jnp.mean(fake_logits)
-            signs = jnp.mean(jnp.sign(real_logits))
-            return objective, ({"loss/disc": objective, "health/logit_gap": gap, "health/overfitting": signs}, real_logits)
+            gap, signs = jnp.mean(real_logits) - jnp.mean(fake_logits), jnp.sign(real_logits)
+            return objective, ({"loss/disc": objective, "health/logit_gap": gap, "health/overfitting": jnp.mean(signs)}, signs)
 
-        disc, disc_opt, (terms, real_logits) = core.descend(disc_tx, disc_loss, state.params["disc"], state.opt["disc"])
+        disc, disc_opt = state.params["disc"], state.opt["disc"]
+        disc, disc_opt, (terms, signs) = descend(disc_tx, disc_loss, disc, disc_opt, step_key, real, labels)
         metrics |= terms
 
-        # On the same latents and noise as the discriminator's, so that XLA runs the generator forward once for both.
-        def gen_loss(params):
-            images, first = generated(params)
-            logits = judge(disc, seen(state, keys["fake"], images), labels)
+        def gen_loss(params, key, real, labels):
+            images, first, _, fake_key = generated(params, key, labels)
+            logits = judge(disc, seen(state, fake_key, images), labels)
             objective = jnp.mean(losses.generator_loss(loss, logits))
-            return objective, (objective, logits, images, jnp.mean(first, axis=0))
+            saturated = jnp.mean(jnp.float32(jnp.abs(logits) > 5))
+            terms = {"loss/gen": objective, "health/saturated": saturated}
+            return objective, (
+                terms | {"health/diversity": diversity(images) / (diversity(real) + 1e-8)},
+                jnp.mean(first, axis=0),
+            )
 
-        gen, gen_opt, (objective, logits, images, style) = core.descend(gen_tx, gen_loss, state.params["gen"], state.opt["gen"])
-        metrics |= {
-            "loss/gen": objective,
-            "health/saturated": jnp.mean(jnp.float32(jnp.abs(logits) > 5)),
-            "health/diversity": diversity(images) / (diversity(real) + 1e-8),
-        }
+        gen, gen_opt = state.params["gen"], state.opt["gen"]
+        gen, gen_opt, (terms, style) = descend(gen_tx, gen_loss, gen, gen_opt, step_key, real, labels)
+        metrics |= terms
 
         aux = {"path_length": state.aux["path_length"]}
         if config.augment:
@@ -459,7 +497,7 @@ def recipe(config: Config) -> StyleGAN2:
             metrics["health/augment_p"] = aux["augment"]["p"]
             if not config.augment_p:
                 parts = {"batch_size": n, "target": config.augment_target, "speed_kimg": config.augment_kimg}
-                aux["augment"] = augment.controller_update(aux["augment"], real_logits, state.step, **parts)
+                aux["augment"] = augment.controller_update(aux["augment"], signs, state.step, **parts)
 
         ema = state.ema
         if averages:

@@ -157,7 +157,8 @@ def test_a_step_descends_the_losses_of_the_paper():
     real = jax.random.uniform(jax.random.key(1), (4, 8, 8, 3), minval=-1)
     after, metrics = jax.jit(model.step, static_argnums=3)(state, {"images": real}, jax.random.key(2), model.plan(0))
     raw = {"params": state.params, "stats": state.stats}
-    style_key, *_, path_key = jax.random.split(jax.random.key(2), 6)
+    step_key, _, path_key = (jax.random.split(key, 1)[0] for key in jax.random.split(jax.random.key(2), 3))
+    style_key = jax.random.split(step_key, 4)[0]
 
     def styles_of(key):
         return model.mapping(raw, jax.random.normal(jax.random.split(key)[0], (4, 4)))
@@ -179,6 +180,42 @@ def test_a_step_descends_the_losses_of_the_paper():
     np.testing.assert_allclose(metrics["health/path_length"], lengths.mean(), rtol=1e-4)
     np.testing.assert_allclose(after.aux["path_length"], 0.25 * lengths.mean(), rtol=1e-4)
     np.testing.assert_allclose(metrics["penalty/path"], 2 * np.mean((lengths - 0.25 * lengths.mean()) ** 2), rtol=1e-3)
+
+
+@pytest.mark.parametrize("network", stylegan2.DISC_NETWORKS)
+def test_the_discriminators_layers_are_named_in_order(network):
+    config = dataclasses.replace(TOY, disc_network=network)
+    names = stylegan2.disc_layers(config)
+    assert sorted([*names, "last_dense", "logits"]) == sorted(
+        jax.eval_shape(stylegan2.recipe(config).init, jax.random.key(0)).params["disc"]
+    )
+    assert names[:3] == ["rgb_1", "conv_1", "down_1"]
+
+
+def test_frozen_layers_stay_and_slices_train():
+    model, _ = made(freeze_disc=2, accumulate=2, group_size=2, path_every=1, r1_every=1, ema_half_life_images=0.0)
+    state = model.init(jax.random.key(0))
+    after, metrics = jax.jit(model.step, static_argnums=3)(
+        state, {"images": normal(0, 4, 8, 8, 3)}, jax.random.key(1), model.plan(0)
+    )
+    assert all(np.isfinite(value) for value in metrics.values())
+    moved = {
+        name: not np.array_equal(before, after.params["disc"][name]["kernel"])
+        for name, before in ((name, part["kernel"]) for name, part in state.params["disc"].items())
+    }
+    assert moved == {name: name not in ("rgb_1", "conv_1") for name in moved}
+
+
+def test_slices_have_the_gradient_of_the_batch():
+    """Of R1, which draws nothing, and where no image is compared with others: Adam's second moment is its square."""
+    squares = []
+    for accumulate in (1, 2):
+        model, _ = made(accumulate=accumulate, group_size=1)
+        state, batch = model.init(jax.random.key(0)), {"images": normal(0, 4, 8, 8, 3)}
+        after, _ = jax.jit(model.lazy["r1"], static_argnums=3)(state, batch, jax.random.key(1), model.plan(0))
+        squares.append(jax.tree.leaves(after.opt["disc"][0].nu))
+    for whole, sliced in zip(*squares, strict=True):
+        np.testing.assert_allclose(sliced, whole, rtol=1e-3, atol=1e-5 * np.abs(whole).max())
 
 
 def test_the_probability_of_augmentation_follows_the_logits_or_stays():
@@ -215,6 +252,7 @@ def test_bfloat16_networks_are_near_the_float32_ones_and_clamped():
         ({"shape": (3, 8, 3)}, "--resolution 3 8"),
         ({"augment": "bgx"}, "--model.augment"),
         ({"path_every": 0}, "--model.path-every"),
+        ({"accumulate": 3}, "--model.accumulate 3"),
         ({"style_mixing": 1.5}, "--model.style-mixing"),
         ({"dtype": "float16"}, "--dtype"),
     ],

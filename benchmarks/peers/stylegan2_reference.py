@@ -1,0 +1,101 @@
+"""The StyleGAN2 that the papers' authors published, raced as it is: nothing of it is here. The environment variable GENJAX_STYLEGAN2_REFERENCE
+names a folder with a checkout of it (NVlabs/stylegan2-ada-pytorch; its licence is non-commercial).
+
+On a CPU it runs without its own kernels, which are CUDA's. What is written here is what its training loop does around its losses.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .gan import averaged, requires_grad
+
+
+class Both(nn.Module):
+    def __init__(self, config: Any):
+        super().__init__()
+        sys.path.insert(0, os.environ["GENJAX_STYLEGAN2_REFERENCE"])
+        from training import networks  # pyright: ignore[reportMissingImports]
+
+        shared = {"c_dim": 0, "img_resolution": config.shape[0], "img_channels": config.shape[2]}
+        sizes = {"channel_base": config.channels, "channel_max": config.max_channels}
+        sizes |= {"num_fp16_res": config.narrow if config.dtype != "float32" else 0}
+        self.gen = networks.Generator(
+            z_dim=config.latent_size, w_dim=config.style_size, mapping_kwargs={"num_layers": config.mapping_layers},
+            synthesis_kwargs=sizes, **shared,
+        )  # fmt: skip
+        self.disc = networks.Discriminator(epilogue_kwargs={"mbstd_group_size": config.group_size}, **shared, **sizes)
+        self.config = config
+
+    def generate(self, latents: Tensor) -> Tensor:
+        return self.gen(latents, torch.zeros(len(latents), 0, device=latents.device), noise_mode="const").clamp(-1, 1)
+
+
+build = Both
+
+
+def load(module: Both, weights: Mapping[str, Any]) -> None:
+    """Copy genjax's weights."""
+    from genjax.convert import stylegan2 as convert
+
+    for network, arrays in zip((module.gen, module.disc), convert.arrays(module.config, weights), strict=True):
+        network.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
+    if module.config.dtype == "float32":
+        sample = module.gen.eval()(torch.randn(2, module.config.latent_size), None, noise_mode="const")
+        assert sample.shape == (2, module.config.shape[2], *module.config.shape[:2])
+
+
+def step_fn(
+    module: Both, config: Any, arrays: Mapping[str, np.ndarray], device: str, compiled: bool, layout: torch.memory_format
+) -> dict[str, Callable[[], Tensor]]:
+    """{"step", "path", "r1"}: one a call, on a random batch of the resident `arrays` {"images": uint8 [N, H, W, C]}."""
+    from training.loss import StyleGAN2Loss  # pyright: ignore[reportMissingImports]
+
+    module.to(device).to(memory_format=layout).train()  # pyright: ignore[reportCallIssue]
+    images = torch.tensor(arrays["images"], device=device).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+    gen, disc, n = module.gen, module.disc, config.batch_size
+    losses = StyleGAN2Loss(
+        device, gen.mapping, gen.synthesis, disc, style_mixing_prob=config.style_mixing, r1_gamma=config.r1,
+        pl_batch_shrink=config.path_shrink, pl_decay=config.path_decay, pl_weight=config.path_weight,
+    )  # fmt: skip
+    gen_params, disc_params = list(gen.parameters()), list(disc.parameters())
+    shares = [every / (every + 1) for every in (config.path_every, config.r1_every)]
+    gen_optimizer, disc_optimizer = (
+        torch.optim.Adam(params, lr=config.learning_rate * share, betas=(config.adam_b1**share, config.adam_b2**share), eps=1e-8)
+        for params, share in zip((gen_params, disc_params), shares, strict=True)
+    )
+    follow = averaged(gen_params, config)
+
+    def phase(name: str, params: list, optimizer: torch.optim.Optimizer, gain: float) -> None:
+        real = images[torch.randint(len(images), (n,), device=device)].float() / 127.5 - 1
+        latents, labels = torch.randn(n, config.latent_size, device=device), torch.zeros(n, 0, device=device)
+        optimizer.zero_grad(set_to_none=True)
+        requires_grad(params, True)
+        losses.accumulate_gradients(phase=name, real_img=real, real_c=labels, gen_z=latents, gen_c=labels, sync=True, gain=gain)
+        requires_grad(params, False)
+        for parameter in params:
+            if parameter.grad is not None:
+                torch.nan_to_num(parameter.grad, nan=0, posinf=1e5, neginf=-1e5, out=parameter.grad)
+        optimizer.step()
+
+    def one(*phases: tuple) -> Callable[[], Tensor]:
+        def run() -> Tensor:
+            for arguments in phases:
+                phase(*arguments)
+            if len(phases) > 1:
+                follow()
+            return losses.pl_mean
+
+        requires_grad([*gen_params, *disc_params], False)
+        return run
+
+    return {
+        "step": one(("Gmain", gen_params, gen_optimizer, 1.0), ("Dmain", disc_params, disc_optimizer, 1.0)),
+        "path": one(("Greg", gen_params, gen_optimizer, float(config.path_every))),
+        "r1": one(("Dreg", disc_params, disc_optimizer, float(config.r1_every))),
+    }
