@@ -266,7 +266,7 @@ def test_verbs_are_deterministic_and_pure(name):
         assert first["sample"].dtype == jnp.float32
         assert np.max(np.abs(first["sample"])) <= 1
         assert not identical(first["sample"], run(weights, jax.random.key(1), images)["sample"])
-    stacked = jax.vmap(lambda k: verbs(model, weights, k, images))(jax.random.split(jax.random.key(0), 2))
+    stacked = jax.jit(jax.vmap(lambda k: verbs(model, weights, k, images)))(jax.random.split(jax.random.key(0), 2))
     for verb, value in stacked.items():
         assert value.shape == (2, *first[verb].shape)
 
