@@ -1,5 +1,7 @@
 """The `genjax` command: what comes after training. Each subcommand is a thin typed function over the library."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -121,7 +123,16 @@ def main() -> None:
     from tyro.extras import subcommand_cli_from_dict
 
     sys.argv[0] = "genjax"
-    outcome = script.guarded(
-        lambda: script.parsed(lambda: subcommand_cli_from_dict(COMMANDS, prog="genjax", description="Use trained models."))
-    )
-    raise SystemExit(outcome)
+    commands = {name: _later(command) for name, command in COMMANDS.items()}
+    chosen = script.parsed(lambda: subcommand_cli_from_dict(commands, prog="genjax", description="Use trained models."))
+    raise SystemExit(script.guarded(chosen))
+
+
+def _later(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:
+    """A command with its arguments, not run yet: while tyro parses, what is said is held back."""
+
+    @functools.wraps(command)
+    def with_arguments(*args, **options):
+        return functools.partial(command, *args, **options)
+
+    return with_arguments
