@@ -36,7 +36,7 @@ def to_uint8(images):
 
 
 def save_grid(images, path, **options):
-    """Images in [-1, 1], [n, height, width, channels], as one PNG: `images.save_grid`."""
+    """Images in [-1, 1], or bytes, [n, height, width, channels], as one PNG: `images.save_grid`."""
     from genjax.images import save_grid
 
     save_grid(images, path, **options)

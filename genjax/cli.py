@@ -8,35 +8,62 @@ from typing import Literal
 from genjax import script
 
 
-def sample(run: Path, /, n: int = 64, seed: int = 0, out: Path = Path("grid.png"), columns: int = 0, step: int = 0) -> int:
+def sample(
+    run: Path, /, n: int | None = None, seed: int = 0, seeds: str = "", label: int | None = None, truncation: float = 1.0,
+    grid: str = "", out: Path = Path("grid.png"), step: int = 0,
+) -> int:  # fmt: skip
     """Draw images from a trained model into one PNG.
 
     Args:
-        run: the folder of a finished training run
-        n: how many images
-        seed: of the latents
+        run: the folder of a finished training run, or what `genjax convert` wrote
+        n: how many images; as many as --grid holds if not given, else 64
+        seed: of the latents of all of them
+        seeds: instead of both, a seed an image, such as 0-3,7: the image of seed 7 is the same whatever stands beside it
+        label: of all images, of a conditional model; each class in turn if not given (of --seeds: the seed modulo the classes)
+        truncation: below 1, latents or styles, and so images, are drawn to their mean
+        grid: columns x rows, such as 8x4; near a square if not given
         out: the PNG to write
-        columns: images a row; 0: about as many as rows
         step: take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
     """
     import jax
+    import numpy as np
 
     import genjax
+    from genjax import latents
     from genjax.core import InputError
 
-    if not 1 <= n <= 65_536:
-        raise InputError(f"--n {n}: from 1 to 65536")
-    if not 0 <= columns <= n:
-        raise InputError(f"--columns {columns}: from 0 to {n}")
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise InputError(f"--out {out}: not a file in a folder that exists")
+    columns, rows = latents.grid(grid) if grid else (None, None)
+    if seeds and (n is not None or seed):
+        raise InputError(f"--seeds {seeds}: names the images itself; leave out --n and --seed")
+    chosen = latents.numbers("--seeds", seeds) if seeds else []
+    count = len(chosen) or ((columns * rows if columns and rows else 64) if n is None else n)
+    if not 1 <= count <= latents.MOST:
+        raise InputError(f"--n {count}: from 1 to {latents.MOST}")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"--seed {seed}: from 0 to {2**32 - 1}")
+    if columns and rows and columns * rows < count:
+        raise InputError(f"--grid {grid}: holds {columns * rows} images, not {count}")
+    _check_file(out)
     model, weights = genjax.load(run, step or None)
     if not hasattr(model, "sample"):
         raise InputError(f"{run}: its model draws no images; genjax translate {run} PICTURES --out DIR")
-    pictures = jax.jit(model.sample, static_argnums=2)(weights, jax.random.key(seed), n)
-    genjax.save_grid(pictures, out, columns=columns or None)
-    script.say(f"{n} images of {'x'.join(map(str, pictures.shape[1:]))} in {out}")
+    latents.check_truncation(model, truncation)
+    labels = latents.labels(model, label, chosen or range(count))
+    size = model.config.latent_size
+    z = latents.of_seeds(chosen, size) if chosen else jax.random.normal(jax.random.key(seed), (count, size))
+    pictures = np.concatenate(
+        list(latents.batches(latents.drawer(model, truncation), weights, (), (z, labels), model.config.shape))
+    )
+    genjax.save_grid(pictures, out, columns=columns, rows=rows)
+    script.say(f"{count} images of {'x'.join(map(str, pictures.shape[1:]))} in {out}")
     return 0
+
+
+def _check_file(out: Path) -> None:
+    from genjax.core import InputError
+
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise InputError(f"--out {out}: not a file in a folder that exists")
 
 
 def translate(

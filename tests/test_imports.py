@@ -9,6 +9,7 @@ import genjax
 
 PACKAGE = Path(genjax.__file__).parent
 LEAVES = {"shapes"}
+# fmt: off
 ALLOWED = {  # module -> the genjax modules it may import
     "shapes": set(),
     "losses": set(),
@@ -27,11 +28,14 @@ ALLOWED = {  # module -> the genjax modules it may import
     "trainer": {"core", "data", "checkpoint", "hooks", "metrics"},
     "script": {"core", "data", "checkpoint", "hooks", "trainer", "__version__"},
     "pictures": {"core", "data"},
+    "frames": {"core", "pictures"},
+    "latents": {"core", "ops", "models"},
     "edit": {"ops", "edit"},
-    "cli": {"script", "core", "genjax", "pictures", "edit", "checkpoint", "convert", "__version__"},
+    "cli": {"script", "core", "genjax", "images", "latents", "pictures", "frames", "edit", "checkpoint", "convert", "models", "__version__"},
     "__main__": {"cli"},
     "__init__": {"core", "checkpoint", "models", "ops", "images"},
 }
+# fmt: on
 
 
 def imports(path: Path) -> set[str]:

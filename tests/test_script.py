@@ -217,19 +217,19 @@ def test_the_sample_command(whole, tmp_path, monkeypatch, capsys):
         return exit.value.code, capsys.readouterr().err
 
     out = tmp_path / "grid.png"
-    assert genjax_command("sample", whole, "--n", 9, "--columns", 3, "--out", out)[0] == 0
+    assert genjax_command("sample", whole, "--n", 9, "--grid", "3x3", "--out", out)[0] == 0
     first = out.read_bytes()
-    assert genjax_command("sample", whole, "--n", 9, "--columns", 3, "--out", out)[0] == 0
+    assert genjax_command("sample", whole, "--n", 9, "--grid", "3x3", "--out", out)[0] == 0
     assert out.read_bytes() == first
-    assert genjax_command("sample", whole, "--n", 9, "--columns", 3, "--seed", 1, "--out", out)[0] == 0
+    assert genjax_command("sample", whole, "--n", 9, "--grid", "3x3", "--seed", 1, "--out", out)[0] == 0
     assert out.read_bytes() != first
-    assert genjax_command("sample", whole, "--n", 9, "--step", 300, "--columns", 3, "--out", out)[0] == 0
+    assert genjax_command("sample", whole, "--n", 9, "--step", 300, "--grid", "3x3", "--out", out)[0] == 0
     assert out.read_bytes() == first
     for bad, option in [
         (("--step", 7), "--step 7: "),
         (("--n", 0), "--n 0"),
         (("--out", tmp_path), "--out"),
-        (("--columns", -1), "--columns"),
+        (("--grid", "3"), "--grid 3"),
         (("--huge", 1), "--huge"),
     ]:
         code, said = genjax_command("sample", whole, *bad)
