@@ -59,6 +59,105 @@ def sample(
     return 0
 
 
+def interpolate(
+    run: Path, /, seeds: str, seconds: float = 10.0, out: Path = Path("walk.gif"), fps: int = 0, space: Literal["z", "w"] = "z",
+    truncation: float = 1.0, label: int | None = None, force: bool = False, step: int = 0,
+) -> int:  # fmt: skip
+    """Walk from the latents of one seed to those of the next, and from the last back to the first: a video without a seam.
+
+    Args:
+        run: the folder of a training run, or what `genjax convert` wrote
+        seeds: two or more, such as 1,5,9
+        seconds: that one round takes
+        out: a .mp4 (needs the extra `video`) or .gif; a name without a dot is a folder of PNG frames
+        fps: frames a second; 0: 30, of a .gif 20
+        space: z, along arcs between latents, or w, along lines between a StyleGAN2's styles
+        truncation: below 1, latents or styles, and so images, are drawn to their mean
+        label: of all images, of a conditional model
+        force: write over what is there
+        step: take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    import genjax
+    from genjax import frames, latents
+    from genjax.core import InputError
+    from genjax.images import enlarged
+
+    stops = latents.numbers("--seeds", seeds)
+    if any(before == after for before, after in zip(stops, stops[1:] + stops[:1], strict=True)):
+        raise InputError(f"--seeds {seeds}: two or more, each another than the one before, the first than the last")
+    frames.check(out, force)
+    kind = out.suffix.lower()
+    rate, most = fps or frames.RATES[kind], 50 if kind == ".gif" else 120  # faster GIFs are shown slower
+    if not 1 <= rate <= most:
+        raise InputError(f"--fps {fps}: from 1 to {most}, or 0")
+    if not len(stops) / rate <= seconds <= latents.MOST / rate:
+        limits = f"{len(stops) / rate:.4g} to {latents.MOST / rate:.4g}"
+        raise InputError(f"--seconds {seconds}: from {limits} with {len(stops)} seeds and {rate} frames a second")
+    count = round(seconds * rate)
+    model, weights = genjax.load(run, step or None)
+    if not hasattr(model, "generate") and not hasattr(model, "synthesis"):
+        raise InputError(
+            f"{run}: its model has no latents to walk through; give a run of a GAN (a VAE's interpolate takes images)"
+        )
+    if space == "w" and not hasattr(model, "synthesis"):
+        raise InputError("--space w: only a StyleGAN2 has styles; leave it out")
+    latents.check_truncation(model, truncation)
+    labels = latents.labels(model, label, stops)
+    if labels is not None and label is None:
+        raise InputError(f"--label: {run} is conditional; give one from 0 to {model.config.num_labels - 1}")
+    z = latents.of_seeds(stops, model.config.latent_size)
+    drawn = latents.walk(model, weights, z, labels, truncation, space, count)
+    shown = track(drawn, "drawing", total=count, console=Console(stderr=True))
+    frames.write(out, (enlarged(pixels[None])[0] for pixels in shown), count, rate)
+    script.say(f"{count} frames, {rate} a second, from seed to seed in {out}")
+    return 0
+
+
+def style_mix(
+    run: Path, /, rows: str, columns: str, layers: str, out: Path = Path("mix.png"), truncation: float = 1.0, label: int | None = None,
+    step: int = 0,
+) -> int:  # fmt: skip
+    """Mix the styles of a StyleGAN2's images: a table with the row's image, some layers' styles from the column's, in one PNG.
+
+    Args:
+        run: the folder of a training run of StyleGAN2, or what `genjax convert` wrote
+        rows: seeds of the first column's images, such as 85,100
+        columns: seeds of the first row's images
+        layers: whose styles are the column's, such as 0-6: low ones pose and shape, high ones colour and texture
+        out: the PNG to write
+        truncation: below 1, styles, and so images, are drawn to their mean
+        label: of all images, of a conditional model; the seed modulo the classes if not given
+        step: take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
+    """
+    import genjax
+    from genjax import latents
+    from genjax.core import InputError
+
+    seeds = {option: latents.numbers(option, text) for option, text in (("--rows", rows), ("--columns", columns))}
+    table = [len(found) + 1 for found in seeds.values()]
+    if table[0] * table[1] > latents.MOST:
+        raise InputError(f"--rows {rows} --columns {columns}: a table of at most {latents.MOST} images")
+    _check_file(out)
+    model, weights = genjax.load(run, step or None)
+    if not hasattr(model, "style_mix"):
+        raise InputError(f"{run}: its model has no styles; give a run of train/stylegan2.py")
+    latents.check_truncation(model, truncation)
+
+    def styles(found: list[int]):
+        z = latents.of_seeds(found, model.config.latent_size)
+        return model.mapping(weights, z, latents.labels(model, label, found), truncation)
+
+    across, down = styles(seeds["--columns"]), styles(seeds["--rows"])
+    chosen = latents.numbers("--layers", layers, across.shape[1])
+    pixels = latents.style_table(model, weights, down, across, chosen)
+    genjax.save_grid(pixels, out, columns=table[1])
+    script.say(f"{table[0] - 1} rows and {table[1] - 1} columns of {'x'.join(map(str, pixels.shape[1:]))} in {out}")
+    return 0
+
+
 def _check_file(out: Path) -> None:
     from genjax.core import InputError
 
@@ -140,7 +239,7 @@ def convert(kind: str, source: Path, /, out: Path) -> int:
     return 0
 
 
-COMMANDS = {"sample": sample, "translate": translate, "convert": convert}
+COMMANDS = {"sample": sample, "interpolate": interpolate, "style-mix": style_mix, "translate": translate, "convert": convert}
 
 
 def main() -> None:

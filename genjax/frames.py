@@ -1,0 +1,97 @@
+"""Moving pictures: frames into one .mp4 or .gif, or into a folder of PNG files. Nothing is written over unasked, and a file is whole or not there."""
+
+import itertools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from genjax import pictures
+from genjax.core import InputError
+
+RATES = {".mp4": 30, ".gif": 20, "": 30}  # frames a second by the path's suffix; none is a folder
+NUMBERED = "[0-9]" * 5 + ".png"
+
+
+def check(out: Path, force: bool) -> None:
+    """Raise InputError where `write` could not write, or would lose something."""
+    if out.suffix.lower() not in RATES:
+        raise InputError(f"--out {out}: NAME.mp4, NAME.gif, or a name without a dot: a folder of PNG frames")
+    if out.exists() and out.is_dir() == bool(out.suffix):
+        raise InputError(f"--out {out}: is a {'folder' if out.is_dir() else 'file'}; choose another name")
+    if out.exists() and not force:
+        raise InputError(f"--out {out}: is there already; choose another name, or add --force")
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"--out {out}: not in a folder that exists")
+    if out.suffix.lower() == ".mp4":
+        _encoder(out)
+
+
+def write(out: Path, frames: Iterable[np.ndarray], count: int, rate: int) -> None:
+    """`count` frames, uint8 [h, w, c] all of one size, c 1, 3 or 4. Raises InputError if that cannot be written."""
+    kind = out.suffix.lower()
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        if not kind:
+            return _write_folder(out, frames, count)
+        (_write_mp4 if kind == ".mp4" else _write_gif)(temporary, frames, count, rate)
+        os.replace(temporary, out)
+    except OSError as error:  # av's errors of files are of this kind
+        raise InputError(f"--out {out}: cannot be written ({error.strerror or error})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_folder(out: Path, frames: Iterable[np.ndarray], count: int) -> None:
+    out.mkdir(exist_ok=True)
+    for number, pixels in enumerate(frames):
+        pictures.write(out / f"{number:05}.png", pixels)
+    for path in out.glob(NUMBERED):  # a longer walk that was written over would go on here
+        if int(path.stem) >= count:
+            path.unlink()
+
+
+def _write_gif(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) -> None:
+    from PIL import Image
+
+    ends = np.round(100 * np.arange(count + 1) / rate)  # a GIF counts hundredths of a second
+    images = (Image.fromarray(_opaque(pixels)) for pixels in frames)
+    first = next(images)
+    durations = (10 * np.diff(ends)).astype(int).tolist()
+    first.save(path, format="GIF", save_all=True, append_images=images, duration=durations, loop=0)
+
+
+def _write_mp4(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) -> None:
+    av = _encoder(path)
+    frames = iter(frames)
+    first = next(frames)
+    height, width = first.shape[:2]
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
+        stream.height, stream.width = height + height % 2, width + width % 2  # colour is kept at half the sides
+        stream.pix_fmt = "yuv420p"
+        for pixels in itertools.chain([first], frames):
+            even = np.pad(_opaque(pixels), ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _opaque(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [h, w, 3], transparency over white: neither format has any."""
+    if pixels.shape[2] == 4:
+        alpha = pixels[..., 3:] / 255
+        pixels = np.round(pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def _encoder(out: Path):
+    """PyAV with an H.264 encoder. Raises InputError."""
+    advice = 'pip install "genjax-image[video]", or give a .gif, or a name without a dot for PNG frames'
+    try:
+        import av
+    except ImportError:
+        raise InputError(f"--out {out}: .mp4 needs PyAV; {advice}") from None
+    if "libx264" not in av.codecs_available:
+        raise InputError(f"--out {out}: this PyAV has no libx264; {advice}")
+    return av
