@@ -169,9 +169,13 @@ def read_weights(run: Path, like: Weights) -> Weights:
 
     Whole networks may be missing, as in weights that were converted for one direction only; the result has none of them then.
     """
-    arrays = read_arrays(run)
+    return jax.tree.map(jnp.asarray, fitted(read_arrays(run), like, str(run / WEIGHTS)))
+
+
+def fitted(arrays: dict[str, Any], like: Weights, origin: str) -> Weights:
+    """Arrays by path, of all of `like`'s networks or some, as its tree. Raises InputError where they do not fit, or there are none."""
     networks = {part: {name: tree for name, tree in trees.items() if _holds(arrays, part, name)} for part, trees in like.items()}
-    return jax.tree.map(jnp.asarray, unflatten(networks if networks["params"] else like, arrays, str(run / WEIGHTS)))
+    return unflatten(networks if networks["params"] else like, arrays, origin)
 
 
 def read_arrays(run: Path) -> dict[str, np.ndarray]:

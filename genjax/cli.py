@@ -216,30 +216,72 @@ def convert(kind: str, source: Path, /, out: Path) -> int:
     """Turn published PyTorch weights into a run's folder, which the other commands read. Nothing in a file is executed.
 
     Args:
-        kind: cyclegan
-        source: a checkpoint folder with latest_net_G_A.pth and the like, or one .pth of a generator
+        kind: cyclegan or stylegan2
+        source: of cyclegan, a checkpoint folder with latest_net_G_A.pth and the like, or one .pth of a generator; of stylegan2, a
+            .safetensors, .npz or .pth of the arrays of NVIDIA's PyTorch networks: G_ema's (with that prefix or none) and D's
         out: the folder to write; must not exist
     """
     import dataclasses
 
-    from genjax import __version__, checkpoint
-    from genjax.convert import cyclegan
+    import jax
+
+    from genjax import __version__, checkpoint, core, models
+    from genjax.convert import cyclegan, stylegan2
     from genjax.core import InputError
 
-    if kind != "cyclegan":
-        raise InputError(f"{kind}: what weights can be converted from is cyclegan")
+    if kind not in ("cyclegan", "stylegan2"):
+        raise InputError(f"{kind}: what weights can be converted from is cyclegan or stylegan2")
     if out.exists():
         raise InputError(f"--out {out}: exists; choose another folder")
-    config, weights = cyclegan.weights({"G": source} if source.is_file() else cyclegan.files(source))
+    if kind == "cyclegan":
+        config, weights = cyclegan.weights({"G": source} if source.is_file() else cyclegan.files(source))
+    else:
+        config, weights = stylegan2.read(source)
+    fields = dataclasses.asdict(config)
+    like = core.weights(jax.eval_shape(models.build(kind, fields).init, jax.random.key(0)))
+    checkpoint.fitted(checkpoint.flatten(weights), like, str(source))  # before anything is written
     out.mkdir(parents=True)
-    settings = {"genjax": __version__, "model": "cyclegan", "config": dataclasses.asdict(config), "converted": source.name}
-    checkpoint.write_config(out, settings)
+    checkpoint.write_config(out, {"genjax": __version__, "model": kind, "config": fields, "converted": source.name})
     checkpoint.export(out, weights)
-    script.say(f"{', '.join(sorted(weights['params']))} in {out}; genjax translate {out} PICTURES --out DIR")
+    use = f"translate {out} PICTURES --out DIR" if kind == "cyclegan" else f"sample {out} --seeds 0-15 --truncation 0.7"
+    script.say(f"{', '.join(sorted(weights['params']))} in {out}; genjax {use}")
     return 0
 
 
-COMMANDS = {"sample": sample, "interpolate": interpolate, "style-mix": style_mix, "translate": translate, "convert": convert}
+def export(run: Path, /, out: Path, step: int = 0) -> int:
+    """Write a StyleGAN2's arrays under the key names of NVIDIA's PyTorch networks, G_ema's and D's; `genjax convert` reads them back.
+
+    Args:
+        run: the folder of a training run of StyleGAN2
+        out: the .safetensors to write; must not exist
+        step: take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
+    """
+    from safetensors.numpy import save as serialize
+
+    import genjax
+    from genjax import checkpoint
+    from genjax.convert import stylegan2
+    from genjax.core import InputError
+
+    if out.suffix != ".safetensors" or out.exists():
+        raise InputError(f"--out {out}: {'exists; choose another name' if out.exists() else 'give a NAME.safetensors'}")
+    _check_file(out)
+    model, weights = genjax.load(run, step or None)
+    if not hasattr(model, "style_mix"):
+        raise InputError(f"{run}: only a StyleGAN2's arrays have such names; of any run, {checkpoint.WEIGHTS} has our own")
+    try:
+        networks = dict(zip(("G_ema", "D"), stylegan2.arrays(model.config, weights), strict=True))
+    except InputError as error:
+        raise InputError(f"{run}: {error}") from None
+    arrays = {f"{network}.{name}": x for network, found in networks.items() for name, x in found.items()}
+    checkpoint.write_atomically(out, serialize(arrays))
+    script.say(f"{len(arrays)} arrays in {out}")
+    return 0
+
+
+COMMANDS = {
+    "sample": sample, "interpolate": interpolate, "style-mix": style_mix, "translate": translate, "convert": convert, "export": export,
+}  # fmt: skip
 
 
 def main() -> None:

@@ -1,19 +1,30 @@
 """StyleGAN2's weights under the reference's key names (NVIDIA's StyleGAN2-ADA for PyTorch: plain arrays, OIHW) as ours, and back.
 
 One table a network says which array is which, and both ways read it. Only square images of a power of two, on a constant of 4x4.
+
+The published .pkl files are pickles that carry and run their networks' source code, so they are never opened here. In a clone of that
+repository, with PyTorch, this leaves the arrays alone, in a file that `read` reads:
+
+    networks = pickle.load(open("network.pkl", "rb"))
+    torch.save({f"{n}.{k}": x.cpu() for n in ("G_ema", "D") for k, x in networks[n].state_dict().items()}, "network.pth")
 """
 
 import math
+import os
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from genjax.convert import pth
 from genjax.core import InputError, Weights
 from genjax.models import stylegan2
 
 Arrays = Mapping[str, np.ndarray]
+PREFIXES = ("G_ema.", "G.", "D.")
 BUFFER = "resample_filter"  # of each module that resamples: the taps, which ours has in its Config
 
 
@@ -47,6 +58,7 @@ def weights(gen: Arrays, disc: Arrays | None = None, **fields: Any) -> tuple[sty
     found: Weights = {"params": {}, "stats": {}}
     for name, arrays, rows in (("gen", gen, gen_rows(config)), ("disc", disc, disc_rows(config))):
         if arrays:
+            _check_filters(arrays, config)
             tree = _read(arrays, rows)
             found["params"][name] = tree["params"]
             found["stats"] |= {name: tree["stats"]} if "stats" in tree else {}
@@ -54,15 +66,64 @@ def weights(gen: Arrays, disc: Arrays | None = None, **fields: Any) -> tuple[sty
 
 
 def arrays(config: stylegan2.Config, weights: Weights) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The generator's and the discriminator's state dicts. Raises InputError for a model that the reference has no names for."""
+    """The generator's and the discriminator's state dicts, empty for one that is not there. Raises InputError for a model that the reference has no names for."""
     height, width, _ = config.shape
     if stylegan2.sizes(config)[0] != (4, 4) or height != width:
         raise InputError(f"a StyleGAN2 of {height}x{width}: the reference has squares of a power of two alone")
     tables = {"gen": gen_rows(config), "disc": disc_rows(config)}
     gen, disc = (
-        _write({part: weights[part].get(name, {}) for part in ("params", "stats")}, rows, config) for name, rows in tables.items()
+        _write({part: weights[part].get(name, {}) for part in ("params", "stats")}, rows, config)
+        if name in weights["params"]
+        else {}
+        for name, rows in tables.items()
     )
     return gen, disc
+
+
+# --- files ---------------------------------------------------------------------------------------------------------------
+
+
+def read(path: str | os.PathLike) -> tuple[stylegan2.Config, Weights]:
+    """The networks of a .safetensors, .npz or .pth: a generator's arrays under `G_ema.`, `G.` or no prefix, a discriminator's under `D.`
+
+    Raises InputError for a file that cannot be read or holds something else. Nothing in it is executed.
+    """
+    path = Path(path)
+    found = _arrays(path)
+    parts = {
+        prefix: {name.removeprefix(prefix): x for name, x in found.items() if name.startswith(prefix)} for prefix in PREFIXES
+    }
+    plain = {name: x for name, x in found.items() if not name.startswith(PREFIXES)}
+    try:
+        return weights(parts["G_ema."] or parts["G."] or plain, parts["D."])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (IndexError, TypeError, OverflowError):  # sizes are read off shapes before these are known to be right
+        raise InputError(f"{path}: is no StyleGAN2: its arrays are of other shapes") from None
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    kind = path.suffix.lower()
+    if kind in (".pkl", ".pickle"):
+        raise InputError(
+            f"{path}: is a pickle, which is a program, and never run here; save its arrays by the two lines in the README"
+        )
+    if kind not in (".safetensors", ".npz", ".pth", ".pt"):
+        raise InputError(f"{path}: give a .safetensors, .npz or .pth file")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a .safetensors, .npz or .pth file")
+    if kind in (".pth", ".pt"):
+        return pth.state_dict(path)
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        if kind == ".safetensors":
+            return load_file(path)
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (SafetensorError, OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read ({(str(error) or type(error).__name__).splitlines()[0][:200]})") from None
 
 
 # --- tables --------------------------------------------------------------------------------------------------------------
@@ -190,6 +251,14 @@ def _write(tree: dict[str, Any], rows: list[Row], config: stylegan2.Config) -> d
             leaf = leaf[part]
         found[theirs] = np.array(LAYOUTS[layout][1](np.asarray(leaf)), np.float32, order="C")
     return found | dict(_filters(found, config))
+
+
+def _check_filters(arrays: Arrays, config: stylegan2.Config) -> None:
+    """Raise InputError where a network resamples with other taps than the Config's."""
+    taps = np.outer(config.taps, config.taps) / sum(config.taps) ** 2
+    for name, x in arrays.items():
+        if name.endswith(BUFFER) and (x.shape != taps.shape or not np.allclose(x, taps, atol=1e-4)):
+            raise InputError(f"{name!r} is another filter than that of taps {' '.join(map(str, config.taps))}")
 
 
 def _filters(found: dict[str, np.ndarray], config: stylegan2.Config) -> Iterator[tuple[str, np.ndarray]]:
