@@ -1,4 +1,8 @@
-"""Weights for tests that do not train: made by NumPy, since to compile a model's `init` takes longer than such a test."""
+"""Weights for tests that do not train: made by NumPy, since to compile a model's `init` takes longer than such a test; and PyTorch's files."""
+
+import io
+import pickle
+import zipfile
 
 import jax
 import numpy as np
@@ -16,3 +20,40 @@ def weights(model, seed=0, scale=0.02):
         return np.float32(scales.get(path[-1].key, 0.0) * generator.standard_normal(leaf.shape))
 
     return jax.tree_util.tree_map_with_path(fill, core.weights(state))
+
+
+class _Pickler(pickle._Pickler):
+    """Writes tensors as PyTorch does, without it: calls of names that are not imported."""
+
+    def save_name(self, module, name):
+        self.write(f"c{module}\n{name}\n".encode())
+
+    def save_tensor(self, key, array):
+        self.save_name("torch._utils", "_rebuild_tensor_v2")
+        self.write(b"((")
+        self.save("storage")
+        self.save_name("torch", "FloatStorage")
+        for value in (key, "cpu", array.size):
+            self.save(value)
+        self.write(b"tQ")
+        for value in (0, array.shape, tuple(stride // 4 for stride in array.strides), False):
+            self.save(value)
+        self.save_name("collections", "OrderedDict")
+        self.write(b")RtR")
+
+
+def save_pth(path, arrays):
+    """A zip as torch.save writes one."""
+    stream = io.BytesIO()
+    pickler = _Pickler(stream, 2)
+    stream.write(b"\x80\x02")
+    pickler.save_name("collections", "OrderedDict")
+    stream.write(b")R(")
+    for key, (name, array) in enumerate(arrays.items()):
+        pickler.save(name)
+        pickler.save_tensor(str(key), array)
+    stream.write(b"u.")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", stream.getvalue())
+        for key, array in enumerate(arrays.values()):
+            archive.writestr(f"x/data/{key}", array.tobytes())

@@ -3,12 +3,11 @@
 import dataclasses
 import functools
 import operator
-import pickle
-import zipfile
 
 import jax
 import numpy as np
 import pytest
+from toys import save_pth
 
 import genjax
 from genjax import cli, core
@@ -17,45 +16,6 @@ from genjax.core import InputError
 from genjax.models import cyclegan
 
 TOY = cyclegan.Config(channels=4, blocks=2, disc_channels=4, disc_layers=2)
-
-
-class _Pickler(pickle._Pickler):
-    """Writes tensors as PyTorch does, without it: calls of names that are not imported."""
-
-    def save_name(self, module, name):
-        self.write(f"c{module}\n{name}\n".encode())
-
-    def save_tensor(self, key, array):
-        self.save_name("torch._utils", "_rebuild_tensor_v2")
-        self.write(b"((")
-        self.save("storage")
-        self.save_name("torch", "FloatStorage")
-        for value in (key, "cpu", array.size):
-            self.save(value)
-        self.write(b"tQ")
-        for value in (0, array.shape, tuple(stride // 4 for stride in array.strides), False):
-            self.save(value)
-        self.save_name("collections", "OrderedDict")
-        self.write(b")RtR")
-
-
-def save_pth(path, arrays):
-    """A zip as torch.save writes one."""
-    import io
-
-    stream = io.BytesIO()
-    pickler = _Pickler(stream, 2)
-    stream.write(b"\x80\x02")
-    pickler.save_name("collections", "OrderedDict")
-    stream.write(b")R(")
-    for key, (name, array) in enumerate(arrays.items()):
-        pickler.save(name)
-        pickler.save_tensor(str(key), array)
-    stream.write(b"u.")
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("x/data.pkl", stream.getvalue())
-        for key, array in enumerate(arrays.values()):
-            archive.writestr(f"x/data/{key}", array.tobytes())
 
 
 def theirs(params, blocks=2):
