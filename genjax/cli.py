@@ -117,8 +117,8 @@ def interpolate(
 
 
 def style_mix(
-    run: Path, /, rows: str, columns: str, layers: str, out: Path = Path("mix.png"), truncation: float = 1.0, label: int | None = None,
-    step: int = 0,
+    run: Path, /, rows: str, columns: str, layers: str, out: Path = Path("mix.png"), truncation: float = 1.0,
+    label: int | None = None, step: int = 0,
 ) -> int:  # fmt: skip
     """Mix the styles of a StyleGAN2's images: a table with the row's image, some layers' styles from the column's, in one PNG.
 
@@ -249,7 +249,7 @@ def convert(kind: str, source: Path, /, out: Path) -> int:
 
 
 def export(run: Path, /, out: Path, step: int = 0) -> int:
-    """Write a StyleGAN2's arrays under the key names of NVIDIA's PyTorch networks, G_ema's and D's; `genjax convert` reads them back.
+    """Write a StyleGAN2's arrays under the key names of NVIDIA's PyTorch networks; `genjax convert` reads them back.
 
     Args:
         run: the folder of a training run of StyleGAN2
@@ -268,7 +268,7 @@ def export(run: Path, /, out: Path, step: int = 0) -> int:
     _check_file(out)
     model, weights = genjax.load(run, step or None)
     if not hasattr(model, "style_mix"):
-        raise InputError(f"{run}: only a StyleGAN2's arrays have such names; of any run, {checkpoint.WEIGHTS} has our own")
+        raise InputError(f"{run}: only a StyleGAN2's arrays have such names; any run's own are in {checkpoint.WEIGHTS}")
     try:
         networks = dict(zip(("G_ema", "D"), stylegan2.arrays(model.config, weights), strict=True))
     except InputError as error:
@@ -280,7 +280,8 @@ def export(run: Path, /, out: Path, step: int = 0) -> int:
 
 
 COMMANDS = {
-    "sample": sample, "interpolate": interpolate, "style-mix": style_mix, "translate": translate, "convert": convert, "export": export,
+    "sample": sample, "interpolate": interpolate, "style-mix": style_mix, "translate": translate,
+    "convert": convert, "export": export,
 }  # fmt: skip
 
 

@@ -1,4 +1,7 @@
-"""Moving pictures: frames into one .mp4 or .gif, or into a folder of PNG files. Nothing is written over unasked, and a file is whole or not there."""
+"""Moving pictures: frames into one .mp4 or .gif, or into a folder of PNG files.
+
+Nothing is written over unasked, and a file is whole or not there.
+"""
 
 import itertools
 import os

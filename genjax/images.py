@@ -16,7 +16,7 @@ def save_grid(
 ) -> None:  # fmt: skip
     """Write images in [-1, 1], or bytes, as one PNG, row by row; `columns` is even and near the square root of n if not given.
 
-    With more `rows` than the images fill, the others are white. Small images are enlarged by whole factors, so that they can be read.
+    With more `rows` than the images fill, the others are white. Small images are enlarged by whole factors, to be read.
     Raises ValueError for other than 1, 3 or 4 channels.
     """
     from PIL import Image

@@ -28,7 +28,7 @@ Draw = Callable[..., Any]  # (weights, latents [n, size], labels [n] or None) ->
 
 
 def numbers(option: str, text: str, limit: int = 2**32) -> list[int]:
-    """`0-3,7,9-12` as a list, in that order. Raises InputError, naming the option, on other text and on numbers of `limit` or more."""
+    """`0-3,7,9-12` as a list, in that order. Raises InputError, naming the option, on other text and on `limit` or more."""
     found: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r" *([0-9]{1,20})(?: *- *([0-9]{1,20}))? *", part)
@@ -54,7 +54,10 @@ def grid(text: str) -> tuple[int, int]:
 
 
 def labels(model: Any, label: int | None, seeds: Sequence[int]) -> np.ndarray | None:
-    """The label of each seed's image, int32 [n]: the one asked for, else each class in turn. None for a model without. Raises InputError."""
+    """The label of each seed's image, int32 [n]: the one asked for, else each class in turn. None for a model without.
+
+    Raises InputError.
+    """
     conditional = getattr(model.config, "conditional", False) not in (False, "none")
     if label is None:
         return np.array([seed % model.config.num_labels for seed in seeds], np.int32) if conditional else None
@@ -99,9 +102,9 @@ def batch_size(shape: Sequence[int]) -> int:
 def batches(
     draw: Draw, weights: Weights, fixed: Sequence[Any], along: Sequence[Any], shape: Sequence[int]
 ) -> Iterator[np.ndarray]:
-    """`draw(weights, *fixed, *along)` as uint8 [b, h, w, c], in batches of the arrays `along` the images [n, ...]; None stays None.
+    """`draw(weights, *fixed, *along)` as uint8 [b, h, w, c], in batches of the arrays `along` the images [n, ...].
 
-    All batches are of one size, the last one filled up, so that there is one program.
+    None stays None. All batches are of one size, the last one filled up, so that there is one program.
     """
     count = len(along[0])
     size = min(count, batch_size(shape))
@@ -116,9 +119,9 @@ def batches(
 
 
 def loop(stops: int, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Frames spread evenly over a round of `stops`: the stop before each, the one after, and the share of the way between, [frames] each.
+    """Frames spread evenly over a round of `stops`: the stop before each, the one after, and the share of the way between.
 
-    The last frame is as far from the first as any from the next.
+    [frames] each. The last frame is as far from the first as any from the next.
     """
     place = stops * np.arange(frames)  # in frames, so that a stop is hit exactly
     before = place // frames
@@ -130,7 +133,8 @@ def walk(
 ) -> Iterator[np.ndarray]:
     """Images uint8 [h, w, c] on the way from each of some latents [n, size] to the next, and from the last to the first.
 
-    In space z along arcs, in w (a StyleGAN2's) along lines between styles. `labels` [n] are of the latents; on the way, the one before's holds.
+    In space z along arcs, in w (a StyleGAN2's) along lines between styles. `labels` [n] are of the latents; in z, on the way
+    that of the latents before holds.
     """
     before, after, share = loop(len(latents), frames)
     ends, draw = latents, drawer(model, truncation)
@@ -153,7 +157,7 @@ def walk(
 def style_table(model: Any, weights: Weights, rows: jax.Array, columns: jax.Array, layers: Sequence[int]) -> np.ndarray:
     """Styles of rows [r, layers, size] and columns [c, layers, size] -> uint8 [(r + 1) * (c + 1), h, w, channels], row by row.
 
-    The first row is the columns, the first column the rows, their corner white; in the table a row's styles with a column's in `layers`.
+    The first row is the columns, the first column the rows, their corner white; else a row's styles, a column's in `layers`.
     """
     row, column = (places.ravel()[1:] for places in np.indices((len(rows) + 1, len(columns) + 1)))
     mixed = np.isin(np.arange(rows.shape[1]), layers)

@@ -1,4 +1,4 @@
-"""genjax sample, interpolate, style-mix, convert stylegan2 and export as a person calls them, on toy weights that nobody trained."""
+"""genjax sample, interpolate, style-mix, convert stylegan2 and export as a person calls them, on weights that nobody trained."""
 
 import dataclasses
 import functools
@@ -113,7 +113,10 @@ def test_one_seed_for_all_gives_what_the_verb_gives(runs, command):
 
 
 def test_truncation_to_nothing_gives_one_image(runs, command):
-    assert command("sample", runs / "styled", "--seeds", "0,5,2", "--truncation", "0", "--grid", "3x1", "--out", "x.png")[0] == 0
+    assert command("sample", runs / "coded", "--seeds", "0-2", "--truncation", "1", "--grid", "3x1", "--out", "x.png")[0] == 0
+    assert np.ptp(cells("x.png", 3, 1), axis=0).max() > 1
+    options = ("--label", 0, "--truncation", "0", "--grid", "3x1")
+    assert command("sample", runs / "labelled", "--seeds", "0,5,2", *options, "--out", "x.png")[0] == 0
     same = cells("x.png", 3, 1)
     assert_same(same, same[[0, 0, 0]])
 
@@ -197,7 +200,7 @@ def test_an_mp4_has_every_frame(tmp_path, shape):
 
 def test_a_walk_becomes_an_mp4(runs, command, tmp_path):
     pytest.importorskip("av")
-    assert command("interpolate", runs / "styled", "--seeds", "0,1", "--seconds", "0.2", "--out", "x.mp4")[0] == 0
+    assert command("interpolate", runs / "labelled", "--label", 0, "--seeds", "0,1", "--seconds", "0.2", "--out", "x.mp4")[0] == 0
     assert (tmp_path / "x.mp4").read_bytes()[4:8] == b"ftyp"
 
 
@@ -210,7 +213,7 @@ def test_without_an_encoder_the_extra_is_named(runs, command, tmp_path, monkeypa
 
 
 def test_what_is_there_is_written_over_with_force_alone(runs, command, tmp_path):
-    walk = ("interpolate", runs / "styled", "--seeds", "0,1", "--fps", "2", "--out")
+    walk = ("interpolate", runs / "labelled", "--label", 0, "--seeds", "0,1", "--fps", "2", "--out")
     for name in ("walk", "x.gif"):
         assert command(*walk, name, "--seconds", "2")[0] == 0
     (tmp_path / "walk/notes.txt").write_text("dear")
@@ -279,9 +282,9 @@ def test_a_generator_alone_is_enough_in_any_of_the_files(runs, command):
         _, got = genjax.load(f"run-{name}")
         assert list(got["params"]) == ["gen"]
         jax.tree.map(np.testing.assert_array_equal, got["params"]["gen"], weights["params"]["gen"])
-        assert command("sample", f"run-{name}", "--seeds", "1", "--out", "a.png")[0] == 0
         assert command("export", f"run-{name}", "--out", f"{name}.safetensors")[0] == 0
         assert all(key.startswith("G_ema.") for key in load_file(f"{name}.safetensors"))
+    assert command("sample", "run-plain.npz", "--seeds", "1", "--out", "a.png")[0] == 0
     assert disc
 
 

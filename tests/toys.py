@@ -1,4 +1,4 @@
-"""Weights for tests that do not train: made by NumPy, since to compile a model's `init` takes longer than such a test; and PyTorch's files."""
+"""Weights for tests that do not train, made by NumPy, since to compile a model's `init` takes longer; and files as PyTorch's."""
 
 import io
 import pickle

@@ -2,8 +2,8 @@
 
 One table a network says which array is which, and both ways read it. Only square images of a power of two, on a constant of 4x4.
 
-The published .pkl files are pickles that carry and run their networks' source code, so they are never opened here. In a clone of that
-repository, with PyTorch, this leaves the arrays alone, in a file that `read` reads:
+The published .pkl files are pickles that carry and run their networks' source code, so they are never opened here. In a clone
+of that repository, with PyTorch, this leaves the arrays alone, in a file that `read` reads:
 
     networks = pickle.load(open("network.pkl", "rb"))
     torch.save({f"{n}.{k}": x.cpu() for n in ("G_ema", "D") for k, x in networks[n].state_dict().items()}, "network.pth")
@@ -66,7 +66,10 @@ def weights(gen: Arrays, disc: Arrays | None = None, **fields: Any) -> tuple[sty
 
 
 def arrays(config: stylegan2.Config, weights: Weights) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The generator's and the discriminator's state dicts, empty for one that is not there. Raises InputError for a model that the reference has no names for."""
+    """The generator's and the discriminator's state dicts, empty for one that is not there.
+
+    Raises InputError for a model that the reference has no names for.
+    """
     height, width, _ = config.shape
     if stylegan2.sizes(config)[0] != (4, 4) or height != width:
         raise InputError(f"a StyleGAN2 of {height}x{width}: the reference has squares of a power of two alone")
@@ -84,7 +87,7 @@ def arrays(config: stylegan2.Config, weights: Weights) -> tuple[dict[str, np.nda
 
 
 def read(path: str | os.PathLike) -> tuple[stylegan2.Config, Weights]:
-    """The networks of a .safetensors, .npz or .pth: a generator's arrays under `G_ema.`, `G.` or no prefix, a discriminator's under `D.`
+    """The networks of a .safetensors, .npz or .pth: a generator under `G_ema.`, `G.` or no prefix, a discriminator under `D.`
 
     Raises InputError for a file that cannot be read or holds something else. Nothing in it is executed.
     """

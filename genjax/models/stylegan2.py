@@ -88,7 +88,9 @@ class StyleGAN2(NamedTuple):
     sample: Callable  # (weights, key, n, labels=None, truncation=1.0, truncation_cutoff=None, noise="const") -> images in [-1, 1]
     mapping: Callable  # (weights, latents, labels=None, truncation=1.0, truncation_cutoff=None) -> styles
     synthesis: Callable  # (weights, styles, noise="const", key=None) -> images, not clipped
-    style_mix: Callable  # (weights, rows, columns, layers) -> [r, c, h, w, ch]: styles of rows, those of `layers` (slice, indices) from columns
+    style_mix: (
+        Callable  # (weights, rows, columns, layers) -> [r, c, h, w, ch]: rows' styles, in `layers` (slice, indices) columns'
+    )
     interpolate: (
         Callable  # (weights, first, second, count, labels=None, space="z", truncation=1.0) -> [n, count, h, w, c], of latents
     )
