@@ -131,8 +131,7 @@ def ours(recipe: core.Recipe, arrays: dict[str, np.ndarray]) -> tuple[dict[str, 
 
     def compiled(advance: Callable, plan: core.Plan) -> tuple[Run, dict]:
         began = time.perf_counter()
-        jitted = jax.jit(trainer.program(advance, plan, SEED, False, split, True), donate_argnums=0)
-        program = jitted.lower(*inputs(1)).compile()
+        program = trainer.compiled(trainer.program(advance, plan, SEED, False, split, True), inputs(1))
         compile_sec = time.perf_counter() - began
         memory = program.memory_analysis()
         held = (
