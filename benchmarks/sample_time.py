@@ -49,8 +49,7 @@ def measure(args: argparse.Namespace, fields: dict, batch_size: int) -> dict:
     runs = [run]
     if args.peer != "none":
         say(f"building the peer, {args.peer}")
-        name = f"{args.model}_reference" if args.peer == "reference" else args.model
-        module, device, facts["versions"]["torch"] = step_time.peer(name, config, jax.device_get(weights))
+        module, device, facts["versions"]["torch"] = step_time.peer(args.module, config, jax.device_get(weights))
         runs.append(theirs(module, config, batch_size, device, compiled=args.peer == "torch-compile"))
     ms, peer_ms, ratios = step_time.summary(step_time.race(runs, args.rounds, args.seconds, "a batch"))
     row = {"model": args.model, "config": args.config, "device": step_time.device_name(), "dtype": config.dtype}

@@ -31,6 +31,7 @@ import os
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,8 @@ def measure(args: argparse.Namespace, fields: dict) -> dict:
     sides = [own]
     if args.peer != "none":
         say(f"building the peer, {args.peer}")
-        name = f"{args.model}_reference" if args.peer == "reference" else args.model
-        module, device, facts["versions"]["torch"] = peer(name, config, weights)
-        sides.append(theirs(name, module, config, arrays, device, compiled=args.peer == "torch-compile"))
+        module, device, facts["versions"]["torch"] = peer(args.module, config, weights)
+        sides.append(theirs(args.module, module, config, arrays, device, compiled=args.peer == "torch-compile"))
     shares = schedule(recipe)
     rounds = {name: race([side[name] for side in sides], args.rounds, args.seconds, f"a {name}") for name in shares}
     weighted = [[share * np.array(ms) for ms in rounds[name]] for name, share in shares.items()]
@@ -113,8 +113,9 @@ def measure(args: argparse.Namespace, fields: dict) -> dict:
 
 def schedule(recipe: core.Recipe) -> dict[str, float]:
     """A step's programs, and what share of the steps each is run in."""
-    plans = [recipe.plan(step) for step in range(240)]
-    return {"step": 1.0} | {name: sum(name in plan.due for plan in plans) / len(plans) for name in getattr(recipe, "lazy", {})}
+    steps = 240
+    lazy = Counter(part.name for step in range(steps) for part in trainer.parts(recipe, step)[:-1])
+    return {"step": 1.0} | {name: count / steps for name, count in lazy.items()}
 
 
 def ours(recipe: core.Recipe, arrays: dict[str, np.ndarray]) -> tuple[dict[str, Run], dict[str, dict], core.Weights]:
@@ -149,11 +150,8 @@ def ours(recipe: core.Recipe, arrays: dict[str, np.ndarray]) -> tuple[dict[str, 
 
         return run, {"compile_sec": compile_sec, "peak_mb": held / 1e6}
 
-    lazy = getattr(recipe, "lazy", {})
-    plan = recipe.plan(0)
-    parts = {"step": (recipe.step, plan._replace(due=tuple(name for name in plan.due if name not in lazy)))}
-    parts |= {name: (advance, plan._replace(due=(name,))) for name, advance in lazy.items()}
-    made = {name: compiled(*part) for name, part in parts.items()}
+    *lazy, whole = trainer.parts(recipe, 0)  # the first step has all of them
+    made = {part.name: compiled(part.advance, part.plan) for part in lazy} | {"step": compiled(whole.advance, whole.plan)}
     return {name: run for name, (run, _) in made.items()}, {name: cost for name, (_, cost) in made.items()}, weights
 
 
@@ -218,6 +216,11 @@ def parse(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, dict]:
         parser.error(f"--config {args.config}: one of {', '.join(cases)}")
     if args.rounds < 2 or args.seconds <= 0:
         parser.error("--rounds is at least 2, --seconds more than 0")
+    args.module = args.model  # of peers
+    if args.peer == "reference":
+        if args.model != "stylegan2" or "GENJAX_STYLEGAN2_REFERENCE" not in os.environ:
+            parser.error("--peer reference: of stylegan2, and GENJAX_STYLEGAN2_REFERENCE names the folder of NVIDIA's code")
+        args.module = "stylegan2_reference"
     return args, {**cases[args.config], "dtype": args.dtype}
 
 

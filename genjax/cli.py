@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from genjax import script
 
@@ -44,9 +44,7 @@ def sample(
     if columns and rows and columns * rows < count:
         raise InputError(f"--grid {grid}: holds {columns * rows} images, not {count}")
     _check_file(out)
-    model, weights = genjax.load(run, step or None)
-    if not hasattr(model, "sample"):
-        raise InputError(f"{run}: its model draws no images; genjax translate {run} PICTURES --out DIR")
+    model, weights = _load(run, step, ("sample",), f"its model draws no images; genjax translate {run} PICTURES --out DIR")
     latents.check_truncation(model, truncation)
     labels = latents.labels(model, label, chosen or range(count))
     size = model.config.latent_size
@@ -80,7 +78,6 @@ def interpolate(
     from rich.console import Console
     from rich.progress import track
 
-    import genjax
     from genjax import frames, latents
     from genjax.core import InputError
     from genjax.images import enlarged
@@ -97,11 +94,8 @@ def interpolate(
         limits = f"{len(stops) / rate:.4g} to {latents.MOST / rate:.4g}"
         raise InputError(f"--seconds {seconds}: from {limits} with {len(stops)} seeds and {rate} frames a second")
     count = round(seconds * rate)
-    model, weights = genjax.load(run, step or None)
-    if not hasattr(model, "generate") and not hasattr(model, "synthesis"):
-        raise InputError(
-            f"{run}: its model has no latents to walk through; give a run of a GAN (a VAE's interpolate takes images)"
-        )
+    advice = "its model has no latents to walk through; give a run of a GAN (a VAE's interpolate takes images)"
+    model, weights = _load(run, step, ("generate", "synthesis"), advice)
     if space == "w" and not hasattr(model, "synthesis"):
         raise InputError("--space w: only a StyleGAN2 has styles; leave it out")
     latents.check_truncation(model, truncation)
@@ -141,9 +135,7 @@ def style_mix(
     if table[0] * table[1] > latents.MOST:
         raise InputError(f"--rows {rows} --columns {columns}: a table of at most {latents.MOST} images")
     _check_file(out)
-    model, weights = genjax.load(run, step or None)
-    if not hasattr(model, "style_mix"):
-        raise InputError(f"{run}: its model has no styles; give a run of train/stylegan2.py")
+    model, weights = _load(run, step, ("style_mix",), "its model has no styles; give a run of train/stylegan2.py")
     latents.check_truncation(model, truncation)
 
     def styles(found: list[int]):
@@ -156,6 +148,17 @@ def style_mix(
     genjax.save_grid(pixels, out, columns=table[1])
     script.say(f"{table[0] - 1} rows and {table[1] - 1} columns of {'x'.join(map(str, pixels.shape[1:]))} in {out}")
     return 0
+
+
+def _load(run: Path, step: int, verbs: tuple[str, ...], refusal: str) -> tuple[Any, Any]:
+    """A run's model, which must have one of these verbs, and its weights."""
+    import genjax
+    from genjax.core import InputError
+
+    model, weights = genjax.load(run, step or None)
+    if not any(hasattr(model, verb) for verb in verbs):
+        raise InputError(f"{run}: {refusal}")
+    return model, weights
 
 
 def _check_file(out: Path) -> None:
@@ -184,7 +187,6 @@ def translate(
     from rich.console import Console
     from rich.progress import track
 
-    import genjax
     from genjax import pictures
     from genjax.core import InputError
     from genjax.edit.tiles import translator
@@ -193,9 +195,7 @@ def translate(
         raise InputError(f"--tile {tile} --overlap {overlap}: a side of at least 8, and at most half of it")
     found = pictures.find(input)
     targets = pictures.targets(found, input, out, force)
-    model, weights = genjax.load(run, step or None)
-    if not hasattr(model, "translate"):
-        raise InputError(f"{run}: is a run of another model; give one of train/cyclegan.py")
+    model, weights = _load(run, step, ("translate",), "is a run of another model; give one of train/cyclegan.py")
     if f"gen_{direction}" not in weights["params"]:
         raise InputError(f"--direction {direction}: {run} holds the other direction only")
     translated = translator(model, weights, direction, tile, overlap)
@@ -258,7 +258,6 @@ def export(run: Path, /, out: Path, step: int = 0) -> int:
     """
     from safetensors.numpy import save as serialize
 
-    import genjax
     from genjax import checkpoint
     from genjax.convert import stylegan2
     from genjax.core import InputError
@@ -266,9 +265,8 @@ def export(run: Path, /, out: Path, step: int = 0) -> int:
     if out.suffix != ".safetensors" or out.exists():
         raise InputError(f"--out {out}: {'exists; choose another name' if out.exists() else 'give a NAME.safetensors'}")
     _check_file(out)
-    model, weights = genjax.load(run, step or None)
-    if not hasattr(model, "style_mix"):
-        raise InputError(f"{run}: only a StyleGAN2's arrays have such names; any run's own are in {checkpoint.WEIGHTS}")
+    refusal = f"only a StyleGAN2's arrays have such names; any run's own are in {checkpoint.WEIGHTS}"
+    model, weights = _load(run, step, ("style_mix",), refusal)
     try:
         networks = dict(zip(("G_ema", "D"), stylegan2.arrays(model.config, weights), strict=True))
     except InputError as error:

@@ -21,9 +21,7 @@ class Event(NamedTuple):
     step: int  # steps done
     steps: int  # steps in all
     state: State
-    row: dict[
-        str, float
-    ]  # the latest log row: step, images_per_sec, compile_sec if something was compiled (and of each program, if several), means of metrics
+    row: dict[str, float]  # the latest log row: step, images_per_sec, means of metrics, and after compiling compile_sec
 
 
 class Hook(NamedTuple):
@@ -86,15 +84,16 @@ def progress(n: int, first: int, steps: int) -> Iterator[list[Hook]]:
         shown = [f"{name} {value:.4g}" for name, value in event.row.items() if "/" in name]
         return "  ".join([f"{event.row['images_per_sec']:.0f} images/s", *shown])
 
-    def compiled_in(event) -> list[str]:
-        total, *programs = [f"{value:.1f} s" for name, value in event.row.items() if name.startswith("compile_sec")] or [""]
-        names = [name.removeprefix("compile_sec_") for name in event.row if name.startswith("compile_sec_")]
-        each = ", ".join(f"{name} {seconds}" for name, seconds in zip(names, programs, strict=True))
-        return [f"compiled in {total}{f' ({each})' if each else ''}"] if total else []
+    def compiled_in(event) -> str:
+        if "compile_sec" not in event.row:
+            return ""
+        programs = {name.removeprefix("compile_sec_"): sec for name, sec in event.row.items() if name.startswith("compile_sec_")}
+        each = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in programs.items())
+        return f"compiled in {event.row['compile_sec']:.1f} s" + (f" ({each})" if each else "")
 
     def line(event):
         left = datetime.timedelta(seconds=round((event.steps - event.step) * (time.monotonic() - began) / (event.step - first)))
-        compiled = "".join(f"  {text}" for text in compiled_in(event))
+        compiled = f"  {compiled_in(event)}" if compiled_in(event) else ""
         print(f"  step {event.step} of {event.steps}  {left} left{compiled}  {values(event)}", file=sys.stderr, flush=True)
 
     if not console.is_terminal:
@@ -108,8 +107,8 @@ def progress(n: int, first: int, steps: int) -> Iterator[list[Hook]]:
             bar.update(task, completed=event.step, description=values(event) if "images_per_sec" in event.row else "")
 
         def compiled(event):
-            for text in compiled_in(event):
-                bar.console.print(text)
+            if compiled_in(event):
+                bar.console.print(compiled_in(event))
 
         yield [every(0, update, at_end=True), every(n, compiled)]
 

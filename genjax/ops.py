@@ -386,9 +386,15 @@ def _winograd_kernel(geometry: Geometry, kernel: Array) -> Array:
     k, stride = geometry.k, geometry.stride
     kernel = kernel.reshape(k // stride, stride, k // stride, stride, *kernel.shape[2:])
     kernel = jnp.swapaxes(kernel, 1, 2).reshape(k // stride, k // stride, -1, kernel.shape[-1])
-    for axis in (0, 1):
-        kernel = jnp.stack(_transforms(geometry).kernel(jnp.unstack(kernel, axis=axis)))
+    kernel = _both_axes(_transforms(geometry).kernel, kernel)
     return kernel.reshape(-1, *kernel.shape[2:])
+
+
+def _both_axes(transform: Callable, taps: Array) -> Array:
+    """`transform` along both of the first two axes, which change places."""
+    for axis in (0, 1):
+        taps = jnp.stack(transform(jnp.unstack(taps, axis=axis)))
+    return taps
 
 
 def _tiles(transform: Callable, x: Array, axis: int, taps: int, size: int) -> Array:
@@ -432,9 +438,7 @@ def _winograd_kernel_gradient(geometry: Geometry, x: Array, y: Array) -> Array:
     x_tiles, y_tiles = _winograd_x(geometry, x), _winograd_y(geometry, y)
     # At stride 2 x's matrices have 4 times its channels: the product is of y's transposed, the smaller ones.
     products = transposed(x_tiles) @ y_tiles if stride == 1 else transposed(transposed(y_tiles) @ x_tiles)
-    taps = products.reshape(span, span, *products.shape[1:])
-    for axis in (0, 1):
-        taps = jnp.stack(_transforms(geometry).kernel_back(jnp.unstack(taps, axis=axis)))
+    taps = _both_axes(_transforms(geometry).kernel_back, products.reshape(span, span, *products.shape[1:]))
     taps = taps.reshape(k // stride, k // stride, stride, stride, x.shape[3], y.shape[3])
     return jnp.transpose(taps, (0, 2, 1, 3, 4, 5)).reshape(k, k, x.shape[3], y.shape[3])
 

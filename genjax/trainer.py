@@ -35,10 +35,20 @@ def data_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
-def _apart(plan: Plan, lazy: dict[str, Callable]) -> tuple[list[Plan], Plan]:
-    """A Plan as programs: of each lazy term that is due and can be compiled alone, and the step without those."""
-    alone = [plan._replace(due=(name,)) for name in plan.due if name in lazy]
-    return alone, plan._replace(due=tuple(name for name in plan.due if name not in lazy))
+class Part(NamedTuple):
+    """What one program of a step does."""
+
+    name: str
+    advance: Callable  # (state, batch, key, plan) -> (State, metrics)
+    plan: Plan
+
+
+def parts(recipe: Recipe, step: int) -> list[Part]:
+    """A step's: each lazy term that is due and can be compiled alone, and at last the step without those."""
+    plan, lazy = recipe.plan(step), getattr(recipe, "lazy", {})
+    alone = [Part(name, lazy[name], plan._replace(due=(name,))) for name in plan.due if name in lazy]
+    due = tuple(name for name in plan.due if name not in lazy)
+    return [*alone, Part("_".join(("step", *due)), recipe.step, plan._replace(due=due))]
 
 
 def abstract_state(recipe: Recipe, seed: int, mesh: Mesh) -> State:
@@ -78,8 +88,7 @@ def fit(
     if source.arrays is not None:
         resident = {name: to_devices(array, replicated) for name, array in source.arrays.items()}
     streamed = _streamed(source, seed, split) if resident is None else None
-    lazy: dict[str, Callable] = getattr(recipe, "lazy", {})
-    programs: dict[Plan, Callable] = {}  # of a lazy term those with it alone as `due`
+    programs: dict[Part, Callable] = {}
     intervals = {log_every} | {hook.every for hook in hooks if hook.every}
     meter, unseen = _Meter(step), []  # dispatches that the host has not looked at
     chunk = 1  # steps between two looks
@@ -87,29 +96,26 @@ def fit(
 
     with _signals() as caught:
         while not ends:
-            alone, plan = _apart(recipe.plan(step), lazy)
+            *lazy, whole = parts(recipe, step)
             limit = min([steps, *(step - step % every + every for every in intervals)])
             count = 1
-            if resident is not None:  # as many steps of this plan as fit before the next look, in one dispatch
+            if resident is not None:  # as many steps of this program alone as fit before the next look, in one dispatch
                 room = min(limit - step, chunk - sum(dispatch.steps for dispatch in unseen))
-                while count < room and recipe.plan(step + count) == plan:
+                while count < room and parts(recipe, step + count) == [whole]:
                     count += 1
-            images = resident if streamed is None else streamed(step, plan.batch_size)
-            for part in (*alone, plan):
-                runs = count if part is plan else 1
+            images = resident if streamed is None else streamed(step, whole.plan.batch_size)
+            for part in (*lazy, whole):
+                runs = count if part is whole else 1
                 arguments = (current, root, images, to_devices(np.array(runs, np.int32), replicated))
                 if part not in programs:
                     with meter.paused():
                         began = time.perf_counter()
-                        advance = recipe.step if part is plan else lazy[part.due[0]]
-                        programs[part] = compiled(
-                            program(advance, part, seed, flip, split, resident is not None, crop), arguments
-                        )
-                        name = "_".join(("step", *part.due) if part is plan else part.due)
-                        meter.compiled(name, time.perf_counter() - began)
+                        run = program(part.advance, part.plan, seed, flip, split, resident is not None, crop)
+                        programs[part] = compiled(run, arguments)
+                        meter.compiled(part.name, time.perf_counter() - began)
                 with jax.transfer_guard("disallow"):
                     current, sums, done = programs[part](*arguments)
-                unseen.append(_Dispatch(step, runs, runs if part is plan else 0, part.batch_size, sums, done))
+                unseen.append(_Dispatch(step, runs, runs if part is whole else 0, part.plan.batch_size, sums, done))
             step += count
 
             if step == limit or sum(dispatch.steps for dispatch in unseen) >= chunk:

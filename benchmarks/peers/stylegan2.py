@@ -248,6 +248,13 @@ def load(module: Both, weights: dict[str, Any]) -> None:
         network.load_state_dict({k: torch.tensor(v) for k, v in arrays.items() if not k.endswith(convert.BUFFER)})
 
 
+def adam(params: list[nn.Parameter], config: Any, every: int, fused: bool | None) -> torch.optim.Adam:
+    """Of a network with a lazy penalty: appendix B of the paper."""
+    share = every / (every + 1)
+    betas = (config.adam_b1**share, config.adam_b2**share)
+    return torch.optim.Adam(params, lr=config.learning_rate * share, betas=betas, eps=1e-8, fused=fused)
+
+
 def step_fn(
     module: Both, config: Any, arrays: dict[str, np.ndarray], device: str, compiled: bool, layout: torch.memory_format
 ) -> dict[str, Callable[[], Tensor]]:
@@ -262,13 +269,8 @@ def step_fn(
     synthesis = torch.compile(module.gen.synthesis) if compiled else module.gen.synthesis
     disc = torch.compile(module.disc) if compiled else module.disc
     gen_params, disc_params = list(module.gen.parameters()), list(module.disc.parameters())
-    shares = [every / (every + 1) for every in (config.path_every, config.r1_every)]
-    gen_optimizer, disc_optimizer = (
-        torch.optim.Adam(
-            params, lr=config.learning_rate * share, betas=(config.adam_b1**share, config.adam_b2**share), eps=1e-8, fused=True
-        )
-        for params, share in zip((gen_params, disc_params), shares, strict=True)
-    )
+    gen_optimizer = adam(gen_params, config, config.path_every, fused=True)
+    disc_optimizer = adam(disc_params, config, config.r1_every, fused=True)
     follow, length_mean = averaged(gen_params, config), torch.zeros([], device=device)
 
     def real_batch() -> Tensor:

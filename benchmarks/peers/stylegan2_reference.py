@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .gan import averaged, requires_grad
+from .stylegan2 import adam
 
 
 class Both(nn.Module):
@@ -45,9 +46,6 @@ def load(module: Both, weights: Mapping[str, Any]) -> None:
 
     for network, arrays in zip((module.gen, module.disc), convert.arrays(module.config, weights), strict=True):
         network.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
-    if module.config.dtype == "float32":
-        sample = module.gen.eval()(torch.randn(2, module.config.latent_size), None, noise_mode="const")
-        assert sample.shape == (2, module.config.shape[2], *module.config.shape[:2])
 
 
 def step_fn(
@@ -64,11 +62,8 @@ def step_fn(
         pl_batch_shrink=config.path_shrink, pl_decay=config.path_decay, pl_weight=config.path_weight,
     )  # fmt: skip
     gen_params, disc_params = list(gen.parameters()), list(disc.parameters())
-    shares = [every / (every + 1) for every in (config.path_every, config.r1_every)]
-    gen_optimizer, disc_optimizer = (
-        torch.optim.Adam(params, lr=config.learning_rate * share, betas=(config.adam_b1**share, config.adam_b2**share), eps=1e-8)
-        for params, share in zip((gen_params, disc_params), shares, strict=True)
-    )
+    gen_optimizer = adam(gen_params, config, config.path_every, fused=None)
+    disc_optimizer = adam(disc_params, config, config.r1_every, fused=None)
     follow = averaged(gen_params, config)
 
     def phase(name: str, params: list, optimizer: torch.optim.Optimizer, gain: float) -> None:

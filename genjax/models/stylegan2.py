@@ -202,21 +202,21 @@ class Synthesis(nn.Module):
         residual = config.gen_network == "resnet"
         start = self.param("const", nn.initializers.normal(1.0), (1, *levels[0], features(config, 0)), jnp.float32)
         x = jnp.broadcast_to(start, (len(styles), *start.shape[1:])).astype(_dtype(config, 0))
-        areas = [levels[0], *(area for area in levels[1:] for _ in range(2))]  # of the convolutions with noise
-        fields = [noise == "const"] * len(areas)
+        shapes = [levels[0], *(size for size in levels[1:] for _ in range(2))]  # of the convolutions, each of which has noise
+        noises = [noise == "const"] * len(shapes)
         if noise == "random":  # one draw for all of them: each would be compiled for seconds
-            drawn = jax.random.normal(self.make_rng("noise"), (len(styles), sum(map(math.prod, areas))))
-            parts = jnp.split(drawn, list(itertools.accumulate(map(math.prod, areas[:-1]))), axis=1)
-            fields = [part.reshape(-1, *area, 1) for part, area in zip(parts, areas, strict=True)]
-        noises = iter(fields)
+            ends = list(itertools.accumulate(map(math.prod, shapes)))
+            drawn = jax.random.normal(self.make_rng("noise"), (len(styles), ends[-1]))
+            parts = jnp.split(drawn, ends[:-1], axis=1)
+            noises = [part.reshape(-1, *shape, 1) for part, shape in zip(parts, shapes, strict=True)]
         image, index = None, 0
         for level in range(len(levels)):
             size, dtype, before = features(config, level), _dtype(config, level), x
             gain = 1.0 if residual and level else 2**0.5  # two branches add up to the variance of one
             if level:
-                x = StyledConv(config, size, True, 2**0.5, dtype, name=f"up_{level}")(x, styles[:, index], next(noises))
+                x = StyledConv(config, size, True, 2**0.5, dtype, name=f"up_{level}")(x, styles[:, index], noises[index])
                 index += 1
-            x = StyledConv(config, size, False, gain, dtype, name=f"conv_{level}")(x, styles[:, index], next(noises))
+            x = StyledConv(config, size, False, gain, dtype, name=f"conv_{level}")(x, styles[:, index], noises[index])
             index += 1
             if residual and level:
                 skip = layers.EqualizedConv(size, kernel=1, use_bias=False, dtype=dtype, name=f"skip_{level}")(before)
@@ -480,12 +480,12 @@ def recipe(config: Config) -> StyleGAN2:
             images, first, _, fake_key = generated(params, key, labels)
             logits = judge(disc, seen(state, fake_key, images), labels)
             objective = jnp.mean(losses.generator_loss(loss, logits))
-            saturated = jnp.mean(jnp.float32(jnp.abs(logits) > 5))
-            terms = {"loss/gen": objective, "health/saturated": saturated}
-            return objective, (
-                terms | {"health/diversity": diversity(images) / (diversity(real) + 1e-8)},
-                jnp.mean(first, axis=0),
-            )
+            terms = {
+                "loss/gen": objective,
+                "health/saturated": jnp.mean(jnp.float32(jnp.abs(logits) > 5)),
+                "health/diversity": diversity(images) / (diversity(real) + 1e-8),
+            }
+            return objective, (terms, jnp.mean(first, axis=0))
 
         gen, gen_opt = state.params["gen"], state.opt["gen"]
         gen, gen_opt, (terms, style) = descend(gen_tx, gen_loss, gen, gen_opt, step_key, real, labels)
