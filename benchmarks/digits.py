@@ -25,8 +25,7 @@ import tyro
 from rich.progress import track
 
 import genjax
-from genjax import checkpoint, core, data, script
-from genjax.convert import pth
+from genjax import checkpoint, core, data, pth, script
 
 CHUNK = 500  # images at once
 

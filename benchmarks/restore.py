@@ -24,8 +24,7 @@ from rich.progress import track
 from tyro.extras import subcommand_cli_from_dict
 
 import genjax
-from genjax import core, pictures, script
-from genjax.convert import pth
+from genjax import core, pictures, pth, script
 from genjax.edit import degrade
 from genjax.edit.tiles import translator
 from genjax.metrics import paired

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import tensors
 from genjax.core import InputError, NotFinite, PyTree, State, Weights
 
 CONFIG, WEIGHTS, CHECKPOINTS = "config.json", "model.safetensors", "checkpoints"
@@ -180,16 +181,10 @@ def fitted(arrays: dict[str, Any], like: Weights, origin: str) -> Weights:
 
 def read_arrays(run: Path) -> dict[str, np.ndarray]:
     """All of run/model.safetensors, by name. Raises InputError."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     path = run / WEIGHTS
     if not path.is_file():
         raise InputError(f"{path}: no such file; let the training finish, or give the --step of one in {run / CHECKPOINTS}")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a readable safetensors file ({str(error).splitlines()[0][:200]})") from None
+    return tensors.read(path)
 
 
 def transferred(state: State, run: Path) -> tuple[State, list[str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from genjax.convert import pth
+from genjax import pth
 from genjax.core import InputError
 from genjax.models import cyclegan
 

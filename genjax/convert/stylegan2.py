@@ -12,14 +12,13 @@ of that repository, with PyTorch, this leaves the arrays alone, in a file that `
 import math
 import os
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from genjax.convert import pth
+from genjax import tensors
 from genjax.core import InputError, Weights
 from genjax.models import stylegan2
 
@@ -92,7 +91,7 @@ def read(path: str | os.PathLike) -> tuple[stylegan2.Config, Weights]:
     Raises InputError for a file that cannot be read or holds something else. Nothing in it is executed.
     """
     path = Path(path)
-    found = _arrays(path)
+    found = tensors.read(path)
     parts = {
         prefix: {name.removeprefix(prefix): x for name, x in found.items() if name.startswith(prefix)} for prefix in PREFIXES
     }
@@ -103,30 +102,6 @@ def read(path: str | os.PathLike) -> tuple[stylegan2.Config, Weights]:
         raise InputError(f"{path}: {error}") from None
     except (IndexError, TypeError, OverflowError):  # sizes are read off shapes before these are known to be right
         raise InputError(f"{path}: is no StyleGAN2: its arrays are of other shapes") from None
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    kind = path.suffix.lower()
-    if kind in (".pkl", ".pickle"):
-        raise InputError(
-            f"{path}: is a pickle, which is a program, and never run here; save its arrays by the two lines in the README"
-        )
-    if kind not in (".safetensors", ".npz", ".pth", ".pt"):
-        raise InputError(f"{path}: give a .safetensors, .npz or .pth file")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give a .safetensors, .npz or .pth file")
-    if kind in (".pth", ".pt"):
-        return pth.state_dict(path)
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        if kind == ".safetensors":
-            return load_file(path)
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (SafetensorError, OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read ({(str(error) or type(error).__name__).splitlines()[0][:200]})") from None
 
 
 # --- tables --------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from genjax.convert import pth
+from genjax import pth
 from genjax.core import InputError
 
 
