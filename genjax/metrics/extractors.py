@@ -16,7 +16,7 @@ import numpy as np
 
 from genjax import tensors
 from genjax.core import InputError
-from genjax.metrics import protocols, small
+from genjax.metrics import backbones, inception, protocols, small
 from genjax.metrics.protocols import Protocol
 from genjax.shapes import AnyArray, Array, Float, UInt8
 
@@ -78,8 +78,25 @@ class Network(NamedTuple):
 
 
 def _resnet(params, images, taps, protocol):
-    x = protocols.resized(images, protocol, (32, 32)) / 255
-    return small.resnet(params, (x - small.IMAGENET_MEAN[None, None, None]) / small.IMAGENET_STD[None, None, None], taps)
+    return small.resnet(params, _imagenet(protocols.resized(images, protocol, (32, 32)) / 255), taps)
+
+
+def _inception(params, images, taps, protocol):
+    names = {tap: "2048" if tap == "features" else tap for tap in taps}
+    outputs = inception.apply(params, protocols.preprocess(images, protocol, inception.SIZE), tuple({*names.values()}))
+    return {tap: outputs[name] for tap, name in names.items()}
+
+
+def _backbone(name):
+    def apply(params, images, taps, protocol):
+        x = protocols.resized(images, protocol, backbones.SIZE) / 255
+        return backbones.apply(params, _imagenet(x), name, taps)
+
+    return apply
+
+
+def _imagenet(x):
+    return (x - small.IMAGENET_MEAN[None, None, None]) / small.IMAGENET_STD[None, None, None]
 
 
 def _lenet(params, images, taps, protocol):
@@ -88,6 +105,31 @@ def _lenet(params, images, taps, protocol):
 
 _RESNETS = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models"
 TABLE: dict[str, Network] = {
+    "inception": Network(
+        File(
+            ("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth"),  # the same bytes
+            "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+            "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        ),
+        inception.params,
+        _inception,
+        ("features", *inception.TAPS),
+        inception.SIZE,
+    ),
+    "vgg16": Network(
+        File(("vgg16-397923af.pth",), "397923af", "https://download.pytorch.org/models/vgg16-397923af.pth"),
+        functools.partial(backbones.params, name="vgg16"),
+        _backbone("vgg16"),
+        ("features", "logits"),
+        backbones.SIZE,
+    ),
+    "alexnet": Network(
+        File(("alexnet-owt-7be5be79.pth",), "7be5be79", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"),
+        functools.partial(backbones.params, name="alexnet"),
+        _backbone("alexnet"),
+        ("features", "logits"),
+        backbones.SIZE,
+    ),
     "resnet20": Network(
         File(
             ("resnet20-12fca82f.th", "resnet20_cifar.th"),

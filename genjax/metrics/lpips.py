@@ -1,0 +1,85 @@
+"""LPIPS, the learned perceptual distance of two images. Zhang et al. 2018 (arXiv 1801.03924), version 0.1 of its weights."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.core import InputError
+from genjax.metrics import backbones, extractors, nets
+from genjax.shapes import Array, Float
+
+SHIFT = np.asarray(
+    [-0.030, -0.088, -0.188], np.float32
+)  # ImageNet's mean and deviation for images in [-1, 1], as the heads were trained
+SCALE = np.asarray([0.458, 0.448, 0.450], np.float32)
+NETS = {"alex": "alexnet", "vgg": "vgg16"}
+_HEADS = "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1"
+HEADS = {
+    "alex": extractors.File(
+        ("alex.pth", "lpips_alex.pth"), "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0", f"{_HEADS}/alex.pth"
+    ),
+    "vgg": extractors.File(
+        ("vgg.pth", "lpips_vgg.pth"), "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868", f"{_HEADS}/vgg.pth"
+    ),
+}
+
+
+def lpips(params: Mapping[str, Any], a: Float[Array, "n h w 3"], b: Float[Array, "n h w 3"]) -> Float[Array, " n"]:
+    """The distance of each pair of images in [-1, 1], at least 0; differentiable in both. `params` of `load`: "alex" to measure, "vgg" as a loss.
+
+    Equation 1: activations over their length (1e-10 is added to it, outside of the root), the squared differences weighed by the heads,
+    the mean over places, the sum over five layers. Images are compared at the size they have, at least 32 x 32. Raises ValueError.
+    """
+    if a.shape != b.shape or a.ndim != 4 or a.shape[3] != 3:
+        raise ValueError(f"LPIPS is of two arrays [n, h, w, 3] of one shape, not {a.shape} and {b.shape}")
+    if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in (a, b)):
+        raise ValueError(f"LPIPS is of float images in [-1, 1], not {a.dtype} and {b.dtype}")
+    (net,) = params.keys() & NETS.keys()
+    x = (jnp.concatenate([a, b]) - SHIFT[None, None, None]) / SCALE[None, None, None]
+    total = jnp.zeros(len(a))
+    for activation, head in zip(backbones.activations(params[net], x, NETS[net]), params["heads"], strict=True):
+        first, second = jnp.split(_unit(activation), 2)
+        total += jnp.mean(jnp.sum(jnp.square(first - second) * head[None, None, None], axis=3), axis=(1, 2))
+    return total
+
+
+def _unit(x: Array) -> Array:
+    """Each place's channels over their length. Where all are zero the length's gradient is taken as zero, not infinite."""
+    square = jnp.sum(jnp.square(x), axis=3, keepdims=True)
+    some = square > 0
+    return x / (jnp.where(some, jnp.sqrt(jnp.where(some, square, 1)), 0) + 1e-10)
+
+
+def params(backbone: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray], net: str) -> dict[str, Any]:
+    """Parameters from the state dicts of the backbone (torchvision's names) and of the linear heads. Raises InputError."""
+    compared = [conv.features for conv in backbones.BACKBONES[NETS[net]].convs if conv.compared]
+    weights = [nets.array(heads, f"lin{i}.model.1.weight", (1, c, 1, 1)) for i, c in enumerate(compared)]
+    return {
+        net: backbones.params(backbone, NETS[net], dense=False),
+        "heads": [weight.reshape(-1).astype(np.float32) for weight in weights],
+    }
+
+
+def load(
+    net: str = "alex",
+    path: str | os.PathLike | None = None,
+    heads: str | os.PathLike | None = None,
+    *,
+    checksum: bool = True,
+) -> dict[str, Any]:
+    """Parameters of LPIPS over "alex" or "vgg": files of the backbone and of the heads from the arguments, else from the folder GENJAX_WEIGHTS.
+
+    Without `checksum` other weights than the published ones are taken too. Raises InputError.
+    """
+    if net not in NETS:
+        raise InputError(f"--lpips {net}: one of {', '.join(NETS)}")
+    state: dict[str, Any] = {}
+    for kind, given in ((NETS[net], path), ("heads", heads)):
+        file = HEADS[net] if kind == "heads" else extractors.TABLE[kind].file
+        found = extractors.find(f"LPIPS ({kind} of {net})", file, given)
+        state[kind], _ = extractors.load(kind, file, found, lambda arrays: arrays, checksum)
+    return jax.tree.map(jnp.asarray, params(state[NETS[net]], state["heads"], net))
