@@ -83,7 +83,9 @@ def _resnet(params, images, taps, protocol):
 
 def _inception(params, images, taps, protocol):
     names = {tap: "2048" if tap == "features" else tap for tap in taps}
-    outputs = inception.apply(params, protocols.preprocess(images, protocol, inception.SIZE), tuple({*names.values()}))
+    outputs = inception.apply(
+        params, protocols.preprocess(images, protocol, inception.SIZE), tuple(dict.fromkeys(names.values()))
+    )
     return {tap: outputs[name] for tap, name in names.items()}
 
 

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -56,12 +55,17 @@ def _unit(x: Array) -> Array:
 
 def params(backbone: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray], net: str) -> dict[str, Any]:
     """Parameters from the state dicts of the backbone (torchvision's names) and of the linear heads. Raises InputError."""
+    return {net: _backbone(backbone, net), "heads": _heads(heads, net)}
+
+
+def _backbone(state: Mapping[str, np.ndarray], net: str) -> dict[str, Any]:
+    return backbones.params(state, NETS[net], dense=False)
+
+
+def _heads(state: Mapping[str, np.ndarray], net: str) -> list[np.ndarray]:
     compared = [conv.features for conv in backbones.BACKBONES[NETS[net]].convs if conv.compared]
-    weights = [nets.array(heads, f"lin{i}.model.1.weight", (1, c, 1, 1)) for i, c in enumerate(compared)]
-    return {
-        net: backbones.params(backbone, NETS[net], dense=False),
-        "heads": [weight.reshape(-1).astype(np.float32) for weight in weights],
-    }
+    weights = [nets.array(state, f"lin{i}.model.1.weight", (1, c, 1, 1)) for i, c in enumerate(compared)]
+    return [weight.reshape(-1).astype(np.float32) for weight in weights]
 
 
 def load(
@@ -77,9 +81,12 @@ def load(
     """
     if net not in NETS:
         raise InputError(f"--lpips {net}: one of {', '.join(NETS)}")
-    state: dict[str, Any] = {}
-    for kind, given in ((NETS[net], path), ("heads", heads)):
-        file = HEADS[net] if kind == "heads" else extractors.TABLE[kind].file
-        found = extractors.find(f"LPIPS ({kind} of {net})", file, given)
-        state[kind], _ = extractors.load(kind, file, found, lambda arrays: arrays, checksum)
-    return jax.tree.map(jnp.asarray, params(state[NETS[net]], state["heads"], net))
+    loaded = {}
+    backbone = extractors.TABLE[NETS[net]].file
+    for part, name, file, given, read in (
+        (net, NETS[net], backbone, path, _backbone),
+        ("heads", f"LPIPS's heads over {NETS[net]}", HEADS[net], heads, _heads),
+    ):
+        found = extractors.find(name, file, given)
+        loaded[part], _ = extractors.load(name, file, found, lambda state, read=read: read(state, net), checksum)
+    return loaded

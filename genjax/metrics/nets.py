@@ -21,12 +21,12 @@ FULL = jax.lax.Precision.HIGHEST  # else TPUs multiply in bfloat16 and recent GP
 
 
 def array(state: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """An array of a state dict, in float64. Raises InputError unless it is there, of that shape, and finite."""
+    """An array of a state dict, in float32. Raises InputError unless it is there, of that shape, and finite."""
     if name not in state:
         raise InputError(f"has no array {name!r} among its {len(state)}; other weights than this network's")
     if state[name].shape != shape:
         raise InputError(f"{name!r} is {list(state[name].shape)}, not {list(shape)}; other weights than this network's")
-    value = np.asarray(state[name], np.float64)
+    value = np.asarray(state[name], np.float32)
     if not np.isfinite(value).all():
         raise InputError(f"{name!r} is not finite; the file is damaged")
     return value
@@ -38,15 +38,14 @@ def conv_layer(
     shape: tuple[int, int, int, int],
     norm: str | None = None,
     epsilon: float = 1e-5,
-    bias: bool | None = None,
 ) -> Layer:
     """The convolution `conv` of `shape` (features, channels, height, width), with its bias or with the batch norm `norm` after it folded in."""
     kernel = array(state, f"{conv}.weight", shape)
     if norm is None:
-        shift = np.zeros(shape[0]) if bias is False else array(state, f"{conv}.bias", shape[:1])
+        shift = array(state, f"{conv}.bias", shape[:1])
     else:
         gain, offset, mean, variance = (
-            array(state, f"{norm}.{x}", shape[:1]) for x in ("weight", "bias", "running_mean", "running_var")
+            array(state, f"{norm}.{x}", shape[:1]).astype(np.float64) for x in ("weight", "bias", "running_mean", "running_var")
         )
         if (variance < 0).any():
             raise InputError(f"{norm}.running_var is negative; the file is damaged")
@@ -58,23 +57,48 @@ def conv_layer(
 def dense_layer(state: Mapping[str, np.ndarray], name: str, shape: tuple[int, int]) -> Layer:
     """The linear layer `name` of `shape` (outputs, inputs)."""
     weight, bias = array(state, f"{name}.weight", shape), array(state, f"{name}.bias", shape[:1])
-    return {"kernel": weight.T.astype(np.float32), "bias": bias.astype(np.float32)}
+    return {"kernel": weight.T, "bias": bias}
 
 
 # Layers
 
 
 def conv(x: Array, layer: Layer, stride: int = 1, pad: tuple[int, int] = (0, 0)) -> Array:
-    """Cross-correlation with `pad` zeros above and below, left and right, and the bias: PyTorch's `conv2d(stride=, padding=)`."""
-    y = jax.lax.conv_general_dilated(
-        x,
-        layer["kernel"],
-        (stride, stride),
-        [(pad[0], pad[0]), (pad[1], pad[1])],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=FULL,
-    )
+    """Cross-correlation with `pad` zeros above and below, left and right, and the bias: PyTorch's `conv2d(stride=, padding=)`.
+
+    Only the value has to be fast here, so these are fewer forms than those of `ops`; times are of one CPU core (benchmarks/features.py).
+    """
+    kernel = layer["kernel"]
+    k, channels, features = kernel.shape[:2], *kernel.shape[2:]
+    size = tuple((x.shape[axis + 1] + 2 * pad[axis] - k[axis]) // stride + 1 for axis in (0, 1))
+    if k == (1, 1) and stride == 1 and pad == (0, 0):
+        y = _product(x, kernel.reshape(channels, features))
+    elif (
+        jax.default_backend() == "cpu" and stride == 1 and size[0] * size[1] <= 64
+    ):  # patches and one product: up to twice as fast
+        y = _product(_patches(x, k, size, pad), kernel.reshape(-1, features))
+    else:
+        # Without padding XLA's convolution is 3 to 5 times slower on a CPU than with it: a row and a column that nobody wants are added.
+        more = int(jax.default_backend() == "cpu" and stride == 1 and pad == (0, 0))
+        pads = [(p, p + more) for p in pad]
+        numbers = ("NHWC", "HWIO", "NHWC")
+        y = jax.lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=numbers, precision=FULL)
+        y = y[:, : size[0], : size[1]]
     return y + layer["bias"][None, None, None]
+
+
+def _patches(x: Array, k: tuple[int, int], size: tuple[int, int], pad: tuple[int, int]) -> Array:
+    """[n, *size, k * k * channels], what the kernel sees at each place at stride 1: along the width and then along the height."""
+    x = jnp.pad(x, ((0, 0), (pad[0], pad[0]), (pad[1], pad[1]), (0, 0)))
+    for axis in (2, 1):
+        places = size[axis - 1]
+        x = jnp.concatenate([jax.lax.slice_in_dim(x, a, a + places, axis=axis) for a in range(k[axis - 1])], axis=3)
+    return x
+
+
+def _product(x: Array, weight: Array) -> Array:
+    """x @ weight as a product of two matrices: with more axes it falls off XLA's fast path on a CPU."""
+    return jnp.matmul(x.reshape(-1, x.shape[-1]), weight, precision=FULL).reshape(*x.shape[:-1], -1)
 
 
 def dense(x: Array, layer: Layer) -> Array:

@@ -142,3 +142,16 @@ def test_a_batch_norm_is_folded_as_it_is_defined():
     np.testing.assert_allclose(nets.conv(x, layer), expected, atol=1e-4)
     with pytest.raises(InputError, match="running_var is negative"):
         nets.conv_layer(state | {"n.running_var": -np.ones(4)}, "c", (4, 3, 3, 3), "n")
+
+
+def test_only_the_inception_with_the_published_file_is_fid(monkeypatch, lenet_file):
+    """The LeNet's file and layers stand in for the Inception's, which are 95 MB."""
+    digest = hashlib.sha256(lenet_file.read_bytes()).hexdigest()
+    for name, pinned, expected in (
+        ("inception", digest, "fid"),
+        ("inception", "0" * 64, "fd_inception"),
+        ("vgg16", digest, "fd_vgg16"),
+    ):
+        row = extractors.TABLE["lenet"]
+        monkeypatch.setitem(extractors.TABLE, name, row._replace(file=row.file._replace(sha256=pinned)))
+        assert extractors.extractor(name, lenet_file, checksum=False).frechet_name == expected
