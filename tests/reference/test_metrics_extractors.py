@@ -10,33 +10,9 @@ import pytest
 from genjax.metrics import backbones, extractors, inception, lpips, protocols, resize
 
 torch = pytest.importorskip("torch")
+peer = pytest.importorskip("benchmarks.peers.inception")
 
 pytestmark = pytest.mark.reference
-
-
-def torchvision():
-    """torchvision, for its networks in plain Python.
-
-    Its wheels' compiled operators load beside one build of PyTorch alone; beside another the import fails for want of two that it only
-    annotates. They are declared then: what is asked of it here never calls them.
-    """
-    try:
-        import torchvision
-    except RuntimeError as error:
-        if "operator torchvision::" not in str(error):
-            raise
-        import sys
-
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        DECLARED.append(torch.library.Library("torchvision", "FRAGMENT"))
-        for name in ("nms", "qnms"):
-            DECLARED[-1].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import torchvision
-    return torchvision
-
-
-DECLARED: list = []  # an operator lives as long as its library
 
 
 def nchw(images):
@@ -59,31 +35,13 @@ def images(h=40, w=50, n=2):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Random weights under which activations neither vanish nor grow, saved as torch-fidelity's file is, `num_batches_tracked` included."""
-    torchvision()
-    owner = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner.torch, "load", lambda *args, **options: {})
-        patch.setattr(owner.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
-        state = owner.FeatureExtractorInceptionV3("random", ["2048"], "no file").state_dict()
-    generator = torch.Generator().manual_seed(0)
-    for name, value in state.items():
-        if name.endswith("conv.weight"):
-            value.normal_(0, (2 / value[0].numel()) ** 0.5, generator=generator)
-        elif name.endswith(("running_var", "bn.weight")):
-            value.uniform_(0.8, 1.25, generator=generator)
-        elif name.endswith(("running_mean", "bias")):
-            value.normal_(0, 0.1, generator=generator)
-        elif name == "fc.weight":
-            value.normal_(0, 0.02, generator=generator)
-    path = tmp_path_factory.mktemp("weights") / "weights-inception-2015-12-05-random.pth"
-    torch.save(state, path)
-    return path
+    peer.torchvision()
+    pytest.importorskip("torch_fidelity")
+    return peer.save_random(tmp_path_factory.mktemp("weights") / "weights-inception-2015-12-05-random.pth")
 
 
 def test_every_tap_of_the_inception_is_torch_fidelitys(weights):
-    owner = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
-    theirs = owner.FeatureExtractorInceptionV3("theirs", list(inception.TAPS), feature_extractor_weights_path=str(weights))
+    theirs = peer.build(weights, inception.TAPS)
     ours = extractors.extractor("inception", weights, checksum=False).outputs(images(), inception.TAPS)
     with torch.no_grad():
         expected = dict(zip(inception.TAPS, theirs(nchw(images())), strict=True))
@@ -93,7 +51,7 @@ def test_every_tap_of_the_inception_is_torch_fidelitys(weights):
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_inception_under_its_protocol_is_pytorch_fids(weights, monkeypatch):
-    torchvision()
+    peer.torchvision()
     owner = pytest.importorskip("pytorch_fid.inception")
     monkeypatch.setattr(owner, "load_state_dict_from_url", lambda *args, **options: torch.load(weights, weights_only=True))
     network = owner.InceptionV3([0, 1, 2, 3]).eval()
@@ -110,7 +68,7 @@ def test_the_inception_under_its_protocol_is_pytorch_fids(weights, monkeypatch):
 
 @pytest.mark.parametrize("sizes", [(32, 32), (400, 301), (299, 299), (20, 512)])
 def test_resizers_are_their_owners(sizes):
-    torchvision()
+    peer.torchvision()
     tensorflows = pytest.importorskip("torch_fidelity.interpolate_compat_tensorflow").interpolate_bilinear_2d_like_tensorflow1x
     x = images(*sizes)
     run = jax.jit(protocols.resized, static_argnums=(1, 2))
@@ -147,7 +105,7 @@ def test_jaxs_own_resize_is_another():
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("net", ["alex", "vgg"])
 def test_lpips_is_the_package_of_that_name(net):
-    torchvision()
+    peer.torchvision()
     owner = pytest.importorskip("lpips")
     torch.manual_seed(0)
     module = owner.LPIPS(net=net, pnet_rand=True, verbose=False)
@@ -168,7 +126,7 @@ def test_lpips_is_the_package_of_that_name(net):
 def test_alexnets_features_and_logits_are_torchvisions():
     """The order in which its places and channels are flattened too."""
     torch.manual_seed(0)
-    network = torchvision().models.alexnet().eval()
+    network = peer.torchvision().models.alexnet().eval()
     params = backbones.params({name: value.numpy() for name, value in network.state_dict().items()}, "alexnet")
     x = np.random.default_rng(0).normal(size=(2, 224, 224, 3)).astype(np.float32)
     ours = jax.jit(backbones.apply, static_argnums=(2, 3))(params, x, "alexnet", ("features", "logits"))

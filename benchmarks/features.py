@@ -1,0 +1,96 @@
+"""Images a second through the Inception of the FID papers, beside torch-fidelity's: one JSON line.
+
+    python benchmarks/features.py [--batch-size N] [--size PIXELS] [--protocol P] [--peer torch|none] [--seconds S] [--rounds N]
+
+From uint8 images in memory to the 2048 features, resized by the protocol (of ours: torch-fidelity's is tf_legacy), random weights. Both
+sides run on the same device, in one process, by turns, so that what else the machine does meets both. The peer is eager PyTorch in the
+faster of its memory layouts, and on one or all cores, whichever is faster. For one core each: `taskset -c 0 python benchmarks/features.py`.
+
+    images_per_sec, peer_images_per_sec   medians of the rounds
+    ratio, ratio_spread                   the peer's time over ours: median, and first and third quartile, of the rounds' ratios
+    error                                 the norm of the difference of the features over the norm of the peer's
+    compile_sec                           trace and compile of our program, nothing cached
+    load                                  the machine's load average before the start. Wants to be about 0
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from peers import inception as peer
+from step_time import SEED, Run, device_name, fastest, load, race, show, summary
+
+from genjax.metrics import extractors, protocols
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Images a second through the Inception, beside torch-fidelity's.")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--size", type=int, default=32, help="of the square images, in pixels")
+    parser.add_argument("--protocol", choices=protocols.PROTOCOLS, default="tf_legacy")
+    parser.add_argument("--peer", choices=("torch", "none"), default="torch")
+    parser.add_argument("--seconds", type=float, default=5, help="of each side in a round")
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    if min(args.batch_size, args.size) < 1 or args.rounds < 2 or args.seconds <= 0:
+        parser.error("--batch-size and --size are at least 1, --rounds 2, --seconds more than 0")
+    jax.config.update("jax_enable_compilation_cache", False)  # for compile_sec
+    busy = load()
+    images = np.random.default_rng(SEED).integers(0, 256, (args.batch_size, args.size, args.size, 3), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = peer.save_random(Path(folder) / "weights.pth", SEED)
+        run, features, compile_sec = ours(path, images, args.protocol)
+        row = {"network": "inception", **{k: v for k, v in vars(args).items() if k not in ("seconds", "rounds")}}
+        runs = [run]
+        if args.peer == "torch":
+            run, expected = theirs(path, images)
+            runs.append(run)
+            row["error"] = float(np.linalg.norm(features - expected) / np.linalg.norm(expected))
+    ms, peer_ms, ratios = summary(race(runs, args.rounds, args.seconds, "a batch"))
+    row |= {"images_per_sec": 1000 * args.batch_size / ms, "peer_images_per_sec": peer_ms and 1000 * args.batch_size / peer_ms}
+    show(row | ratios | {"compile_sec": compile_sec, "load": busy, "device": device_name()})
+
+
+def ours(path: Path, images: np.ndarray, protocol: str) -> tuple[Run, np.ndarray, float]:
+    extractor = extractors.extractor("inception", path, protocol=protocol, checksum=False)
+    began = time.perf_counter()
+    program = jax.jit(extractor.apply, static_argnums=2).lower(extractor.params, jnp.asarray(images), ("features",)).compile()
+    took = time.perf_counter() - began
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            jax.block_until_ready(program(extractor.params, jnp.asarray(images)))
+
+    return run, np.asarray(program(extractor.params, jnp.asarray(images))["features"]), took
+
+
+def theirs(path: Path, images: np.ndarray) -> tuple[Run, np.ndarray]:
+    import torch
+
+    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
+    network = peer.build(path).to(device)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # full float32, as ours
+
+    def in_layout(layout) -> dict[str, Run]:
+        network.to(memory_format=layout)
+        x = torch.tensor(images.transpose(0, 3, 1, 2)).to(device).contiguous(memory_format=layout)
+
+        def run(count: int) -> None:
+            network.to(memory_format=layout)
+            with torch.no_grad():
+                for _ in range(count):
+                    network(x)[0].cpu()
+
+        return {"step": run}
+
+    with torch.no_grad():
+        features = network(torch.tensor(images.transpose(0, 3, 1, 2)).to(device))[0].cpu().numpy()
+    return fastest(in_layout)["step"], features
+
+
+if __name__ == "__main__":
+    main()
