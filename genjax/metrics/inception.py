@@ -23,17 +23,13 @@ EPSILON = 1e-3
 
 
 class Conv(NamedTuple):
-    """Convolution without a bias, batch norm and ReLU; zeros around the image at stride 1 unless `valid`, none at stride 2.
-
-    `averaged`: its input is averaged over 3 x 3 places first. As both are linear it is its output that is averaged here, which has fewer channels.
-    """
+    """Convolution without a bias, batch norm and ReLU; zeros around the image at stride 1 unless `valid`, none at stride 2."""
 
     name: str
     features: int
     kernel: tuple[int, int] = (1, 1)
     stride: int = 1
     valid: bool = False
-    averaged: bool = False
 
     @property
     def pad(self) -> tuple[int, int]:
@@ -41,9 +37,10 @@ class Conv(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """The largest of 3 x 3 places: at stride 2 without padding, at stride 1 with it."""
+    """Over 3 x 3 places: "max" at stride 2 without padding; at stride 1 with it "average" or "max"."""
 
-    stride: int
+    kind: str
+    stride: int = 1
 
 
 class Fork(NamedTuple):
@@ -56,7 +53,7 @@ def block(*branches: tuple[Any, ...]) -> Fork:
     return Fork(branches)
 
 
-MAX, HALVE = Pool(1), Pool(2)
+AVERAGE, MAX, HALVE = Pool("average"), Pool("max"), Pool("max", 2)
 
 
 def _a(pooled: int) -> Fork:
@@ -64,7 +61,7 @@ def _a(pooled: int) -> Fork:
         (Conv("branch1x1", 64),),
         (Conv("branch5x5_1", 48), Conv("branch5x5_2", 64, (5, 5))),
         (Conv("branch3x3dbl_1", 64), Conv("branch3x3dbl_2", 96, (3, 3)), Conv("branch3x3dbl_3", 96, (3, 3))),
-        (Conv("branch_pool", pooled, averaged=True),),
+        (AVERAGE, Conv("branch_pool", pooled)),
     )
 
 
@@ -80,11 +77,11 @@ def _c(width: int) -> Fork:
             Conv("branch7x7dbl_4", width, tall),
             Conv("branch7x7dbl_5", 192, wide),
         ),
-        (Conv("branch_pool", 192, averaged=True),),
+        (AVERAGE, Conv("branch_pool", 192)),
     )
 
 
-def _e(*pooled: Any) -> Fork:
+def _e(pool: Pool) -> Fork:
     wide, tall = (1, 3), (3, 1)
     return block(
         (Conv("branch1x1", 320),),
@@ -94,7 +91,7 @@ def _e(*pooled: Any) -> Fork:
             Conv("branch3x3dbl_2", 384, (3, 3)),
             block((Conv("branch3x3dbl_3a", 384, wide),), (Conv("branch3x3dbl_3b", 384, tall),)),
         ),
-        pooled,
+        (pool, Conv("branch_pool", 192)),
     )
 
 
@@ -133,8 +130,8 @@ STAGES: tuple[tuple[str, Any], ...] = (  # (prefix of names, step); "tap" marks 
     ("Mixed_6e.", _c(192)),
     ("tap", "768"),
     ("Mixed_7a.", _D),
-    ("Mixed_7b.", _e(Conv("branch_pool", 192, averaged=True))),
-    ("Mixed_7c.", _e(MAX, Conv("branch_pool", 192))),
+    ("Mixed_7b.", _e(AVERAGE)),
+    ("Mixed_7c.", _e(MAX)),
     ("tap", "2048"),
 )
 TAPS = ("64", "192", "768", "2048", "logits", "logits_unbiased")
@@ -177,14 +174,11 @@ def apply(params: Mapping[str, Any], images: Float[Array, "n 299 299 3"], taps: 
     "logits_unbiased" are without the last layer's bias, which the inception score is of. Other image sizes from 75 x 75 work too.
     """
 
-    heads: dict[str, Array] = {}  # of the block being walked through
-
     def conv(x, name, step):
-        y = heads[name] if name in heads else nets.conv(x, params[name], step.stride, step.pad)
-        return jax.nn.relu(nets.average_pool(y) if step.averaged else y)
+        return jax.nn.relu(nets.conv(x, params[name], step.stride, step.pad))
 
     def pool(x, step):
-        return nets.max_pool(x, 3, step.stride, pad=step.stride % 2)
+        return nets.average_pool(x) if step.kind == "average" else nets.max_pool(x, 3, step.stride, pad=step.stride % 2)
 
     wanted, outputs, x = set(taps), {}, images
     for prefix, step in STAGES:
@@ -193,19 +187,7 @@ def apply(params: Mapping[str, Any], images: Float[Array, "n 299 299 3"], taps: 
             if wanted <= outputs.keys():
                 return {tap: outputs[tap] for tap in taps}
         else:
-            heads = _heads(params, x, prefix, step)
             x = _walk(step, x, prefix, conv, pool, lambda branches: jnp.concatenate(branches, axis=-1))
     outputs["logits"] = nets.dense(outputs["2048"], params["fc"])
     outputs["logits_unbiased"] = outputs["logits"] - params["fc"]["bias"][None]
     return {tap: outputs[tap] for tap in taps}
-
-
-def _heads(params: Mapping[str, Any], x: Array, prefix: str, step: Any) -> dict[str, Array]:
-    """The outputs of the 1 x 1 convolutions that begin a block's branches, by name: of one wide product, where each alone would be narrow."""
-    first = [branch[0] for branch in step.branches] if isinstance(step, Fork) else []
-    names = [prefix + each.name for each in first if isinstance(each, Conv) and each.kernel == (1, 1)]
-    if not names:
-        return {}
-    joined = {part: jnp.concatenate([params[name][part] for name in names], axis=-1) for part in ("kernel", "bias")}
-    ends = np.cumsum([params[name]["bias"].size for name in names])
-    return dict(zip(names, jnp.split(nets.conv(x, joined), ends[:-1], axis=-1), strict=True))

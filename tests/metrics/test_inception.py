@@ -59,7 +59,7 @@ def test_the_state_dict_has_472_arrays():
 
 @pytest.mark.parametrize(
     ("taps", "products"),
-    [(("64",), 3), (("64", "192"), 5), (("768",), 49), (("2048",), 67), (("logits", "logits_unbiased", "64"), 68)],
+    [(("64",), 3), (("64", "192"), 5), (("768",), 70), (("2048",), 94), (("logits", "logits_unbiased", "64"), 95)],
 )
 def test_taps_have_their_sizes_and_compute_no_more_than_they_need(params, taps, products):
     jaxpr = traced(params, taps)
