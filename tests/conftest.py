@@ -15,7 +15,7 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook(["genjax.losses", "genjax.ops", "genjax.images"], "beartype.beartype")
+install_import_hook(["genjax.losses", "genjax.ops", "genjax.images", "genjax.metrics"], "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
