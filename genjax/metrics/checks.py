@@ -17,9 +17,9 @@ def feature_rows(features: AnyArray, name: str = "features", at_least: int = 1) 
     return rows
 
 
-def two_sets(real: AnyArray, fake: AnyArray, at_least: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Both sets of features as `feature_rows`, float32. Raises ValueError where their widths differ, too."""
-    first, second = (np.ascontiguousarray(feature_rows(*x, at_least), np.float32) for x in ((real, "real"), (fake, "fake")))
+def two_sets(at_least: int = 1, **sets: AnyArray) -> tuple[np.ndarray, np.ndarray]:
+    """Two named sets of features as `feature_rows`, float32. Raises ValueError where their widths differ, too."""
+    first, second = (np.ascontiguousarray(feature_rows(x, name, at_least), np.float32) for name, x in sets.items())
     if first.shape[1] != second.shape[1]:
-        raise ValueError(f"real and fake features are of one width, not {first.shape[1]} and {second.shape[1]}")
+        raise ValueError(f"{' and '.join(sets)} features are of one width, not {first.shape[1]} and {second.shape[1]}")
     return first, second

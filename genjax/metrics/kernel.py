@@ -22,7 +22,7 @@ def kernel_distance(real: AnyArray, fake: AnyArray, seed: int, *, subsets: int =
     Where a set has fewer than `subset_size` images, subsets are of the smaller set's size, as the result says. They then share images:
     `std` is too small, and 0 where both sets are used whole. Raises ValueError for fewer than 2 images.
     """
-    real, fake = two_sets(real, fake, 2)
+    real, fake = two_sets(2, real=real, fake=fake)
     size = min(subset_size, len(real), len(fake))
     random = np.random.default_rng(seed)
     draw = lambda features: features[random.choice(len(features), size, replace=False)]
