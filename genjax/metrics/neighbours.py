@@ -117,7 +117,8 @@ def near_pairs(index: Index, block: Block, limit: np.ndarray) -> tuple[np.ndarra
         return rows, columns, squared[near]
     rows, columns = np.divmod(np.flatnonzero(near), near.shape[1])
     if index.basis is not None:
-        still = squared_distances(block.reduced, index.reduced, rows, columns) * (1 - ROUNDING) <= limit[rows, columns]
+        rounding = ROUNDING * (_squares(block.reduced)[rows] + index.right[columns, -1])
+        still = squared_distances(block.reduced, index.reduced, rows, columns) <= limit[rows, columns] + rounding
         rows, columns = rows[still], columns[still]
     return rows, columns, squared_distances(block.queries, index.points, rows, columns)
 

@@ -68,7 +68,10 @@ def test_nearest_neighbours_are_those_of_the_definition(way):
 def test_the_cheap_comparison_is_used_where_it_pays(monkeypatch):
     monkeypatch.setattr(neighbours, "SAMPLE", 40)
     monkeypatch.setattr(neighbours, "SIZES", (3, 12))
-    assert neighbours.make_index(correlated(0, 200), 1).basis.shape == (24, 12)
+    for seed in range(4):
+        index = neighbours.make_index(correlated(seed, 203), 1)
+        assert index.basis.shape == (24, 12)
+        assert index.right.shape == (204, index.size + 3)
     assert neighbours.make_index(correlated(0, 100), 1).basis is None  # too few to take directions from
     wide = normal(0, 400, 200)
     assert neighbours.make_index(wide, 1).basis is None  # no direction tells more than another
