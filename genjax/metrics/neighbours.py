@@ -28,9 +28,7 @@ SIZES = (32, 64, 128, 256, 512)  # directions that are tried, of which the last 
 class Neighbours(NamedTuple):
     indices: np.ndarray  # int [n, k] into the training set, nearest first
     distances: np.ndarray  # float32 [n, k], Euclidean
-    ratio: (
-        np.ndarray | None
-    )  # float32 [n]: the nearest's distance / the median of those of held-out images; 0 for a copy, 1 is usual
+    ratio: np.ndarray | None  # float32 [n]: of the nearest's distance to the held-out images' median one; 0 for a copy
 
 
 class Index(NamedTuple):
@@ -40,7 +38,7 @@ class Index(NamedTuple):
     mean: np.ndarray  # float32 [d]: subtracted, for what is common to all only costs digits
     basis: np.ndarray | None  # float32 [d, 512], orthonormal, by falling variance; None for all directions
     size: int  # d': how many of them the matrix product compares
-    reduced: np.ndarray  # float32 [n, 513]: coordinates in the basis, and the length of what they leave out
+    reduced: np.ndarray  # float32 [n, 513]: coordinates in the basis and the length of what they leave out; [n, d] without one
     right: np.ndarray  # float32 [n + padding, d' + 3]: the matrix product's second factor
     group: int  # the columns, with padding, are a multiple of it
 
@@ -50,7 +48,7 @@ class Block(NamedTuple):
 
     start: int
     queries: np.ndarray  # float32 [rows, d]
-    reduced: np.ndarray  # float32 [rows, 513]
+    reduced: np.ndarray  # float32 [rows, 513] or [rows, d]
     lower: np.ndarray  # float32 [rows, n + padding]: lower bounds of the squared distances
 
 
@@ -138,7 +136,6 @@ def search(index: Index, queries: np.ndarray, k: int, *, same: bool = False) -> 
         few = min(2 * k, groups.shape[2])
         best = np.argpartition(groups.min(1), few - 1)[:, :few]  # any k points give an upper bound, these a close one
         columns = np.take_along_axis(groups, best[:, None], 2).argmin(1) * groups.shape[2] + best
-        columns = np.minimum(columns, len(index.points) - 1)
         squared = squared_distances(queries, index.points, every.repeat(few), columns.ravel()).reshape(-1, few)
         if same:
             squared[columns == every[:, None] + start] = FAR
@@ -167,14 +164,13 @@ def squared_distances(queries: np.ndarray, points: np.ndarray, rows: np.ndarray,
 
 
 def _squared_block(index: Index, queries: np.ndarray) -> np.ndarray:
-    """All squared distances of a block, [rows, n + padding], through float64."""
+    """All squared distances of a block, float32 [rows, n + padding], through float64; less what float64 may be off by, so that copies are at 0."""
     squared = np.full((len(queries), len(index.right)), FAR)
     x = np.float64(queries) - index.mean
     for start in range(0, len(index.points), SAMPLE):
         y = np.float64(index.points[start : start + SAMPLE]) - index.mean
-        squares = _squares(x)[:, None] + _squares(y)
-        exact = squares - 2 * x @ y.T
-        squared[:, start : start + len(y)] = np.where(exact < 1e-13 * squares, 0, exact)
+        squares = (_squares(x)[:, None] + _squares(y)) * (1 - 1e-13)
+        squared[:, start : start + len(y)] = np.maximum(squares - 2 * x @ y.T, 0)
     return squared
 
 
