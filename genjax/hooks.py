@@ -78,7 +78,7 @@ def progress(n: int, first: int, steps: int) -> Iterator[list[Hook]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True, highlight=False)
-    began = time.monotonic()
+    began = time.monotonic()  # later by the seconds of each compilation, which will not come again
 
     def values(event):
         shown = [f"{name} {value:.4g}" for name, value in event.row.items() if "/" in name]
@@ -92,6 +92,8 @@ def progress(n: int, first: int, steps: int) -> Iterator[list[Hook]]:
         return f"compiled in {event.row['compile_sec']:.1f} s" + (f" ({each})" if each else "")
 
     def line(event):
+        nonlocal began
+        began += event.row.get("compile_sec", 0.0)
         left = datetime.timedelta(seconds=round((event.steps - event.step) * (time.monotonic() - began) / (event.step - first)))
         compiled = f"  {compiled_in(event)}" if compiled_in(event) else ""
         print(f"  step {event.step} of {event.steps}  {left} left{compiled}  {values(event)}", file=sys.stderr, flush=True)

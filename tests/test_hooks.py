@@ -46,3 +46,12 @@ def test_progress_lines_say_how_long_it_takes(capsys):
     assert "step 10 of 30" in said
     assert "left" in said
     assert "5 images/s" in said
+
+
+def test_the_time_left_counts_no_compilation(capsys, monkeypatch):
+    clock = iter([0.0, 110.0])
+    monkeypatch.setattr(hooks.time, "monotonic", lambda: next(clock))
+    with hooks.progress(10, 0, 30) as (line,):
+        first = event(10)
+        line.run(first._replace(row={**first.row, "compile_sec": 100.0}))
+    assert "0:00:20 left" in capsys.readouterr().err

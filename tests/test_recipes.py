@@ -150,8 +150,21 @@ def model(name):
 
 
 @functools.cache
-def compiled_step(name):
-    return jax.jit(CASES[name][0].step, static_argnums=3)
+def init(name):
+    return jax.jit(CASES[name][0].init)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_once():
+    """What a part of a step compiles to for the same devices, through all runs of this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "program", functools.cache(trainer.program))
+        programs = {}
+        compiled = trainer.compiled
+        patch.setattr(
+            trainer, "compiled", lambda run, arguments: programs.get(run) or programs.setdefault(run, compiled(run, arguments))
+        )
+        yield
 
 
 @functools.cache
@@ -190,39 +203,37 @@ def identical(a, b):
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
-def test_init_is_abstract_and_deterministic(model):
+def test_init_is_abstract_and_deterministic(name, model):
     shapes = jax.eval_shape(model.init, jax.random.key(0))
-    state = model.init(jax.random.key(0))
+    state = init(name)(jax.random.key(0))
     assert jax.tree.structure(shapes) == jax.tree.structure(state)
-    assert identical(state, model.init(jax.random.key(0)))
-    assert not identical(state, model.init(jax.random.key(1)))
+    assert identical(state, init(name)(jax.random.key(0)))
+    assert not identical(state, init(name)(jax.random.key(1)))
     assert set(state.ema) <= set(state.params)
 
 
-def test_step_keeps_structure_and_moves_every_network(name, model):
-    state = model.init(jax.random.key(0))
-    after, metrics = compiled_step(name)(state, batch(model.plan(0).batch_size), jax.random.key(1), model.plan(0))
-    describe = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
-    assert describe(state) == describe(after)
-    assert int(after.step) == 1
-    for name, value in metrics.items():
-        assert "/" in name
-        assert value.shape == ()
-        assert value.dtype == jnp.float32
-        assert np.isfinite(value), name
-    for name in state.params:
-        assert not identical(state.params[name], after.params[name]), name
-    for leaf in jax.tree.leaves(after):
+def test_steps_keep_what_a_program_is_compiled_for(model):
+    """So that there are as many programs as plans: shapes, dtypes and weak types stay, and metrics are float32 scalars."""
+    describe = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
+    state = jax.eval_shape(model.init, jax.random.key(0))
+    for plan in {model.plan(step) for step in range(5)}:
+        step = lambda *arguments, plan=plan: model.step(*arguments, plan)
+        after, metrics = jax.eval_shape(step, state, batch(plan.batch_size), jax.random.key(1))
+        assert describe(state) == describe(after)
+        for name, value in metrics.items():
+            assert "/" in name
+            assert (value.shape, value.dtype) == ((), jnp.float32), name
+
+
+def test_steps_move_every_network(name, model):
+    first = checkpoint.flatten(init(name)(jax.random.key(0)).params)
+    after, _ = one_device_run(name)[1][0]
+    for network in {key.split("/")[0] for key in first}:
+        assert any(not np.array_equal(first[key], after[key]) for key in first if key.startswith(f"{network}/")), network
+    last = one_device_run(name)[0]
+    assert int(last.step) == 6
+    for leaf in jax.tree.leaves(last):
         assert np.all(np.isfinite(leaf))
-
-
-def test_programs_are_as_many_as_plans(name, model):
-    step = compiled_step(name)
-    state, plans = model.init(jax.random.key(0)), set()
-    for index in range(5):
-        plans.add(model.plan(index))
-        state, _ = step(state, batch(model.plan(index).batch_size), jax.random.key(index), model.plan(index))
-    assert step._cache_size() == len(plans)
 
 
 def test_a_run_cut_in_two_is_bitwise_the_same(name, model, tmp_path):
@@ -255,7 +266,7 @@ def test_8_devices_train_as_1(name, model):
 
 def test_verbs_are_deterministic_and_pure(name):
     model, verbs = CASES[name]
-    weights, images = core.weights(model.init(jax.random.key(0))), batch()["images"]
+    weights, images = core.weights(init(name)(jax.random.key(0))), batch()["images"]
     run = jax.jit(lambda w, k, x: verbs(model, w, k, x))
     first = run(weights, jax.random.key(0), images)
     assert identical(first, run(weights, jax.random.key(0), images))
@@ -271,9 +282,9 @@ def test_verbs_are_deterministic_and_pure(name):
         assert value.shape == (2, *first[verb].shape)
 
 
-def test_previews_are_images(model):
-    weights = core.weights(model.init(jax.random.key(0)))
-    for name, pictures in jax.jit(model.preview)(weights, jax.random.key(0), batch()).items():
-        assert pictures.ndim == 4, name
+def test_previews_are_images(name, model):
+    weights = core.weights(init(name)(jax.random.key(0)))
+    for title, pictures in jax.jit(model.preview)(weights, jax.random.key(0), batch()).items():
+        assert pictures.ndim == 4, title
         assert pictures.dtype == jnp.float32
         assert np.max(np.abs(pictures)) <= 1
