@@ -277,8 +277,53 @@ def export(run: Path, /, out: Path, step: int = 0) -> int:
     return 0
 
 
+def evaluate(
+    real: str, fake: str, /, metrics: str = "fd,kid,prdc", extractor: str = "inception", weights: Path | None = None,
+    protocol: str = "tf_legacy", n: int = 0, real_n: int = 0, split: str = "train", truncation: float = 1.0, seed: int = 0, draws: int = 0,
+    json: Path | None = None,
+) -> int:  # fmt: skip
+    """Measure how near a set of images is to real ones: distances over features, precision and recall, and more.
+
+    Args:
+        real: a folder or zip of images, or anything else that --data takes
+        fake: the same, or the folder of a training run, whose model draws
+        metrics: of fd (Frechet), fd_infinity, kid (kernel), prdc (precision, recall, density, coverage), is, classes, vendi, nearest
+        extractor: whose features: inception, vgg16, alexnet, resnet20, resnet32 or lenet
+        weights: the file of its weights; if not given, under its published name in the folder that GENJAX_WEIGHTS names
+        protocol: tf_legacy, pytorch_fid, clean or nvidia; distances of two protocols do not compare
+        n: images of the second set; 0: all, of a run as many as the protocol's published results use
+        real_n: images of the first set; 0: all
+        split: which part of the data, where it has parts
+        truncation: of a run's images
+        seed: of a run's images, and of every random choice
+        draws: how often a run is drawn from, for the spread; 0: 3 times
+        json: write the result, with all that it depends on, to this file
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from genjax import checkpoint
+    from genjax.metrics import evaluate
+
+    if json is not None:
+        _check_file(json)
+    console = Console(stderr=True)
+    found = evaluate(
+        real, fake, [name.strip() for name in metrics.split(",")], extractor=extractor, weights=weights, protocol=protocol, count=n or None,
+        real_count=real_n or None, split=split, truncation=truncation, seed=seed, draws=draws or None,
+        track=lambda batches, total, name: track(batches, name[:60], total=total, console=console),
+    )  # fmt: skip
+    script.say(f"{found.fake}\nagainst {found.real}\nextractor {extractor} {found.digest[:8]}, protocol {protocol}, seed {seed}")
+    for name, value in found.values.items():
+        spread = f" ± {found.spread[name]:.2g}" if found.spread else ""
+        print(f"{name} {value:.5g}{spread}", flush=True)
+    if json is not None:
+        checkpoint.write_atomically(json, found.as_json().encode() + b"\n")
+    return 0
+
+
 COMMANDS = {
-    "sample": sample, "interpolate": interpolate, "style-mix": style_mix, "translate": translate,
+    "sample": sample, "eval": evaluate, "interpolate": interpolate, "style-mix": style_mix, "translate": translate,
     "convert": convert, "export": export,
 }  # fmt: skip
 

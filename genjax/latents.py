@@ -115,6 +115,13 @@ def batches(
         yield np.asarray(images)[: count - start]
 
 
+def drawn(model: Any, weights: Weights, count: int, seed: int, truncation: float = 1.0) -> Iterator[np.ndarray]:
+    """The images of `model.sample(weights, jax.random.key(seed), count)`, each class in turn, as uint8 [b, h, w, c] in batches."""
+    z = jax.random.normal(jax.random.key(seed), (count, model.config.latent_size))
+    along = (z, labels(model, None, range(count)))
+    return batches(drawer(model, truncation), weights, (), along, model.config.shape)
+
+
 # --- walks ---------------------------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ ALLOWED = {  # module -> the genjax modules it may import
     "models": {"core", "losses", "ops", "pool", "layers", "augment", "models"},
     "images": {"ops"},
     "data": {"core", "data"},
-    "metrics": {"core", "ops", "layers", "tensors", "data", "metrics"},
+    "metrics": {"core", "ops", "layers", "tensors", "data", "metrics", "genjax", "latents"},
     "checkpoint": {"core", "tensors"},
     "convert": {"core", "pth", "tensors", "convert", "models"},
     "hooks": {"core", "checkpoint", "images"},
@@ -33,7 +33,7 @@ ALLOWED = {  # module -> the genjax modules it may import
     "frames": {"core", "pictures"},
     "latents": {"core", "ops", "models"},
     "edit": {"ops", "edit"},
-    "cli": {"script", "core", "genjax", "images", "latents", "pictures", "frames", "edit", "checkpoint", "convert", "models", "__version__"},
+    "cli": {"script", "core", "genjax", "images", "latents", "pictures", "frames", "edit", "checkpoint", "convert", "models", "metrics", "__version__"},
     "__main__": {"cli"},
     "__init__": {"core", "checkpoint", "models", "ops", "images"},
 }

@@ -1,0 +1,177 @@
+"""`evaluate(real, fake, metrics)`: every number with what it takes to compare it with another one."""
+
+import dataclasses
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from genjax.core import InputError
+from genjax.metrics import extractors, features, frechet, kernel, manifold, neighbours, protocols, scores, sets
+from genjax.metrics.extractors import Extractor
+from genjax.metrics.features import Features, Track
+
+FEW = 2048  # images below which a Frechet distance is mostly its bias
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Values by name, and how they came about. Two of them compare only where all that follows is equal but `real`, `fake` and `spread`."""
+
+    values: dict[str, float]  # means over draws
+    spread: dict[str, float]  # standard deviations over draws; empty for one draw
+    extractor: str
+    digest: str  # SHA-256 of the extractor's weights
+    protocol: str
+    real: str
+    fake: str
+    real_count: int
+    fake_count: int
+    split: str
+    seed: int
+    draws: int  # a run draws its images anew, of seeds from `seed` on; a folder is one draw
+
+    def as_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+
+class Context(NamedTuple):
+    extractor: Extractor
+    ddof: int
+    seed: int
+
+
+class Metric(NamedTuple):
+    taps: tuple[str, ...]  # "logits" stands for those that the extractor's inception score is defined over
+    measure: Callable[[Features, Features, Context], dict[str, float]]  # of real and fake
+
+
+def evaluate(
+    real: Any, fake: Any, metrics: Sequence[str] = ("fd", "kid", "prdc"), *, extractor: str | Extractor = "inception",
+    protocol: str = "tf_legacy", weights: str | Path | None = None, count: int | None = None, real_count: int | None = None,
+    split: str = "train", truncation: float = 1.0, seed: int = 0, draws: int | None = None, batch_size: int = 64,
+    track: Track = lambda batches, *_: batches,
+) -> Evaluation:  # fmt: skip
+    """Measure `fake` against `real`, each an array [n, h, w, c] (uint8, or float in [-1, 1]), a SPEC as of `--data`, or a run's folder.
+
+    `metrics`: names of METRICS. `extractor`: a name of extractors.TABLE, whose weights are `weights` or in GENJAX_WEIGHTS, or an Extractor.
+    `count` images of the fake set (of a run: the protocol's number if not given), `real_count` of the real one (all). A run is drawn from
+    `draws` times, 3 if not given. Features of the real set are kept on disk. Raises InputError.
+    """
+    for name in metrics:
+        if name not in METRICS:
+            raise InputError(f"--metrics {name}: of {', '.join(METRICS)}")
+    if not metrics:
+        raise InputError(f"--metrics: some of {', '.join(METRICS)}")
+    rules = protocols.protocol(protocol)
+    if isinstance(extractor, str):
+        extractor = extractors.extractor(extractor, weights, protocol=protocol)
+    taps = tuple(dict.fromkeys(_tap(extractor, tap) for name in metrics for tap in METRICS[name].taps))
+    is_run = isinstance(fake, (str, Path)) and (Path(fake) / "config.json").is_file()
+    draws = (3 if is_run else 1) if draws is None else draws
+    if draws < 1 or (draws > 1 and not is_run):
+        raise InputError(f"--draws {draws}: at least 1, and more than 1 only of a run")
+    if is_run and count is None:
+        count = rules.samples or 50_000
+
+    truth = sets.open_set(real, real_count, seed=seed, split=split, option="real")
+    real_features = features.kept(truth, extractor, taps, batch_size=batch_size, track=track)
+    rows, names, counts = [], [], []
+    for draw in range(draws):
+        images = sets.open_set(fake, count, seed=seed + draw, split=split, truncation=truncation, option="fake")
+        found = features.extract(images, extractor, taps, batch_size=batch_size, track=track)
+        names.append(images.name)
+        counts.append(images.count)
+        context = Context(extractor, rules.ddof, seed)
+        rows.append({})
+        for name in metrics:
+            try:
+                rows[-1] |= METRICS[name].measure(real_features, found, context)
+            except ValueError as error:
+                raise InputError(f"--metrics {name}: {error}") from None
+    if min(truth.count, *counts) < FEW and "fd" in metrics:
+        fewest = min(truth.count, *counts)
+        warnings.warn(
+            f"a Frechet distance of {fewest} images is biased upwards; use {FEW} or more, fd_infinity or kid", stacklevel=2
+        )
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    return Evaluation(
+        values={name: float(column.mean()) for name, column in columns.items()},
+        spread={name: float(column.std(ddof=1)) for name, column in columns.items()} if draws > 1 else {},
+        extractor=extractor.name, digest=extractor.digest, protocol=rules.name, real=truth.name, fake=names[0],
+        real_count=truth.count, fake_count=counts[0], split=split, seed=seed, draws=draws,
+    )  # fmt: skip
+
+
+def _tap(extractor: Extractor, tap: str) -> str:
+    """Where an extractor has a tap. The Inception's score is taken without the last layer's bias. Raises InputError."""
+    if tap == "logits" and "logits_unbiased" in extractor.taps:
+        return "logits_unbiased"
+    if tap not in extractor.taps:
+        raise InputError(f"--extractor {extractor.name}: has no {tap}, which one of the metrics needs")
+    return tap
+
+
+# --- the table -----------------------------------------------------------------------------------------------------------
+
+
+def _frechet(real: Features, fake: Features, context: Context) -> dict[str, float]:
+    both = (frechet.moments(x["features"]) for x in (real, fake))
+    return {context.extractor.frechet_name: frechet.frechet_distance(*both, ddof=context.ddof)}
+
+
+def _frechet_infinity(real: Features, fake: Features, context: Context) -> dict[str, float]:
+    found = frechet.frechet_infinity(frechet.moments(real["features"]), fake["features"], context.seed, ddof=context.ddof)
+    name = f"{context.extractor.frechet_name}_infinity"
+    return {name: found.value, f"{name}_residual": found.residual}
+
+
+def _kernel(real: Features, fake: Features, context: Context) -> dict[str, float]:
+    found = kernel.kernel_distance(real["features"], fake["features"], context.seed)
+    name = context.extractor.frechet_name.replace("fid", "kid").replace("fd", "kd")
+    return {name: found.mean, f"{name}_std": found.std}
+
+
+def _manifold(real: Features, fake: Features, context: Context) -> dict[str, float]:
+    return manifold.manifold_scores(real["features"], fake["features"])._asdict()
+
+
+def _inception_score(real: Features, fake: Features, context: Context) -> dict[str, float]:
+    found = scores.inception_score(fake[_tap(context.extractor, "logits")], context.seed)
+    name = "inception_score" if context.extractor.frechet_name == "fid" else f"class_score_{context.extractor.name}"
+    return {name: found.mean, f"{name}_std": found.std}
+
+
+def _classes(real: Features, fake: Features, context: Context) -> dict[str, float]:
+    tap = _tap(context.extractor, "logits")
+    histograms = (scores.class_histogram(np.argmax(x[tap], 1), x[tap].shape[1]) for x in (fake, real))
+    found = scores.histogram_distance(*histograms)
+    return {"classes_total_variation": found.total_variation, "classes_kl": found.kl}
+
+
+def _vendi(real: Features, fake: Features, context: Context) -> dict[str, float]:
+    return {"vendi": scores.vendi_score(fake["features"]), "vendi_real": scores.vendi_score(real["features"])}
+
+
+def _copies(real: Features, fake: Features, context: Context) -> dict[str, float]:
+    """Half of the real images as the training set, the other half as the baseline of how near an unseen image is."""
+    order = np.random.default_rng(context.seed).permutation(len(real["features"]))
+    known, unseen = (real["features"][np.sort(part)] for part in np.array_split(order, 2))
+    found = neighbours.nearest_neighbours(fake["features"], known, held_out=unseen)
+    assert found.ratio is not None
+    return {"nearest_ratio": float(np.median(found.ratio)), "nearest_ratio_lowest": float(found.ratio.min())}
+
+
+METRICS = {
+    "fd": Metric(("features",), _frechet),  # "fid" in the result only of the Inception with the published weights
+    "fd_infinity": Metric(("features",), _frechet_infinity),
+    "kid": Metric(("features",), _kernel),
+    "prdc": Metric(("features",), _manifold),  # precision, recall, density, coverage
+    "is": Metric(("logits",), _inception_score),
+    "classes": Metric(("logits",), _classes),
+    "vendi": Metric(("features",), _vendi),
+    "nearest": Metric(("features",), _copies),
+}

@@ -1,0 +1,80 @@
+"""The one pass over a set of images that all metrics share: its features, and kept on disk, those of a set that is measured often."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from genjax import tensors
+from genjax.core import InputError
+from genjax.metrics.extractors import Extractor
+from genjax.metrics.sets import Images, rebatched
+
+CACHE = "GENJAX_CACHE"  # the folder of kept features; ~/.cache/genjax if not set
+VERSION = 1  # of the extractors' code: features of another are not read
+
+Features = dict[str, np.ndarray]
+Track = Callable[[Iterable[Any], int, str], Iterable[Any]]  # (batches, how many, of what) -> the same, shown as progress
+
+
+def extract(
+    images: Images, extractor: Extractor, taps: Sequence[str] = ("features",), *, batch_size: int = 64, mesh: Mesh | None = None,
+    track: Track = lambda batches, *_: batches,
+) -> Features:  # fmt: skip
+    """{tap: float32 [n, d]} of all images, in order. Batches are split over all devices; the last one is filled up, and what fills it dropped.
+
+    Raises InputError for images that the extractor does not take.
+    """
+    mesh = mesh or jax.make_mesh((jax.local_device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    size = -(-min(batch_size, images.count) // mesh.size) * mesh.size
+    everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    params = jax.device_put(extractor.params, everywhere)
+    run = jax.jit(lambda params, pixels: extractor.apply(params, pixels, tuple(taps)), out_shardings=split)
+    found: dict[str, list[np.ndarray]] = {tap: [] for tap in taps}
+    ahead: tuple[int, Any] | None = None  # one batch is computed while the next is read
+
+    def take(count: int, outputs: Any) -> None:
+        for tap, parts in found.items():
+            parts.append(np.asarray(outputs[tap], np.float32)[:count])
+
+    for pixels in track(rebatched(images.batches(), size), -(-images.count // size), images.name):
+        filled = np.concatenate([pixels, np.repeat(pixels[-1:], size - len(pixels), 0)]) if len(pixels) < size else pixels
+        try:
+            outputs = run(params, jax.device_put(filled, split))
+        except ValueError as error:
+            raise InputError(f"{images.name}: {error}") from None
+        if ahead:
+            take(*ahead)
+        ahead = len(pixels), outputs
+    if ahead:
+        take(*ahead)
+    return {tap: np.concatenate(parts) for tap, parts in found.items()}
+
+
+def kept(images: Images, extractor: Extractor, taps: Sequence[str], **options: Any) -> Features:
+    """`extract`, or what it gave before for the same images, weights, protocol and taps. A damaged file is made anew."""
+    from safetensors.numpy import save
+
+    if not images.fingerprint or not extractor.digest:
+        return extract(images, extractor, taps, **options)
+    identity = [VERSION, images.fingerprint, images.count, extractor.name, extractor.digest, extractor.protocol, *sorted(taps)]
+    folder = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "genjax") / "features"
+    path = folder / f"{hashlib.sha256(repr(identity).encode()).hexdigest()[:32]}.safetensors"
+    if path.exists():
+        with contextlib.suppress(InputError):
+            found = tensors.read(path)
+            if found.keys() == set(taps) and all(len(x) == images.count for x in found.values()):
+                return found
+    found = extract(images, extractor, taps, **options)
+    with contextlib.suppress(OSError):  # a full or read-only disk costs the next run its time, and nothing else
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_bytes(save(found))
+        partial.replace(path)
+    return found

@@ -1,0 +1,86 @@
+"""Sets of images to be measured, as 8-bit batches: arrays, all that `--data` takes, and what a run draws."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from genjax import data, ops
+from genjax.core import InputError
+from genjax.shapes import AnyArray
+
+
+class Images(NamedTuple):
+    """A set of images of one shape, in a fixed order."""
+
+    name: str  # for a person
+    count: int
+    fingerprint: str  # tells this set from any other
+    batches: Callable[[], Iterator[np.ndarray]]  # the set anew: uint8 [b, h, w, c], of any b
+
+
+def open_set(
+    what: "AnyArray | str | Path | data.Source | Images", count: int | None = None, *, seed: int = 0, split: str = "train",
+    truncation: float = 1.0, option: str = "set",
+) -> Images:  # fmt: skip
+    """What is to be measured: an array [n, h, w, c], uint8 or float in [-1, 1]; a data set's SPEC, of which `split`; a run's folder, which draws.
+
+    `count` images: of a set that has more, a choice by `seed` without replacement, in the set's order (None: all); of a run, as many
+    (None: 50,000), from latents of `seed`. Raises InputError, naming `option`, for fewer than there are.
+    """
+    if isinstance(what, Images):
+        return what
+    if isinstance(what, (str, Path)) and (Path(what) / "config.json").is_file():
+        return _drawn(Path(what), 50_000 if count is None else count, seed, truncation)
+    if isinstance(what, (str, Path)):
+        what = data.load(str(what), split=split, option=option)
+    size = what.size if isinstance(what, data.Source) else len(what)
+    if not size or (count is not None and not 1 <= count <= size):
+        raise InputError(f"{option}: has {size} images, and {count or 'some'} are asked for")
+    chosen = np.arange(size)
+    if count is not None and count < size:
+        chosen = np.sort(np.random.default_rng(seed).choice(size, count, replace=False))
+    part = "" if len(chosen) == size else f", {count} of seed {seed}"
+    if isinstance(what, data.Source):
+        name, fingerprint, arrays = what.name + part, f"{what.fingerprint} {what.shape}{part}", what.arrays
+        if arrays is None:  # too large to be read for a digest: names and sizes stand for it
+            return Images(name, len(chosen), fingerprint, lambda: _gathered(what, chosen))
+        pixels = arrays["images"]
+    else:
+        name, pixels = f"array of {size} images{part}", np.asarray(what)
+    if pixels.ndim != 4:
+        raise InputError(f"{option}: images are [n, height, width, channels], not {list(pixels.shape)}")
+    pixels = np.ascontiguousarray((pixels if pixels.dtype == np.uint8 else ops.to_uint8(pixels))[chosen])
+    return Images(name, len(chosen), f"{hashlib.sha256(pixels.data).hexdigest()} {pixels.shape}", lambda: iter([pixels]))
+
+
+def _gathered(source: data.Source, chosen: np.ndarray, size: int = 256) -> Iterator[np.ndarray]:
+    for start in range(0, len(chosen), size):
+        yield data.gather(source, chosen[start : start + size])["images"]
+
+
+def _drawn(run: Path, count: int, seed: int, truncation: float) -> Images:
+    """Images of a run's model. It is the one place where a metric meets models, and only once a run is given."""
+    import genjax
+    from genjax import latents
+
+    model, weights = genjax.load(run)
+    if not hasattr(model, "sample"):
+        raise InputError(f"{run}: its model draws no images; give a folder of pictures that it has made")
+    latents.check_truncation(model, truncation)
+    said = f"{count} images of {run}, seed {seed}" + (f", truncation {truncation}" if truncation != 1 else "")
+    return Images(said, count, "", lambda: latents.drawn(model, weights, count, seed, truncation))
+
+
+def rebatched(batches: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The same images, `size` at a time, the last ones fewer."""
+    rest = None
+    for batch in batches:
+        batch = batch if rest is None else np.concatenate([rest, batch])
+        whole = len(batch) - len(batch) % size
+        yield from (batch[start : start + size] for start in range(0, whole, size))
+        rest = batch[whole:]
+    if rest is not None and len(rest):
+        yield rest

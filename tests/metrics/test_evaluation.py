@@ -1,0 +1,190 @@
+"""Two sets measured against each other as a person asks for it: arrays, folders and runs; one pass, its cache, and what a result says of itself."""
+
+import dataclasses
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from PIL import Image
+
+from genjax import checkpoint, cli, latents
+from genjax.core import InputError
+from genjax.metrics import evaluate, evaluation, extractors, features, frechet, kernel, manifold, sets
+from genjax.models import dcgan
+
+PROJECTION = np.random.default_rng(0).normal(size=(48, 6)).astype(np.float32)
+
+
+def project(images):
+    return jnp.asarray(images, jnp.float32).reshape(len(images), -1) / 255 @ PROJECTION
+
+
+TOY = extractors.wrap(project, "toy", digest="toy")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv(features.CACHE, str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
+def pixels(n, seed=0, low=0, high=256):
+    return np.random.default_rng(seed).integers(low, high, (n, 4, 4, 3), dtype=np.uint8)
+
+
+def folder(path, images):
+    path.mkdir()
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(path / f"{index:04d}.png")
+    return path
+
+
+def quiet(*arguments, **options):
+    """`evaluate`, with its warning of few images."""
+    with pytest.warns(UserWarning, match="biased"):
+        return evaluate(*arguments, extractor=TOY, **options)
+
+
+def test_all_metrics_come_from_the_features_of_every_image():
+    real, fake = pixels(37), pixels(29, 1, 20, 220)  # neither is a multiple of the batch or of 8 devices
+    found = quiet(real, fake, ["fd", "kid", "prdc"], batch_size=16)
+    a, b = np.asarray(project(real)), np.asarray(project(fake))
+    assert found.values["fd_toy"] == pytest.approx(frechet.frechet_distance(frechet.moments(a), frechet.moments(b)), rel=1e-4)
+    assert found.values["kd_toy"] == pytest.approx(kernel.kernel_distance(a, b, 0).mean, rel=1e-4)
+    scores = manifold.manifold_scores(a, b)._asdict()
+    assert {name: found.values[name] for name in scores} == pytest.approx(scores)
+    assert (found.real_count, found.fake_count, found.spread, found.digest) == (37, 29, {}, "toy")
+    assert json.loads(found.as_json())["values"] == found.values
+
+
+def test_order_does_not_matter_but_collapse_and_copies_show():
+    real, fake = pixels(300), pixels(300, 1)
+    usual = quiet(real, fake, ["fd", "prdc"]).values
+    assert quiet(real, fake[::-1], ["fd", "prdc"]).values == pytest.approx(usual, rel=1e-4)
+    collapsed = quiet(real, np.repeat(real[:1], 300, 0), ["fd", "prdc"]).values
+    assert collapsed["precision"] == 1
+    assert collapsed["recall"] < 0.05
+    assert usual["recall"] > 0.5
+    assert collapsed["fd_toy"] > 5 * usual["fd_toy"]
+    copied = quiet(real, real, ["fd", "nearest"]).values
+    assert copied["fd_toy"] == pytest.approx(0, abs=1e-4)
+    assert copied["nearest_ratio_lowest"] == 0
+
+
+def test_floats_in_their_range_are_the_bytes_they_round_to():
+    real, fake = pixels(40), pixels(40, 1)
+    assert quiet(real, np.float32(fake) / 127.5 - 1, ["fd"]).values == quiet(real, fake, ["fd"]).values
+
+
+def test_features_of_the_real_set_are_kept_and_made_anew_where_damaged(tmp_path, cache, monkeypatch):
+    real, fake = folder(tmp_path / "real", pixels(20)), pixels(20, 1)
+    first = quiet(str(real), fake, ["fd"])
+    extracted = []
+    extract = features.extract
+    monkeypatch.setattr(features, "extract", lambda images, *a, **k: extracted.append(images.name) or extract(images, *a, **k))
+    assert quiet(str(real), fake, ["fd"]).values == first.values
+    assert extracted == ["array of 20 images"]
+    (file,) = cache.iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    assert quiet(str(real), fake, ["fd"]).values == first.values
+    assert len(extracted) == 3
+    Image.fromarray(pixels(1, 7)[0]).save(real / "0000.png")  # another set
+    assert quiet(str(real), fake, ["fd"]).values != first.values
+
+
+def test_a_choice_of_images_is_one_of_the_seed():
+    real = pixels(50)
+    some = sets.open_set(real, 20, seed=1)
+    (chosen,) = some.batches()
+    assert len({image.tobytes() for image in chosen} & {image.tobytes() for image in real}) == 20
+    assert some.fingerprint == sets.open_set(real, 20, seed=1).fingerprint != sets.open_set(real, 20, seed=2).fingerprint
+
+
+def test_rebatching_keeps_all_images_in_order():
+    parts = [np.arange(5), np.arange(5, 6), np.arange(6, 19)]
+    batches = list(sets.rebatched(parts, 4))
+    assert [len(batch) for batch in batches] == [4, 4, 4, 4, 3]
+    np.testing.assert_array_equal(np.concatenate(batches), np.arange(19))
+
+
+def test_a_run_is_drawn_from_three_times(tmp_path):
+    config = dcgan.Config(shape=(8, 8, 3), latent_size=3, channels=4, norm="none")
+    model, run = dcgan.recipe(config), tmp_path / "run"
+    run.mkdir()
+    checkpoint.write_config(run, {"model": "dcgan", "config": dataclasses.asdict(config)})
+    weights = toys.weights(model, scale=0.5)
+    checkpoint.export(run, weights)
+    drawn = np.concatenate(list(latents.drawn(model, weights, 70, 5)))
+    sampled = np.asarray(jax.jit(model.sample, static_argnums=2)(weights, jax.random.key(5), 70))
+    np.testing.assert_allclose(drawn, 127.5 * (sampled + 1), atol=0.51)
+    toy = extractors.wrap(lambda images: project(images[:, ::2, ::2]), "toy")
+    with pytest.warns(UserWarning, match="biased"):
+        found = evaluate(np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8), run, ["fd"], extractor=toy, count=40)
+    assert found.draws == 3
+    assert found.spread["fd_toy"] > 0
+    assert "seed 0" in found.fake
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"metrics": ["fid"]}, "--metrics fid: of fd, "),
+        ({"metrics": []}, "--metrics: some of"),
+        ({"metrics": ["is"]}, "--extractor toy: has no logits"),
+        ({"draws": 3}, "--draws 3"),
+        ({"count": 99}, "fake: has 5 images, and 99"),
+        ({"protocol": "none"}, "--protocol none: one of tf_legacy"),
+        ({"metrics": ["prdc"]}, "--metrics prdc: .*at least 6"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(options, said):
+    with pytest.raises(InputError, match=said):
+        evaluate(pixels(9), pixels(5, 1), **({"metrics": ["kid"], "extractor": TOY} | options))
+
+
+def test_images_that_the_extractor_refuses_are_named():
+    def refuse(images):
+        raise ValueError("only grey")
+
+    with pytest.raises(InputError, match="array of 5 images: only grey"):
+        evaluate(pixels(5), pixels(5), ["kid"], extractor=extractors.wrap(refuse))
+
+
+def test_every_metric_of_the_table_can_be_asked_for():
+    head = extractors.Extractor(
+        "toy", lambda params, images, taps: {tap: project(images) for tap in taps}, taps=("features", "logits")
+    )
+    with pytest.warns(UserWarning, match="biased"):
+        found = evaluate(pixels(64), pixels(64, 1), list(evaluation.METRICS), extractor=head)
+    assert all(np.isfinite(value) for value in found.values.values())
+    assert len(found.values) >= len(evaluation.METRICS)
+
+
+def test_the_command_prints_and_writes(shared, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(extractors.VARIABLE, str(shared / "weights"))
+    monkeypatch.setattr(sys, "argv", [
+        "genjax", "eval", str(folder(tmp_path / "real", pixels(12))), str(folder(tmp_path / "fake", pixels(12, 1))), "--extractor", "resnet20",
+        "--metrics", "fd,kid", "--json", str(tmp_path / "out.json"),
+    ])  # fmt: skip
+    with pytest.raises(SystemExit) as end, pytest.warns(UserWarning, match="biased"):
+        cli.main()
+    assert end.value.code == 0
+    printed = dict(line.split(" ")[:2] for line in capsys.readouterr().out.splitlines())
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert {name: float(value) for name, value in printed.items()} == pytest.approx(written["values"], rel=1e-3)
+    assert written["digest"].startswith("12fca82f")
+
+
+def test_without_weights_the_command_says_where_they_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv(extractors.VARIABLE, raising=False)
+    monkeypatch.setattr(sys, "argv", ["genjax", "eval", "digits", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert "https://github.com/mseitzer/pytorch-fid/releases" in said
+    assert len(said.splitlines()) == 1
