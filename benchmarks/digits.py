@@ -15,17 +15,17 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.progress import track
 
 import genjax
-from genjax import checkpoint, core, data, pth, script
+from genjax import checkpoint, core, data, script
+from genjax.metrics import extractors, frechet
 
 CHUNK = 500  # images at once
 
@@ -43,77 +43,20 @@ class Arguments:
     seed: int = 0  # of the latents
 
 
-# --- LeNet ---------------------------------------------------------------------------------------------------------------
-
-
-def read_lenet(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of lenet_mnist.pth, as PyTorch names and keeps them. Raises InputError."""
-    arrays = pth.state_dict(path)
-    if {name: array.shape for name, array in arrays.items() if name.endswith("weight")} != {
-        "convnet.c1.weight": (6, 1, 5, 5), "convnet.c3.weight": (16, 6, 5, 5), "convnet.c5.weight": (120, 16, 5, 5),
-        "fc.f6.weight": (84, 120), "fc.f7.weight": (10, 84),
-    }:  # fmt: skip
-        raise core.InputError(f"--lenet {path}: not the weights of LeNet")
-    return arrays
-
-
-def lenet(weights: dict[str, np.ndarray], images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Images [n, 32, 32, 1] in [0, 1] -> features [n, 84], log probabilities [n, 10]. LeNet-5 (LeCun et al. 1998) with ReLU and max pooling."""
-
-    def conv(x, name):
-        y = jax.lax.conv_general_dilated(
-            x, weights[f"convnet.{name}.weight"], (1, 1), "VALID", dimension_numbers=("NHWC", "OIHW", "NHWC")
-        )
-        return jax.nn.relu(y + weights[f"convnet.{name}.bias"].reshape(1, 1, 1, -1))
-
-    def pool(x):
-        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-
-    def dense(x, name):
-        return x @ weights[f"fc.{name}.weight"].T + weights[f"fc.{name}.bias"][None]
-
-    with jax.default_matmul_precision("float32"):
-        x = conv(pool(conv(pool(conv(images, "c1")), "c3")), "c5")[:, 0, 0]
-        features = jax.nn.relu(dense(x, "f6"))
-        return features, jax.nn.log_softmax(dense(features, "f7"))
-
-
-def enlarge(images: jax.Array) -> jax.Array:
-    """uint8 [n, 28, 28, 1], or already 32x32, -> [n, 32, 32, 1] in [0, 1], bilinear: PyTorch's `interpolate(align_corners=False)`."""
-    return jax.image.resize(images / jnp.float32(255), (images.shape[0], 32, 32, 1), "bilinear")
-
-
-def reader(weights: dict[str, np.ndarray]) -> Callable[[Iterator[np.ndarray]], tuple[np.ndarray, np.ndarray]]:
-    """A function of chunks uint8 [CHUNK, 28, 28, 1] that gives (features [n, 84], probabilities [n, 10])."""
-    apply = jax.jit(lambda images: lenet(weights, enlarge(images)))
+def reader(lenet: Path) -> Callable[[Iterable[np.ndarray]], tuple[np.ndarray, np.ndarray]]:
+    """A function of chunks uint8 [CHUNK, 28, 28, 1] that gives LeNet's (features [n, 84], probabilities [n, 10]). Raises InputError."""
+    extractor = extractors.extractor("lenet", lenet, protocol="pytorch_fid")  # half-pixel bilinear to 32x32, as it was trained
 
     def read(chunks):
-        features, log_probabilities = zip(*(jax.device_get(apply(chunk)) for chunk in chunks), strict=True)
-        return np.concatenate(features), np.exp(np.concatenate(log_probabilities))
+        outputs = [extractor.outputs(chunk, ("features", "logits")) for chunk in chunks]
+        features, logits = (np.concatenate([np.asarray(each[tap]) for each in outputs]) for tap in ("features", "logits"))
+        return features, np.asarray(jax.nn.softmax(logits))
 
     return read
 
 
-# --- the distance --------------------------------------------------------------------------------------------------------
-
-
-def frechet(first: np.ndarray, second: np.ndarray) -> float:
-    """Squared 2-Wasserstein distance between the normal laws fitted to two sets of features [n, size]. Dowson & Landau 1982; Heusel et al. 2017.
-
-    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2), in float64, the roots by eigenvalues, those below 0 by rounding taken as 0.
-    """
-    means, covariances = [], []
-    for features in (first, second):
-        features = features.astype(np.float64)
-        means.append(features.mean(axis=0))
-        covariances.append(np.cov(features, rowvar=False))
-    values, vectors = np.linalg.eigh(covariances[0])
-    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ covariances[1] @ root), 0)).sum()
-    return float(np.square(means[0] - means[1]).sum() + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * cross)
-
-
-# --- the runs ------------------------------------------------------------------------------------------------------------
+def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
+    return frechet.frechet_distance(frechet.moments(first), frechet.moments(second))
 
 
 def chunks_of(images: np.ndarray) -> Iterator[np.ndarray]:
@@ -145,13 +88,13 @@ def mnist(spec: str, read: Callable) -> tuple[np.ndarray, np.ndarray]:
 def main(args: Arguments) -> int:
     if not args.runs or args.n < CHUNK or args.n % CHUNK:
         raise core.InputError(f"--n {args.n}: a multiple of {CHUNK}" if args.runs else "RUN: give a run's folder, or several")
-    read = reader(read_lenet(args.lenet))
+    read = reader(args.lenet)
     references: dict[str, tuple[np.ndarray, np.ndarray, float]] = {}
     for run in args.runs:
         spec = args.data or checkpoint.read_config(run)["data"]["spec"]
         if spec not in references:
             train, test = mnist(spec, read)
-            references[spec] = train, test, frechet(train, test)
+            references[spec] = train, test, frechet_distance(train, test)
         _, test, scale = references[spec]
         draw = None
         for step in kept_steps(run) if args.all_steps else [args.step or None]:
@@ -178,7 +121,7 @@ def main(args: Arguments) -> int:
                 asked = np.arange(CHUNK) % model.config.num_labels  # as `sample` has them when given no labels
                 row["as_asked"] = float((digits.reshape(-1, CHUNK) == asked).mean())
             row |= {
-                "fd_lenet": frechet(features, test),
+                "fd_lenet": frechet_distance(features, test),
                 "fd_lenet_train": scale,
                 "seed": args.seed,
                 "seconds": time.perf_counter() - began,
