@@ -1,8 +1,9 @@
-"""Weights for tests that do not train, made by NumPy, since to compile a model's `init` takes longer; and files as PyTorch's."""
+"""States and weights made by NumPy, since to compile a model's `init` takes longer; and files as PyTorch's."""
 
 import io
 import pickle
 import zipfile
+import zlib
 
 import jax
 import numpy as np
@@ -10,16 +11,22 @@ import numpy as np
 from genjax import core
 
 
-def weights(model, seed=0, scale=0.02):
-    """core.weights of a first state: kernels normal with this standard deviation, constants with 1, all else 0 (not for batch norm)."""
-    generator = np.random.default_rng(seed)
-    state = jax.eval_shape(model.init, jax.random.key(0))
+def state(model, scale=0.02):
+    """A first State: kernels normal with this standard deviation, the same in an average, constants with 1, all else 0 (not for batch norm)."""
     scales = {"kernel": scale, "const": 1.0}
 
     def fill(path, leaf):
-        return np.float32(scales.get(path[-1].key, 0.0) * generator.standard_normal(leaf.shape))
+        name = jax.tree_util.keystr(path[1:])  # without "params" or "ema"
+        if path[0].name not in ("params", "ema") or path[-1].key not in scales:
+            return np.zeros(leaf.shape, leaf.dtype)
+        return np.float32(scales[path[-1].key] * np.random.default_rng(zlib.crc32(name.encode())).standard_normal(leaf.shape))
 
-    return jax.tree_util.tree_map_with_path(fill, core.weights(state))
+    return jax.tree_util.tree_map_with_path(fill, jax.eval_shape(model.init, jax.random.key(0)))
+
+
+def weights(model, scale=0.02):
+    """core.weights of such a State."""
+    return core.weights(state(model, scale))
 
 
 class _Pickler(pickle._Pickler):

@@ -7,10 +7,11 @@ import operator
 import jax
 import numpy as np
 import pytest
+import toys
 from toys import save_pth
 
 import genjax
-from genjax import cli, core
+from genjax import cli
 from genjax.convert import cyclegan as convert
 from genjax.core import InputError
 from genjax.models import cyclegan
@@ -45,9 +46,8 @@ def theirs(params, blocks=2):
 
 @pytest.fixture(scope="module")
 def params():
-    state = cyclegan.recipe(TOY).init(jax.random.key(0))
     noisy = lambda x: np.asarray(x) + 0.1 * np.random.default_rng(x.size).standard_normal(x.shape).astype(np.float32)
-    return jax.tree.map(noisy, core.weights(state)["params"])
+    return jax.tree.map(noisy, toys.state(cyclegan.recipe(TOY)).params)
 
 
 def folder_of(path, params):
@@ -99,7 +99,7 @@ def test_other_networks_are_refused(params, tmp_path):
 
 
 def test_files_of_different_models_are_refused(params, tmp_path):
-    other = cyclegan.recipe(dataclasses.replace(TOY, channels=8)).init(jax.random.key(0)).params
+    other = toys.state(cyclegan.recipe(dataclasses.replace(TOY, channels=8))).params
     save_pth(tmp_path / "latest_net_G_A.pth", theirs(params["gen_a2b"]))
     save_pth(tmp_path / "latest_net_G_B.pth", theirs(other["gen_b2a"]))
     with pytest.raises(InputError, match="channels is 8, but 4"):

@@ -32,7 +32,7 @@ def made(**fields):
 def steps(count=1, **fields):
     """The states before and after each of `count` steps, of which the first batch is `BATCH`, and the first one's metrics."""
     model = made(**fields)
-    state, step = model.init(jax.random.key(0)), jax.jit(model.step, static_argnums=3)
+    state, step = toys.state(model), jax.jit(model.step, static_argnums=3)
     states, rows = [state], []
     for i in range(count):
         batch = {name: jnp.roll(images, i, axis=1) for name, images in BATCH.items()}
@@ -100,7 +100,7 @@ def test_each_image_is_translated_by_itself():
 
 def test_an_affine_network_is_a_gain_and_an_offset_of_each_channel():
     model, images = made(network="affine", depth=3), pictures(0, 2, 17, 23, 3)
-    weights = core.weights(model.init(jax.random.key(0)))
+    weights = core.weights(jax.jit(model.init)(jax.random.key(0)))
     assert np.max(np.abs(model.translate(weights, images) - images)) < 0.3  # it begins near the identity
     last = weights["params"]["gen_a2b"]["last"]
     last["kernel"] = jnp.zeros_like(last["kernel"])

@@ -44,7 +44,7 @@ def trained(steps, **changes):
     model = dcgan.recipe(dataclasses.replace(TINY, **changes))
     levels = np.random.default_rng(1).integers(0, 256, (8, *model.config.shape))
     step = jax.jit(model.step, static_argnums=3)
-    state = model.init(jax.random.key(0))
+    state = jax.jit(model.init)(jax.random.key(0))
     for index in range(steps):
         state, _ = step(state, {"images": jnp.float32(levels) / 127.5 - 1}, jax.random.key(index), model.plan(index))
     return model, state
@@ -101,8 +101,8 @@ def test_bfloat16_networks_give_float32_images_near_the_float32_ones():
     for network in ("dcgan", "residual"):
         config = dataclasses.replace(TINY, network=network, group_size=4)
         model, narrow = dcgan.recipe(config), dcgan.recipe(dataclasses.replace(config, dtype="bfloat16"))
-        weights = core.weights(model.init(jax.random.key(0)))
-        wide, images = (m.sample(weights, jax.random.key(1), 4) for m in (model, narrow))
+        weights = core.weights(jax.jit(model.init)(jax.random.key(0)))
+        wide, images = (jax.jit(m.sample, static_argnums=2)(weights, jax.random.key(1), 4) for m in (model, narrow))
         assert images.dtype == jnp.float32
         np.testing.assert_allclose(images, wide, atol=0.05)
 

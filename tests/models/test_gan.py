@@ -46,7 +46,7 @@ def advance(model, steps, images):
 
         return jax.lax.scan(body, state, jnp.arange(steps))
 
-    state, metrics = run(model.init(jax.random.key(0)))
+    state, metrics = run(jax.jit(model.init)(jax.random.key(0)))
     return state, jax.tree.map(np.asarray, metrics)
 
 
@@ -88,7 +88,7 @@ def test_a_lazy_penalty_weighs_as_many_times_more_when_it_is_due():
     images = jnp.zeros((4, 1, 1, 1))
     model = dirac(r1=0.5, penalty_every=3)
     assert [model.plan(step).due for step in range(4)] == [("penalty",), (), (), ("penalty",)]
-    state = model.init(jax.random.key(0))
+    state = jax.jit(model.init)(jax.random.key(0))
     step = jax.jit(model.step, static_argnums=3)
     due, idle = (step(state, {"images": images}, jax.random.key(0), model.plan(i)) for i in (0, 1))
     np.testing.assert_allclose(due[1]["penalty/r1"], 0.25 * 0.25)
@@ -117,7 +117,7 @@ def test_clipping_holds_the_weights():
 def test_the_average_follows_early_and_lags_later():
     images = jnp.zeros((4, 1, 1, 1))
     model = dirac(ema_half_life_images=40.0, ema_ramp=0.5)
-    state = model.init(jax.random.key(0))
+    state = jax.jit(model.init)(jax.random.key(0))
     step = jax.jit(model.step, static_argnums=3)
     average = 1.0
     for index in range(30):
@@ -147,7 +147,7 @@ def test_a_metric_is_not_averaged_over_steps_that_lack_it():
 
 def build(**changes):
     model = gan.recipe(dataclasses.replace(TINY, **changes))
-    return model, core.weights(model.init(jax.random.key(0)))
+    return model, core.weights(jax.jit(model.init)(jax.random.key(0)))
 
 
 def test_truncation_draws_latents_to_the_mean():

@@ -152,7 +152,7 @@ def test_a_step_descends_the_losses_of_the_paper():
     """Path length's mean, w's mean and the penalties as logged, from the verbs on the state before."""
     fields = {"style_mixing": 0.0, "r1_every": 1, "path_every": 1, "path_shrink": 1, "learning_rate": 1e-9, "path_decay": 0.25}
     model, _ = made(**fields)
-    state = model.init(jax.random.key(0))
+    state = toys.state(model, 1.0)
     assert float(state.params["gen"]["synthesis"]["conv_0"]["noise_strength"]) == 0
     real = jax.random.uniform(jax.random.key(1), (4, 8, 8, 3), minval=-1)
     after, metrics = jax.jit(model.step, static_argnums=3)(state, {"images": real}, jax.random.key(2), model.plan(0))
@@ -193,17 +193,16 @@ def test_the_discriminators_layers_are_named_in_order(network):
 
 
 def test_frozen_layers_stay_and_slices_train():
-    model, _ = made(freeze_disc=2, accumulate=2, group_size=2, path_every=1, r1_every=1, ema_half_life_images=0.0)
-    state = model.init(jax.random.key(0))
-    after, metrics = jax.jit(model.step, static_argnums=3)(
-        state, {"images": normal(0, 4, 8, 8, 3)}, jax.random.key(1), model.plan(0)
-    )
-    assert all(np.isfinite(value) for value in metrics.values())
-    moved = {
-        name: not np.array_equal(part["kernel"], after.params["disc"][name]["kernel"])
-        for name, part in state.params["disc"].items()
-    }
-    assert moved == {name: name not in ("rgb_1", "conv_1") for name in moved}
+    model, _ = made(freeze_disc=2, accumulate=2, group_size=2, ema_half_life_images=0.0)
+    state, batch = toys.state(model, 1.0), {"images": normal(0, 4, 8, 8, 3)}
+    for advance in (model.step, model.lazy["r1"]):
+        after, metrics = jax.jit(advance, static_argnums=3)(state, batch, jax.random.key(1), model.plan(1))
+        assert all(np.isfinite(value) for value in metrics.values())
+        moved = {
+            name: not np.array_equal(part["kernel"], after.params["disc"][name]["kernel"])
+            for name, part in state.params["disc"].items()
+        }
+        assert moved == {name: name not in ("rgb_1", "conv_1") for name in moved}
 
 
 def test_slices_have_the_gradient_of_the_batch():
@@ -211,7 +210,7 @@ def test_slices_have_the_gradient_of_the_batch():
     squares = []
     for accumulate in (1, 2):
         model, _ = made(accumulate=accumulate, group_size=1)
-        state, batch = model.init(jax.random.key(0)), {"images": normal(0, 4, 8, 8, 3)}
+        state, batch = toys.state(model, 1.0), {"images": normal(0, 4, 8, 8, 3)}
         after, _ = jax.jit(model.lazy["r1"], static_argnums=3)(state, batch, jax.random.key(1), model.plan(0))
         squares.append(jax.tree.leaves(after.opt["disc"][0].nu))
     for whole, sliced in zip(*squares, strict=True):
@@ -222,10 +221,10 @@ def test_the_probability_of_augmentation_follows_the_logits_or_stays():
     """Where the target is below all signs it rises each fourth step by 4 batches of 500 thousand images; a fixed one never moves."""
     seen = {}
     for name, fields in {"follows": {"augment_target": -2.0, "augment_kimg": 0.1}, "stays": {"augment_p": 0.25}}.items():
-        model, _ = made(augment="blit", path_weight=0.0, r1=0.0, **fields)
-        state, step = model.init(jax.random.key(0)), jax.jit(model.step, static_argnums=3)
+        model, _ = made(shape=(4, 4, 3), augment="blit", path_weight=0.0, r1=0.0, **fields)
+        state, step = jax.jit(model.init)(jax.random.key(0)), jax.jit(model.step, static_argnums=3)
         for i in range(8):
-            state, metrics = step(state, {"images": normal(i, 4, 8, 8, 3)}, jax.random.key(i), model.plan(i))
+            state, metrics = step(state, {"images": normal(i, 4, 4, 4, 3)}, jax.random.key(i), model.plan(i))
             seen.setdefault(name, []).append(float(metrics["health/augment_p"]))
     np.testing.assert_allclose(seen["follows"], [0] * 4 + [0.16] * 4, rtol=1e-5)
     assert seen["stays"] == [0.25] * 8

@@ -17,11 +17,11 @@ TINY = vae.Config(shape=(5, 6, 1), hidden=(16,), latent_size=3, batch_size=8)
 
 def build(**changes):
     model = vae.recipe(dataclasses.replace(TINY, **changes))
-    return model, core.weights(model.init(jax.random.key(0)))
+    return model, core.weights(jax.jit(model.init)(jax.random.key(0)))
 
 
 def one_step(model, images, state=None):
-    state = model.init(jax.random.key(0)) if state is None else state
+    state = jax.jit(model.init)(jax.random.key(0)) if state is None else state
     return jax.jit(model.step, static_argnums=3)(state, {"images": images}, jax.random.key(0), model.plan(0))
 
 
@@ -33,7 +33,7 @@ def pictures(n=8, shape=(5, 6, 1), seed=0):
 def linear_gaussian(sigma=0.5):
     """A VAE without hidden layers is x ~ N(W z + b, sigma^2), z ~ N(0, 1): p(x) is a Gaussian, known exactly."""
     model = vae.recipe(dataclasses.replace(TINY, hidden=(), latent_size=2, likelihood="gaussian", scale=sigma, dequantize=True))
-    weights = core.weights(model.init(jax.random.key(1)))
+    weights = core.weights(jax.jit(model.init)(jax.random.key(1)))
     loading = np.asarray(weights["params"]["dec"]["pixels"]["kernel"])
     offset = np.random.default_rng(3).normal(size=30).astype(np.float32) * 0.1
     weights["params"]["dec"]["pixels"]["bias"] = jnp.asarray(offset)
@@ -166,7 +166,7 @@ def test_a_warmed_up_beta_weighs_the_kl():
 
     def metrics(step=0, **changes):
         model, _ = build(**changes)
-        state = model.init(jax.random.key(0)).replace(step=jnp.int32(step))
+        state = jax.jit(model.init)(jax.random.key(0)).replace(step=jnp.int32(step))
         return {name: float(value) for name, value in one_step(model, images, state)[1].items()}
 
     plain = metrics()
@@ -226,7 +226,7 @@ def test_labels_condition_both_sides(network):
 def test_the_average_lags_and_is_what_is_sampled_from():
     model, _ = build(ema_half_life_images=8.0)
     state, _ = one_step(model, pictures())
-    start = model.init(jax.random.key(0)).params["dec"]["pixels"]["bias"]
+    start = jax.jit(model.init)(jax.random.key(0)).params["dec"]["pixels"]["bias"]
     np.testing.assert_allclose(state.ema["dec"]["pixels"]["bias"], (start + state.params["dec"]["pixels"]["bias"]) / 2, atol=1e-7)
     np.testing.assert_array_equal(core.weights(state)["params"]["dec"]["pixels"]["bias"], state.ema["dec"]["pixels"]["bias"])
 
