@@ -1,6 +1,7 @@
 """What a run leaves on disk: checkpoints of the whole State (Orbax), and for use elsewhere its weights (safetensors) beside config.json."""
 
 import json
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -56,6 +57,7 @@ def read(run: Path, like: State, step: int) -> State:
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
     if not (run / CHECKPOINTS).is_dir():
         raise InputError(f"{run / CHECKPOINTS}: no such folder; give the folder that a training script wrote with --out")
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of what read_only means
     with ocp.CheckpointManager((run / CHECKPOINTS).absolute(), options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
         steps = sorted(manager.all_steps())
         if step not in steps:

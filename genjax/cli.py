@@ -280,7 +280,7 @@ def export(run: Path, /, out: Path, step: int = 0) -> int:
 def evaluate(
     real: str, fake: str, /, metrics: str = "fd,kid,prdc", extractor: str = "inception", weights: Path | None = None,
     protocol: str = "tf_legacy", n: int = 0, real_n: int = 0, split: str = "train", truncation: float = 1.0, seed: int = 0, draws: int = 0,
-    json: Path | None = None,
+    step: int = 0, json: Path | None = None,
 ) -> int:  # fmt: skip
     """Measure how near a set of images is to real ones: distances over features, precision and recall, and more.
 
@@ -297,6 +297,7 @@ def evaluate(
         truncation: of a run's images
         seed: of a run's images, and of every random choice
         draws: how often a run is drawn from, for the spread; 0: 3 times
+        step: of a run, take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
         json: write the result, with all that it depends on, to this file
     """
     from rich.console import Console
@@ -310,7 +311,7 @@ def evaluate(
     console = Console(stderr=True)
     found = evaluate(
         real, fake, [name.strip() for name in metrics.split(",")], extractor=extractor, weights=weights, protocol=protocol, count=n or None,
-        real_count=real_n or None, split=split, truncation=truncation, seed=seed, draws=draws or None,
+        real_count=real_n or None, split=split, truncation=truncation, seed=seed, draws=draws or None, step=step or None,
         track=lambda batches, total, name: track(batches, name[:60], total=total, console=console),
     )  # fmt: skip
     script.say(f"{found.fake}\nagainst {found.real}\nextractor {extractor} {found.digest[:8]}, protocol {protocol}, seed {seed}")

@@ -52,14 +52,14 @@ class Metric(NamedTuple):
 def evaluate(
     real: Any, fake: Any, metrics: Sequence[str] = ("fd", "kid", "prdc"), *, extractor: str | Extractor = "inception",
     protocol: str = "tf_legacy", weights: str | Path | None = None, count: int | None = None, real_count: int | None = None,
-    split: str = "train", truncation: float = 1.0, seed: int = 0, draws: int | None = None, batch_size: int = 64,
+    split: str = "train", truncation: float = 1.0, step: int | None = None, seed: int = 0, draws: int | None = None, batch_size: int = 64,
     track: Track = lambda batches, *_: batches,
 ) -> Evaluation:  # fmt: skip
     """Measure `fake` against `real`, each an array [n, h, w, c] (uint8, or float in [-1, 1]), a SPEC as of `--data`, or a run's folder.
 
     `metrics`: names of METRICS. `extractor`: a name of extractors.TABLE, whose weights are `weights` or in GENJAX_WEIGHTS, or an Extractor.
     `count` images of the fake set (of a run: the protocol's number if not given), `real_count` of the real one (all). A run is drawn from
-    `draws` times, 3 if not given. Features of the real set are kept on disk. Raises InputError.
+    `draws` times, 3 if not given, with its last weights or the checkpoint of `step`. Features of the real set are kept on disk. Raises InputError.
     """
     for name in metrics:
         if name not in METRICS:
@@ -81,7 +81,7 @@ def evaluate(
     real_features = features.kept(truth, extractor, taps, batch_size=batch_size, track=track)
     rows, names, counts = [], [], []
     for draw in range(draws):
-        images = sets.open_set(fake, count, seed=seed + draw, split=split, truncation=truncation, option="fake")
+        images = sets.open_set(fake, count, seed=seed + draw, split=split, truncation=truncation, step=step, option="fake")
         found = features.extract(images, extractor, taps, batch_size=batch_size, track=track)
         names.append(images.name)
         counts.append(images.count)

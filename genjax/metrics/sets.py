@@ -23,17 +23,18 @@ class Images(NamedTuple):
 
 def open_set(
     what: "AnyArray | str | Path | data.Source | Images", count: int | None = None, *, seed: int = 0, split: str = "train",
-    truncation: float = 1.0, option: str = "set",
+    truncation: float = 1.0, step: int | None = None, option: str = "set",
 ) -> Images:  # fmt: skip
     """What is to be measured: an array [n, h, w, c], uint8 or float in [-1, 1]; a data set's SPEC, of which `split`; a run's folder, which draws.
 
     `count` images: of a set that has more, a choice by `seed` without replacement, in the set's order (None: all); of a run, as many
-    (None: 50,000), from latents of `seed`. Raises InputError, naming `option`, for fewer than there are.
+    (None: 50,000), from latents of `seed`, with the weights that training ended with or the checkpoint of `step`. Raises InputError, naming
+    `option`, for fewer than there are.
     """
     if isinstance(what, Images):
         return what
     if isinstance(what, (str, Path)) and (Path(what) / "config.json").is_file():
-        return _drawn(Path(what), 50_000 if count is None else count, seed, truncation)
+        return _drawn(Path(what), 50_000 if count is None else count, seed, truncation, step)
     if isinstance(what, (str, Path)):
         what = data.load(str(what), split=split, option=option)
     size = what.size if isinstance(what, data.Source) else len(what)
@@ -61,16 +62,17 @@ def _gathered(source: data.Source, chosen: np.ndarray, size: int = 256) -> Itera
         yield data.gather(source, chosen[start : start + size])["images"]
 
 
-def _drawn(run: Path, count: int, seed: int, truncation: float) -> Images:
+def _drawn(run: Path, count: int, seed: int, truncation: float, step: int | None) -> Images:
     """Images of a run's model. It is the one place where a metric meets models, and only once a run is given."""
     import genjax
     from genjax import latents
 
-    model, weights = genjax.load(run)
+    model, weights = genjax.load(run, step)
     if not hasattr(model, "sample"):
         raise InputError(f"{run}: its model draws no images; give a folder of pictures that it has made")
     latents.check_truncation(model, truncation)
-    said = f"{count} images of {run}, seed {seed}" + (f", truncation {truncation}" if truncation != 1 else "")
+    given = {"seed": seed, "truncation": None if truncation == 1 else truncation, "step": step}
+    said = ", ".join([f"{count} images of {run}", *(f"{name} {value}" for name, value in given.items() if value is not None)])
     return Images(said, count, "", lambda: latents.drawn(model, weights, count, seed, truncation))
 
 
