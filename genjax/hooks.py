@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-from genjax import checkpoint, core, images
+from genjax import checkpoint, core, images, ops
 from genjax.core import Batch, Recipe, State
 
 
@@ -131,6 +132,25 @@ def samples(recipe: Recipe, directory: Path, n: int, batch: Batch, seed: int) ->
                 images.save_grid(pictures, directory / f"{name}_{event.step:08d}.png")
 
     return every(n, write, at_end=True)
+
+
+def evaluation(
+    recipe: Any, n: int, name: str, measure: Callable[[Iterator[np.ndarray], int], float], count: int, seed: int
+) -> Hook:
+    """Put what `measure(batches, count)` says of `count` samples, uint8 and always of the same latents, into the log row as `name`.
+
+    It comes before the hooks that use the row. All processes draw, and measure what they drew.
+    """
+    size = min(count, 64)
+    draw = jax.jit(lambda weights, key: ops.to_uint8(recipe.sample(weights, key, size)))
+
+    def write(event):
+        weights, key = core.weights(event.state), jax.random.key(seed)
+        starts = range(0, count, size)
+        batches = (np.asarray(draw(weights, jax.random.fold_in(key, start)))[: count - start] for start in starts)
+        event.row[name] = measure(batches, count)
+
+    return every(n, write)
 
 
 def save(manager, n: int) -> Hook:

@@ -46,6 +46,13 @@ class Options:
     sample_every: int = 1000  # steps between sample grids
     save_every: int = 1000  # steps between checkpoints
     keep: int = 2  # newest checkpoints kept, beside the best
+    eval_every: int = (
+        0  # steps between measurements of the samples' Frechet distance to the data, by which the best is kept; 0: none
+    )
+    eval_images: int = 2048  # samples that are measured
+    eval_extractor: str = (
+        "inception"  # whose features: inception, vgg16, alexnet, resnet20, resnet32, lenet; its file is in GENJAX_WEIGHTS
+    )
     transfer: Path | None = None  # start from the weights of this run, or of converted ones, where they fit
     fork: bool = False  # go on from the folder's checkpoint although settings have changed
     tensorboard: bool = False  # write OUT/tensorboard too
@@ -138,6 +145,10 @@ def begin(options: Options) -> None:
         if len(sizes) > 2 or any(size < 1 for size in sizes):
             name = field.replace("_", "-")
             raise InputError(f"--{name} {' '.join(map(str, sizes))}: one size, or a height and a width, of at least 1")
+    if options.eval_every < 0 or options.eval_every % options.log_every or options.eval_every % options.save_every:
+        raise InputError(f"--eval-every {options.eval_every}: a multiple of --log-every and of --save-every, or 0")
+    if options.eval_images < 2:
+        raise InputError(f"--eval-images {options.eval_images}: must be at least 2")
     if options.distributed:
         join(options.distributed)
 
@@ -202,6 +213,7 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
         settings["transfer"] = str(options.transfer)
     mesh = trainer.data_mesh()
     trainer.check_batches(recipe, mesh, 0, options.steps)
+    measured, best = evaluation(recipe, source, options) if options.eval_every else ([], best)
     begun = any((run / checkpoint.CHECKPOINTS).glob("[0-9]*"))
     start = transfer(recipe, options, mesh) if options.transfer and not begun else None  # before anything is written
     settings = open_run(run, settings, options)
@@ -224,7 +236,7 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
         try:
             result = trainer.fit(
                 recipe, source, steps=options.steps, seed=options.seed, state=state, mesh=mesh,
-                log_every=options.log_every, flip=options.flip, crop=crop, hooks=[*shown, *written],
+                log_every=options.log_every, flip=options.flip, crop=crop, hooks=[*measured, *shown, *written],
             )  # fmt: skip
         except core.NotFinite as error:
             say(f"stopped: {error}. The same command with --steps {error.step - 1} goes to the step before, and saves it")
@@ -242,6 +254,17 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
     use = f"sample {run} --n 64 --out grid.png" if hasattr(recipe, "sample") else f"translate {run} PICTURES --out DIR"
     say(f"done: {run / checkpoint.WEIGHTS}; genjax {use}")
     return 0
+
+
+def evaluation(recipe: Recipe, source: data.Source, options: Options) -> tuple[list[hooks.Hook], str]:
+    """The hook of --eval-every, and the name of what it puts into log rows. Raises InputError."""
+    from genjax.metrics import evaluation, extractors
+
+    if not hasattr(recipe, "sample"):
+        raise InputError(f"--eval-every {options.eval_every}: the model draws no images of its own; leave it out")
+    extractor = extractors.extractor(options.eval_extractor)
+    name, measure = f"eval/{extractor.frechet_name}", evaluation.distance_to(source, extractor)
+    return [hooks.evaluation(recipe, options.eval_every, name, measure, options.eval_images, options.seed)], name
 
 
 def transfer(recipe: Recipe, options: Options, mesh: Mesh) -> core.State:

@@ -4,7 +4,9 @@ import json
 import sys
 import time
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from genjax import core, hooks
@@ -55,3 +57,28 @@ def test_the_time_left_counts_no_compilation(capsys, monkeypatch):
         first = event(10)
         line.run(first._replace(row={**first.row, "compile_sec": 100.0}))
     assert "0:00:20 left" in capsys.readouterr().err
+
+
+def test_samples_are_measured_always_of_the_same_latents():
+    """In batches of 64, of which the last is cut."""
+
+    class Drawing:
+        @staticmethod
+        def sample(weights, key, n):
+            return jax.random.uniform(key, (n, 2, 2, 1), minval=-1) + weights["params"]["net"][0]
+
+    seen = []
+
+    def measure(batches, count):
+        seen.append(np.concatenate(list(batches)))
+        assert len(seen[-1]) == count
+        return 0.25
+
+    hook = hooks.evaluation(Drawing, 10, "eval/fd_toy", measure, 70, seed=3)
+    told = event(10)
+    hook.run(told)
+    hook.run(event(20))
+    assert told.row["eval/fd_toy"] == 0.25
+    assert seen[0].dtype == np.uint8
+    np.testing.assert_array_equal(*seen)
+    assert len(np.unique(seen[0], axis=0)) == 70

@@ -16,6 +16,8 @@ import pytest
 import genjax
 from genjax import cli, script
 from genjax.core import InputError
+from genjax.metrics import evaluation, extractors
+from genjax.models import vae
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -271,3 +273,34 @@ def test_an_unknown_preset_is_refused(capsys):
         script.chosen(PRESETS, ["--preset", "smal"])
     assert end.value.code == 2
     assert "--preset smal: one of small" in capsys.readouterr().err
+
+
+def test_a_run_measures_itself_and_keeps_its_best(tmp_path, monkeypatch):
+    distances = iter([3.0, 1.0, 2.0, 4.0])
+    monkeypatch.setattr(evaluation, "distance_to", lambda source, extractor: lambda batches, count: next(distances))
+    monkeypatch.setattr(extractors, "extractor", lambda name: extractors.wrap(lambda images: images, name))
+    options = script.Options(
+        out=tmp_path / "run", steps=40, batch_size=8, log_every=10, save_every=10, eval_every=10, keep=1, eval_extractor="lenet"
+    )
+    config = vae.Config(shape=(8, 8, 1), hidden=(4,), latent_size=2, batch_size=8)
+    assert script.train("vae", vae.recipe(config), config, script.load_data(options), options) == 0
+    assert [row["eval/fd_lenet"] for row in rows(tmp_path / "run")] == [3, 1, 2, 4]
+    assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["20", "40"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"eval_every": 50, "log_every": 20}, "--eval-every 50: a multiple of --log-every"),
+        ({"eval_every": -1, "log_every": 1, "save_every": 1}, "--eval-every -1"),
+        ({"eval_images": 1}, "--eval-images 1"),
+    ],
+)
+def test_measuring_that_means_nothing_is_refused(options, said):
+    with pytest.raises(InputError, match=said):
+        script.begin(script.Options(**options))
+
+
+def test_a_model_that_draws_nothing_cannot_measure_itself():
+    with pytest.raises(InputError, match="--eval-every 5: the model draws no images"):
+        script.evaluation(object(), None, script.Options(eval_every=5))

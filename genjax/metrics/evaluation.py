@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,6 +104,18 @@ def evaluate(
         extractor=extractor.name, digest=extractor.digest, protocol=rules.name, real=truth.name, fake=names[0],
         real_count=truth.count, fake_count=counts[0], split=split, seed=seed, draws=draws,
     )  # fmt: skip
+
+
+def distance_to(real: Any, extractor: Extractor) -> Callable[[Iterable[np.ndarray], int], float]:
+    """A function of batches of images, uint8, and their number that gives their Frechet distance to `real`: what training measures itself by."""
+    truth = frechet.moments(features.kept(sets.open_set(real), extractor, ("features",))["features"])
+    ddof = protocols.protocol(extractor.protocol).ddof if extractor.protocol else 1
+
+    def measure(batches, count):
+        found = features.extract(sets.Images("samples", count, "", lambda: iter(batches)), extractor)
+        return frechet.frechet_distance(truth, frechet.moments(found["features"]), ddof)
+
+    return measure
 
 
 def _tap(extractor: Extractor, tap: str) -> str:

@@ -27,15 +27,15 @@ def extract(
     images: Images, extractor: Extractor, taps: Sequence[str] = ("features",), *, batch_size: int = 64, mesh: Mesh | None = None,
     track: Track = lambda batches, *_: batches,
 ) -> Features:  # fmt: skip
-    """{tap: float32 [n, d]} of all images, in order. Batches are split over all devices; the last one is filled up, and what fills it dropped.
+    """{tap: float32 [n, d]} of all images, in order. Batches are split over this process's devices; the last one is filled up, and what fills it dropped.
 
     Raises InputError for images that the extractor does not take.
     """
-    mesh = mesh or jax.make_mesh((jax.local_device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    here = jax.local_devices()
+    mesh = mesh or jax.make_mesh((len(here),), ("data",), axis_types=(AxisType.Auto,), devices=here)
     size = -(-min(batch_size, images.count) // mesh.size) * mesh.size
     everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
-    params = jax.device_put(extractor.params, everywhere)
-    run = jax.jit(lambda params, pixels: extractor.apply(params, pixels, tuple(taps)), out_shardings=split)
+    extractor = extractor._replace(params=jax.device_put(extractor.params, everywhere))
     found: dict[str, list[np.ndarray]] = {tap: [] for tap in taps}
     ahead: tuple[int, Any] | None = None  # one batch is computed while the next is read
 
@@ -46,7 +46,7 @@ def extract(
     for pixels in track(rebatched(images.batches(), size), -(-images.count // size), images.name):
         filled = np.concatenate([pixels, np.repeat(pixels[-1:], size - len(pixels), 0)]) if len(pixels) < size else pixels
         try:
-            outputs = run(params, jax.device_put(filled, split))
+            outputs = extractor.outputs(jax.device_put(filled, split), taps)
         except ValueError as error:
             raise InputError(f"{images.name}: {error}") from None
         if ahead:

@@ -9,11 +9,10 @@ import numpy as np
 
 from genjax.core import InputError
 from genjax.metrics import backbones, extractors, nets
-from genjax.shapes import Array, Float
+from genjax.shapes import AnyArray, Array, Float
 
-SHIFT = np.asarray(
-    [-0.030, -0.088, -0.188], np.float32
-)  # ImageNet's mean and deviation for images in [-1, 1], as the heads were trained
+# ImageNet's mean and deviation for images in [-1, 1], as the heads were trained
+SHIFT = np.asarray([-0.030, -0.088, -0.188], np.float32)
 SCALE = np.asarray([0.458, 0.448, 0.450], np.float32)
 NETS = {"alex": "alexnet", "vgg": "vgg16"}
 _HEADS = "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1"
@@ -27,8 +26,8 @@ HEADS = {
 }
 
 
-def lpips(params: Mapping[str, Any], a: Float[Array, "n h w 3"], b: Float[Array, "n h w 3"]) -> Float[Array, " n"]:
-    """The distance of each pair of images in [-1, 1], at least 0; differentiable in both. `params` of `load`: "alex" to measure, "vgg" as a loss.
+def lpips(params: Mapping[str, Any], a: AnyArray, b: AnyArray) -> Float[Array, " n"]:
+    """The distance of each pair of images [n, h, w, 3] in [-1, 1], at least 0; differentiable in both. `params` of `load`: "alex" to measure, "vgg" as a loss.
 
     Equation 1: activations over their length (1e-10 is added to it, outside of the root), the squared differences weighed by the heads,
     the mean over places, the sum over five layers. Images are compared at the size they have, at least 32 x 32. Raises ValueError.

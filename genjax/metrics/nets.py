@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax.core import InputError
-from genjax.shapes import Array
+from genjax.shapes import AnyArray, Array
 
 Layer = Mapping[str, Any]  # "kernel" [h, w, channels, features] or [inputs, outputs], "bias" [features]
 FULL = jax.lax.Precision.HIGHEST  # else TPUs multiply in bfloat16 and recent GPUs in TF32, and features move in the third digit
@@ -63,12 +63,12 @@ def dense_layer(state: Mapping[str, np.ndarray], name: str, shape: tuple[int, in
 # Layers
 
 
-def conv(x: Array, layer: Layer, stride: int = 1, pad: tuple[int, int] = (0, 0)) -> Array:
+def conv(x: AnyArray, layer: Layer, stride: int = 1, pad: tuple[int, int] = (0, 0)) -> Array:
     """Cross-correlation with `pad` zeros above and below, left and right, and the bias: PyTorch's `conv2d(stride=, padding=)`.
 
     Only the value has to be fast here, so these are fewer forms than those of `ops`; times are of one CPU core (benchmarks/features.py).
     """
-    kernel = layer["kernel"]
+    x, kernel = jnp.asarray(x), jnp.asarray(layer["kernel"])
     k, channels, features = kernel.shape[:2], *kernel.shape[2:]
     size = tuple((x.shape[axis + 1] + 2 * pad[axis] - k[axis]) // stride + 1 for axis in (0, 1))
     if k == (1, 1) and stride == 1 and pad == (0, 0):

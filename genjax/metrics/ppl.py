@@ -55,7 +55,7 @@ def path_lengths(
     return distance(*images) / epsilon**2
 
 
-def summary(lengths: Float[AnyArray, " n"], discard: tuple[float, float] = (1, 99)) -> float:
+def summary(lengths: Float[AnyArray, " n"], discard: tuple[float, float] = (1.0, 99.0)) -> float:
     """The mean of the lengths between two percentiles, both of them actual lengths that are kept."""
     lengths = np.asarray(lengths, np.float64)
     low, high = np.percentile(lengths, discard[0], method="lower"), np.percentile(lengths, discard[1], method="higher")
@@ -73,7 +73,7 @@ def perceptual_path_length(
     space: str = "w",
     sampling: str = "end",
     epsilon: float = 1e-4,
-    discard: tuple[float, float] = (1, 99),
+    discard: tuple[float, float] = (1.0, 99.0),
 ) -> float:
     """The perceptual path length over `samples` pairs of `latents(key, n) -> [n, d]`: styles for space "w", normal latents for "z".
 

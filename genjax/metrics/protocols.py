@@ -29,14 +29,14 @@ class Protocol(NamedTuple):
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        Protocol("tf_legacy", "tf1_bilinear", "tf", 1, 50_000),  # Heusel et al. 2017 (arXiv 1706.08500), and torch-fidelity
-        Protocol("pytorch_fid", "bilinear", "unit", 1, None),  # the package pytorch-fid
-        Protocol(
-            "clean", "pil_bicubic", "tf", 1, None
-        ),  # Parmar et al. 2022 (arXiv 2104.11222): resized as Pillow does, unquantised
-        Protocol(
-            "nvidia", "tf1_bilinear", "tf", 0, 50_000
-        ),  # Karras et al. 2020 (arXiv 2006.06676): against all of the real images
+        # Heusel et al. 2017 (arXiv 1706.08500), and torch-fidelity
+        Protocol("tf_legacy", "tf1_bilinear", "tf", 1, 50_000),
+        # The package pytorch-fid
+        Protocol("pytorch_fid", "bilinear", "unit", 1, None),
+        # Parmar et al. 2022 (arXiv 2104.11222): resized as Pillow does, unquantised
+        Protocol("clean", "pil_bicubic", "tf", 1, None),
+        # Karras et al. 2020 (arXiv 2006.06676): against all of the real images
+        Protocol("nvidia", "tf1_bilinear", "tf", 0, 50_000),
     )
 }
 
@@ -48,10 +48,8 @@ def protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def resized(
-    images: UInt8[AnyArray, "n h w c"], protocol: Protocol, size: tuple[int, int], channels: int = 3
-) -> Float[Array, "n h2 w2 c2"]:
-    """8-bit images to `size` (height, width) by the protocol's rule, in 0..255, as 3 channels or 1.
+def resized(images: AnyArray, protocol: Protocol, size: tuple[int, int], channels: int = 3) -> Float[Array, "n h2 w2 c2"]:
+    """8-bit images [n, h, w, c] to `size` (height, width) by the protocol's rule, in 0..255, as 3 channels or 1.
 
     Grey is repeated to RGB; RGBA is laid over white, rounded; RGB becomes grey by its luma (ITU-R BT.601, unrounded). Raises ValueError for
     other arrays: what is not 8-bit has not been rounded.

@@ -85,7 +85,7 @@ def _lanczos(x: np.ndarray) -> np.ndarray:
 RULES: dict[str, Callable[[int, int], np.ndarray]] = {
     "tf1_bilinear": _tf1_bilinear,
     "bilinear": _bilinear,
-    "pil_bilinear": functools.partial(_antialiased, _triangle, 1),
-    "pil_bicubic": functools.partial(_antialiased, _cubic, 2),
-    "pil_lanczos": functools.partial(_antialiased, _lanczos, 3),
+    "pil_bilinear": functools.partial(_antialiased, _triangle, 1.0),
+    "pil_bicubic": functools.partial(_antialiased, _cubic, 2.0),
+    "pil_lanczos": functools.partial(_antialiased, _lanczos, 3.0),
 }

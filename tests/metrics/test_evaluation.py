@@ -96,6 +96,12 @@ def test_features_of_the_real_set_are_kept_and_made_anew_where_damaged(tmp_path,
     assert quiet(str(real), fake, ["fd"]).values != first.values
 
 
+def test_the_distance_that_training_measures_itself_by_is_the_same():
+    real, fake = pixels(40), pixels(50, 1)
+    measured = evaluation.distance_to(real, TOY)(iter([fake[:20], fake[20:]]), 50)
+    assert measured == pytest.approx(quiet(real, fake, ["fd"]).values["fd_toy"], rel=1e-5)
+
+
 def test_a_choice_of_images_is_one_of_the_seed():
     real = pixels(50)
     some = sets.open_set(real, 20, seed=1)

@@ -62,7 +62,7 @@ def test_percentiles_are_discarded():
     values = np.random.default_rng(0).permutation(np.arange(1000.0))
     values[values == 999] = 1e9
     assert ppl.summary(values) == np.arange(9.0, 991.0).mean()  # the 1st percentile lies at 9.99, the 99th at 989.01
-    assert ppl.summary(values, (0, 100)) > 1e5
+    assert ppl.summary(values, (0.0, 100.0)) > 1e5
     assert ppl.summary(np.float32([3])) == 3
 
 
@@ -76,7 +76,7 @@ def test_the_whole_is_deterministic_and_as_large_as_it_should_be():
         samples=1000,
         batch_size=96,
         epsilon=1e-2,
-        discard=(0, 100),
+        discard=(0.0, 100.0),
         **options,
     )
     for sampling in ("end", "full"):

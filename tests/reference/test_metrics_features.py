@@ -1,8 +1,5 @@
 """The metrics of features against prdc, torch-fidelity and pytorch-fid, and the largest relative difference of each."""
 
-import sys
-from unittest.mock import MagicMock
-
 import numpy as np
 import pytest
 
@@ -16,11 +13,10 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.reference
 
 
-@pytest.fixture
-def without_torchvision(monkeypatch):
-    """Both packages import torchvision for networks that are not used here, and it does not load beside every build of torch."""
-    for name in ("", ".datasets", ".models", ".transforms", ".transforms.functional"):
-        monkeypatch.setitem(sys.modules, "torchvision" + name, MagicMock())
+@pytest.fixture(autouse=True)
+def torchvision():
+    """Which both packages import, for networks that are not used here."""
+    pytest.importorskip("benchmarks.peers.inception").torchvision()
 
 
 @pytest.fixture(params=[(0, 400, 64), (1, 900, 48), (2, 150, 200)], ids=str)
@@ -36,14 +32,14 @@ def features(request):
 def agree(record_property, ours, theirs):
     """Within 1e-3; the difference goes into the report (`--junit-xml`, `-rP`)."""
     ours, theirs = np.array(ours, float), np.array(theirs, float)
-    worst = np.max(np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1e-12))
+    worst = float(np.max(np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1e-12)))
     record_property("largest relative difference", worst)
     print(f"largest relative difference {worst:.1e} of {ours}")
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)
 
 
 @pytest.mark.filterwarnings("default")  # theirs
-def test_frechet_distance_is_torch_fidelitys(features, without_torchvision, record_property):
+def test_frechet_distance_is_torch_fidelitys(features, record_property):
     theirs = pytest.importorskip("torch_fidelity.metric_fid")
     statistics = [theirs.fid_features_to_statistics(torch.tensor(x)) for x in features]
     expected = theirs.fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
@@ -51,14 +47,14 @@ def test_frechet_distance_is_torch_fidelitys(features, without_torchvision, reco
 
 
 @pytest.mark.filterwarnings("default")
-def test_frechet_distance_is_pytorch_fids(features, without_torchvision, record_property):
+def test_frechet_distance_is_pytorch_fids(features, record_property):
     theirs = pytest.importorskip("pytorch_fid.fid_score")
     statistics = [y for x in features for y in (np.mean(x, axis=0), np.cov(x, rowvar=False))]
     agree(record_property, frechet_distance(*map(moments, features)), theirs.calculate_frechet_distance(*statistics))
 
 
 @pytest.mark.filterwarnings("default")
-def test_kernel_distance_is_torch_fidelitys(features, without_torchvision, record_property):
+def test_kernel_distance_is_torch_fidelitys(features, record_property):
     """Of subsets that are all images: the draws of both differ."""
     theirs = pytest.importorskip("torch_fidelity.metric_kid")
     options = {"kid_subsets": 1, "kid_subset_size": len(features[0]), "rng_seed": 0, "verbose": False}
@@ -67,7 +63,7 @@ def test_kernel_distance_is_torch_fidelitys(features, without_torchvision, recor
 
 
 @pytest.mark.filterwarnings("default")
-def test_kernel_distance_over_subsets_is_torch_fidelitys(features, without_torchvision):
+def test_kernel_distance_over_subsets_is_torch_fidelitys(features):
     """Mean and spread over different draws: as near as 400 subsets tell."""
     theirs = pytest.importorskip("torch_fidelity.metric_kid")
     options = {"kid_subsets": 400, "kid_subset_size": 50, "rng_seed": 0, "verbose": False}
@@ -79,7 +75,7 @@ def test_kernel_distance_over_subsets_is_torch_fidelitys(features, without_torch
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("splits", [1, 10])
-def test_inception_score_is_torch_fidelitys(splits, without_torchvision, record_property):
+def test_inception_score_is_torch_fidelitys(splits, record_property):
     theirs = pytest.importorskip("torch_fidelity.metric_isc")
     logits = np.float32(3 * np.random.default_rng(0).standard_normal((1003, 100)))
     expected = theirs.isc_features_to_metric(torch.tensor(logits), splits=splits, shuffle=False)
@@ -87,7 +83,7 @@ def test_inception_score_is_torch_fidelitys(splits, without_torchvision, record_
 
 
 @pytest.mark.filterwarnings("default")
-def test_precision_and_recall_are_torch_fidelitys(features, without_torchvision, record_property):
+def test_precision_and_recall_are_torch_fidelitys(features, record_property):
     """Which takes the fake images first, and balls with their radius."""
     theirs = pytest.importorskip("torch_fidelity.metric_prc")
     real, fake = map(torch.tensor, features)
