@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import toys
 from safetensors.numpy import load_file
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +31,7 @@ def start(out, *arguments):
         "20",
     ]
     command = [sys.executable, str(ROOT / "train/vae.py"), "--out", str(out), *small, *arguments]
-    environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "XLA_FLAGS": toys.ONE_DEVICE, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 
@@ -66,6 +67,6 @@ def test_two_processes_train_as_one(tmp_path, streamed):
         np.testing.assert_allclose(b["loss/objective"], a["loss/objective"], rtol=1e-4)
     for name in one:
         np.testing.assert_allclose(two[name], one[name], rtol=1e-2, atol=1e-4, err_msg=name)
-    # Two processes resume what two saved.
-    rows, _ = train(tmp_path / "two", *arguments, "--steps", "30", processes=2)
-    assert [row["step"] for row in rows] == [10, 20, 30]
+    if not streamed:  # they resume what they saved, whatever the data come from
+        rows, _ = train(tmp_path / "two", "--steps", "30", processes=2)
+        assert [row["step"] for row in rows] == [10, 20, 30]

@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import toys
 
 import genjax
 from genjax import cli, script
@@ -38,7 +39,7 @@ SMALL = [
 
 def start(out, *arguments, model="vae"):
     command = [sys.executable, str(ROOT / f"train/{model}.py"), "--out", str(out), *SMALL, *map(str, arguments)]
-    environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "XLA_FLAGS": toys.ONE_DEVICE, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 

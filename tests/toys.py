@@ -1,6 +1,7 @@
-"""States and weights made by NumPy, since to compile a model's `init` takes longer; and files as PyTorch's."""
+"""States and weights made by NumPy, since to compile a model's `init` takes longer; files as PyTorch's; what commands are run with."""
 
 import io
+import os
 import pickle
 import zipfile
 import zlib
@@ -9,6 +10,9 @@ import jax
 import numpy as np
 
 from genjax import core
+
+# For a command of its own: the suite's flags, which compile fast, without the fake devices.
+ONE_DEVICE = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=8", "")
 
 
 def state(model, scale=0.02):
