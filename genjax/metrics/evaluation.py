@@ -57,7 +57,8 @@ def evaluate(
 ) -> Evaluation:  # fmt: skip
     """Measure `fake` against `real`, each an array [n, h, w, c] (uint8, or float in [-1, 1]), a SPEC as of `--data`, or a run's folder.
 
-    `metrics`: names of METRICS. `extractor`: a name of extractors.TABLE, whose weights are `weights` or in GENJAX_WEIGHTS, or an Extractor.
+    `metrics`: names of METRICS. `extractor`: a name of extractors.TABLE, whose weights are `weights` or in GENJAX_WEIGHTS, or an Extractor,
+    whose protocol it then is (of a function of one's own, `protocol` says the covariances' alone).
     `count` images of the fake set (of a run: the protocol's number if not given), `real_count` of the real one (all). A run is drawn from
     `draws` times, 3 if not given, with its last weights or the checkpoint of `step`. Features of the real set are kept on disk. Raises InputError.
     """
@@ -66,9 +67,9 @@ def evaluate(
             raise InputError(f"--metrics {name}: of {', '.join(METRICS)}")
     if not metrics:
         raise InputError(f"--metrics: some of {', '.join(METRICS)}")
-    rules = protocols.protocol(protocol)
     if isinstance(extractor, str):
         extractor = extractors.extractor(extractor, weights, protocol=protocol)
+    rules = protocols.protocol(extractor.protocol or protocol)
     taps = tuple(dict.fromkeys(_tap(extractor, tap) for name in metrics for tap in METRICS[name].taps))
     is_run = isinstance(fake, (str, Path)) and (Path(fake) / "config.json").is_file()
     draws = (3 if is_run else 1) if draws is None else draws

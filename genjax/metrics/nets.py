@@ -69,8 +69,9 @@ def conv(x: AnyArray, layer: Layer, stride: int = 1, pad: tuple[int, int] = (0, 
     Only the value has to be fast here, so these are fewer forms than those of `ops`; times are of one CPU core (benchmarks/features.py).
     """
     x, kernel = jnp.asarray(x), jnp.asarray(layer["kernel"])
-    k, channels, features = kernel.shape[:2], *kernel.shape[2:]
-    size = tuple((x.shape[axis + 1] + 2 * pad[axis] - k[axis]) // stride + 1 for axis in (0, 1))
+    height, width, channels, features = kernel.shape
+    k = height, width
+    size = (x.shape[1] + 2 * pad[0] - height) // stride + 1, (x.shape[2] + 2 * pad[1] - width) // stride + 1
     if k == (1, 1) and stride == 1 and pad == (0, 0):
         y = _product(x, kernel.reshape(channels, features))
     elif (

@@ -75,6 +75,14 @@ def test_order_does_not_matter_but_collapse_and_copies_show():
     assert copied["nearest_ratio_lowest"] == 0
 
 
+def test_an_extractors_own_protocol_is_the_results():
+    real, fake = pixels(40), pixels(40, 1)
+    own = evaluate(real, fake, ["kid"], extractor=TOY._replace(protocol="nvidia"), protocol="clean")
+    assert own.protocol == "nvidia"
+    divided = [quiet(real, fake, ["fd"], protocol=name).values["fd_toy"] for name in ("nvidia", "clean")]
+    assert divided[0] < divided[1]  # by 40 and by 39
+
+
 def test_floats_in_their_range_are_the_bytes_they_round_to():
     real, fake = pixels(40), pixels(40, 1)
     assert quiet(real, np.float32(fake) / 127.5 - 1, ["fd"]).values == quiet(real, fake, ["fd"]).values
