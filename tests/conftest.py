@@ -29,11 +29,3 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("no ../shared/data")
     return SHARED / "data"
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """One worker has all tests of a model's file, so that what several of them need is compiled once."""
-    for item in items:
-        if item.path.parent.name == "models":
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))

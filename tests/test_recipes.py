@@ -135,11 +135,8 @@ CASES = {
 }
 
 
-# One worker has all of a model's tests, so that what two of them need is compiled, and trained, once.
-NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in CASES]
-
-
-@pytest.fixture(params=NAMES)
+# One worker has all of the file (--dist loadfile), so that what two tests of a model need is compiled, and trained, once.
+@pytest.fixture(params=CASES)
 def name(request):
     return request.param
 
