@@ -1,5 +1,6 @@
 """What a run leaves on disk: checkpoints of the whole State (Orbax), and for use elsewhere its weights (safetensors) beside config.json."""
 
+import contextlib
 import json
 import logging
 import os
@@ -57,14 +58,26 @@ def read(run: Path, like: State, step: int) -> State:
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
     if not (run / CHECKPOINTS).is_dir():
         raise InputError(f"{run / CHECKPOINTS}: no such folder; give the folder that a training script wrote with --out")
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of what read_only means
-    with ocp.CheckpointManager((run / CHECKPOINTS).absolute(), options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+    with _quiet():  # Orbax warns of what read_only means
+        opened = ocp.CheckpointManager((run / CHECKPOINTS).absolute(), options=ocp.CheckpointManagerOptions(read_only=True))
+    with opened as manager:
         steps = sorted(manager.all_steps())
         if step not in steps:
             raise InputError(f"--step {step}: {run} has checkpoints of {', '.join(map(str, steps)) or 'no step'}")
         state = restore(manager, like, step)
     assert state is not None
     return state
+
+
+@contextlib.contextmanager
+def _quiet():
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def save(manager, state: State, row: dict[str, float]) -> None:

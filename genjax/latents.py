@@ -3,6 +3,7 @@
 A seed's latents are those of `model.sample(weights, jax.random.key(seed), 1)`, whatever else is drawn beside them.
 """
 
+import functools
 import inspect
 import math
 import re
@@ -15,7 +16,6 @@ import numpy as np
 
 from genjax import ops
 from genjax.core import InputError, Weights
-from genjax.models.gan import slerp
 
 MOST = 65_536  # images a command
 BATCH = 64  # images at once, and ...
@@ -86,7 +86,7 @@ def of_seeds(seeds: Sequence[int], size: int) -> jax.Array:
 
 
 def drawer(model: Any, truncation: float = 1.0) -> Draw:
-    """What turns latents into images, by the model's own verbs; `sample` is this on random latents."""
+    """What turns latents into images, by the model's own verbs; `sample` is this on random latents. Each is compiled anew: make one, use it often."""
     if hasattr(model, "synthesis"):
         return lambda weights, z, labels: model.synthesis(weights, model.mapping(weights, z, labels, truncation))
     if hasattr(model, "generate"):
@@ -108,18 +108,22 @@ def batches(
     """
     count = len(along[0])
     size = min(count, batch_size(shape))
-    run = jax.jit(lambda *arrays: ops.to_uint8(draw(*arrays)))
     for start in range(0, count, size):
         chosen = np.minimum(np.arange(start, start + size), count - 1)
-        images = run(weights, *fixed, *(part if part is None else part[chosen] for part in along))
+        images = _pixels(draw, weights, *fixed, *(part if part is None else part[chosen] for part in along))
         yield np.asarray(images)[: count - start]
 
 
-def drawn(model: Any, weights: Weights, count: int, seed: int, truncation: float = 1.0) -> Iterator[np.ndarray]:
-    """The images of `model.sample(weights, jax.random.key(seed), count)`, each class in turn, as uint8 [b, h, w, c] in batches."""
+@functools.partial(jax.jit, static_argnums=0)
+def _pixels(draw: Draw, *arrays: Any) -> jax.Array:
+    return ops.to_uint8(draw(*arrays))
+
+
+def drawn(model: Any, weights: Weights, draw: Draw, count: int, seed: int) -> Iterator[np.ndarray]:
+    """The images of `model.sample(weights, jax.random.key(seed), count)`, each class in turn, as uint8 [b, h, w, c] in batches, by a `drawer`."""
     z = jax.random.normal(jax.random.key(seed), (count, model.config.latent_size))
     along = (z, labels(model, None, range(count)))
-    return batches(drawer(model, truncation), weights, (), along, model.config.shape)
+    return batches(draw, weights, (), along, model.config.shape)
 
 
 # --- walks ---------------------------------------------------------------------------------------------------------------
@@ -151,7 +155,7 @@ def walk(
     def between(weights, ends, labels, before, after, share):
         first, second = ends[before], ends[after]
         if space == "z":
-            return draw(weights, slerp(first, second, share[:, None]), None if labels is None else labels[before])
+            return draw(weights, ops.slerp(first, second, share[:, None]), None if labels is None else labels[before])
         return model.synthesis(weights, first + share[:, None, None] * (second - first))
 
     for images in batches(between, weights, (ends, labels), (before, after, share), model.config.shape):

@@ -546,6 +546,17 @@ def minibatch_stddev(x: Float[Array, "n h w c"], group: int) -> Float[Array, "n 
     return jnp.broadcast_to(jnp.tile(deviation, group)[:, None, None, None], (n, height, width, 1))
 
 
+def slerp(first: Float[AnyArray, "n d"], second: Float[AnyArray, "n d"], t: AnyArray | float) -> Float[Array, "n d"]:
+    """The point at t, or t [n, 1], of the great circle's way from first to second, its length between both lengths. Shoemake 1985 (SIGGRAPH 19-3)."""
+    lengths = [jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (first, second)]
+    a, b = first / lengths[0], second / lengths[1]
+    across = b - jnp.sum(a * b, axis=-1, keepdims=True) * a
+    sine = jnp.linalg.norm(across, axis=-1, keepdims=True)
+    angle = t * jnp.arctan2(sine, jnp.sum(a * b, axis=-1, keepdims=True))
+    direction = a * jnp.cos(angle) + across / jnp.where(sine > 0, sine, 1) * jnp.sin(angle)
+    return direction * ((1 - t) * lengths[0] + t * lengths[1])
+
+
 def to_uint8(images: Float[AnyArray, "*shape"]) -> UInt8[Array, "*shape"]:
     """[-1, 1] to 0..255, rounded to the nearest and clipped: the one rounding that this library uses, the inverse of x / 127.5 - 1."""
     return jnp.clip(jnp.round((images + 1) * 127.5), 0, 255).astype(jnp.uint8)

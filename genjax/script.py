@@ -46,13 +46,9 @@ class Options:
     sample_every: int = 1000  # steps between sample grids
     save_every: int = 1000  # steps between checkpoints
     keep: int = 2  # newest checkpoints kept, beside the best
-    eval_every: int = (
-        0  # steps between measurements of the samples' Frechet distance to the data, by which the best is kept; 0: none
-    )
+    eval_every: int = 0  # steps between measurements of the samples' distance to the data, by which the best is kept; 0: none
     eval_images: int = 2048  # samples that are measured
-    eval_extractor: str = (
-        "inception"  # whose features: inception, vgg16, alexnet, resnet20, resnet32, lenet; its file is in GENJAX_WEIGHTS
-    )
+    eval_extractor: str = "inception"  # whose features: it, vgg16, alexnet, resnet20, resnet32 or lenet, read from GENJAX_WEIGHTS
     transfer: Path | None = None  # start from the weights of this run, or of converted ones, where they fit
     fork: bool = False  # go on from the folder's checkpoint although settings have changed
     tensorboard: bool = False  # write OUT/tensorboard too

@@ -1,5 +1,7 @@
 """A run as a person starts it: files, resuming, kill, SIGTERM, other settings, bad input. Each command is a process of its own."""
 
+import dataclasses
+import inspect
 import json
 import os
 import re
@@ -18,7 +20,7 @@ import genjax
 from genjax import cli, script
 from genjax.core import InputError
 from genjax.metrics import evaluation, extractors
-from genjax.models import vae
+from genjax.models import cyclegan, dcgan, gan, stylegan2, vae
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -257,6 +259,14 @@ def test_a_gan_trains_from_the_shell_and_resumes(tmp_path):
 
 
 PRESETS = {"": ["plain"], "small": ["of the preset"]}
+
+
+@pytest.mark.parametrize("settings", [script.Options, *(model.Config for model in (cyclegan, dcgan, gan, stylegan2, vae))])
+def test_every_setting_has_its_help(settings):
+    """It is the comment at the end of its line: where a formatter wraps the line, --help loses it."""
+    lines = [line for base in settings.__mro__[:-1] for line in inspect.getsource(base).splitlines()]
+    for field in dataclasses.fields(settings):
+        assert any(re.match(rf"    {field.name}: .* = .+  # \S", line) for line in lines), field.name
 
 
 @pytest.mark.parametrize("argv", [["--preset", "small"], ["--steps", "3", "--preset=small", "--out", "x"]])

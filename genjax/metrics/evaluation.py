@@ -1,6 +1,7 @@
 """`evaluate(real, fake, metrics)`: every number with what it takes to compare it with another one."""
 
 import dataclasses
+import functools
 import json
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -46,7 +47,7 @@ class Context(NamedTuple):
 
 class Metric(NamedTuple):
     taps: tuple[str, ...]  # "logits" stands for those that the extractor's inception score is defined over
-    measure: Callable[[Features, Features, Context], dict[str, float]]  # of real and fake
+    against: Callable[[Features, Context], Callable[[Features], dict[str, float]]]  # of the real set, once; then of each fake one
 
 
 def evaluate(
@@ -71,30 +72,27 @@ def evaluate(
         extractor = extractors.extractor(extractor, weights, protocol=protocol)
     rules = protocols.protocol(extractor.protocol or protocol)
     taps = tuple(dict.fromkeys(_tap(extractor, tap) for name in metrics for tap in METRICS[name].taps))
-    is_run = isinstance(fake, (str, Path)) and (Path(fake) / "config.json").is_file()
+    is_run = sets.is_run(fake)
     draws = (3 if is_run else 1) if draws is None else draws
     if draws < 1 or (draws > 1 and not is_run):
         raise InputError(f"--draws {draws}: at least 1, and more than 1 only of a run")
-    if is_run and count is None:
-        count = rules.samples or 50_000
 
     truth = sets.open_set(real, real_count, seed=seed, split=split, option="real")
+    if is_run:
+        some = (rules.samples or 50_000) if count is None else count
+        drawn = sets.drawn(Path(fake), some, range(seed, seed + draws), truncation, step)
+    else:
+        drawn = [sets.open_set(fake, count, seed=seed, split=split, option="fake")]
     real_features = features.kept(truth, extractor, taps, batch_size=batch_size, track=track)
-    rows, names, counts = [], [], []
-    for draw in range(draws):
-        images = sets.open_set(fake, count, seed=seed + draw, split=split, truncation=truncation, step=step, option="fake")
+    context, rows = Context(extractor, rules.ddof, seed), []
+    measures = {name: _said(name, METRICS[name].against, real_features, context) for name in metrics}
+    for images in drawn:
         found = features.extract(images, extractor, taps, batch_size=batch_size, track=track)
-        names.append(images.name)
-        counts.append(images.count)
-        context = Context(extractor, rules.ddof, seed)
         rows.append({})
-        for name in metrics:
-            try:
-                rows[-1] |= METRICS[name].measure(real_features, found, context)
-            except ValueError as error:
-                raise InputError(f"--metrics {name}: {error}") from None
-    if min(truth.count, *counts) < FEW and "fd" in metrics:
-        fewest = min(truth.count, *counts)
+        for name, measure in measures.items():
+            rows[-1] |= _said(name, measure, found)
+    fewest = min(truth.count, drawn[0].count)
+    if fewest < FEW and "fd" in metrics:
         warnings.warn(
             f"a Frechet distance of {fewest} images is biased upwards; use {FEW} or more, fd_infinity or kid", stacklevel=2
         )
@@ -102,21 +100,35 @@ def evaluate(
     return Evaluation(
         values={name: float(column.mean()) for name, column in columns.items()},
         spread={name: float(column.std(ddof=1)) for name, column in columns.items()} if draws > 1 else {},
-        extractor=extractor.name, digest=extractor.digest, protocol=rules.name, real=truth.name, fake=names[0],
-        real_count=truth.count, fake_count=counts[0], split=split, seed=seed, draws=draws,
+        extractor=extractor.name, digest=extractor.digest, protocol=rules.name, real=truth.name, fake=drawn[0].name,
+        real_count=truth.count, fake_count=drawn[0].count, split=split, seed=seed, draws=draws,
     )  # fmt: skip
 
 
 def distance_to(real: Any, extractor: Extractor) -> Callable[[Iterable[np.ndarray], int], float]:
-    """A function of batches of images, uint8, and their number that gives their Frechet distance to `real`: what training measures itself by."""
-    truth = frechet.moments(features.kept(sets.open_set(real), extractor, ("features",))["features"])
+    """A function of batches of images, uint8, and their number that gives their Frechet distance to `real`: what training measures itself by.
+
+    The features of `real` are made when it is first called.
+    """
     ddof = protocols.protocol(extractor.protocol).ddof if extractor.protocol else 1
+
+    @functools.cache
+    def truth():
+        return frechet.moments(features.kept(sets.open_set(real), extractor, ("features",))["features"])
 
     def measure(batches, count):
         found = features.extract(sets.Images("samples", count, "", lambda: iter(batches)), extractor)
-        return frechet.frechet_distance(truth, frechet.moments(found["features"]), ddof)
+        return frechet.frechet_distance(truth(), frechet.moments(found["features"]), ddof)
 
     return measure
+
+
+def _said(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
+    """What a metric's function gives; what it refuses is an InputError of that name."""
+    try:
+        return work(*arguments)
+    except ValueError as error:
+        raise InputError(f"--metrics {name}: {error}") from None
 
 
 def _tap(extractor: Extractor, tap: str) -> str:
@@ -128,54 +140,80 @@ def _tap(extractor: Extractor, tap: str) -> str:
     return tap
 
 
-# --- the table -----------------------------------------------------------------------------------------------------------
+# --- the table: of the real set and the context a function of a fake set -------------------------------------------------
+
+Measure = Callable[[Features], dict[str, float]]
 
 
-def _frechet(real: Features, fake: Features, context: Context) -> dict[str, float]:
-    both = (frechet.moments(x["features"]) for x in (real, fake))
-    return {context.extractor.frechet_name: frechet.frechet_distance(*both, ddof=context.ddof)}
+def _frechet(real: Features, context: Context) -> Measure:
+    truth, name = frechet.moments(real["features"]), context.extractor.frechet_name
+    return lambda fake: {name: frechet.frechet_distance(truth, frechet.moments(fake["features"]), ddof=context.ddof)}
 
 
-def _frechet_infinity(real: Features, fake: Features, context: Context) -> dict[str, float]:
-    found = frechet.frechet_infinity(frechet.moments(real["features"]), fake["features"], context.seed, ddof=context.ddof)
-    name = f"{context.extractor.frechet_name}_infinity"
-    return {name: found.value, f"{name}_residual": found.residual}
+def _frechet_infinity(real: Features, context: Context) -> Measure:
+    truth, name = frechet.moments(real["features"]), f"{context.extractor.frechet_name}_infinity"
+
+    def measure(fake):
+        found = frechet.frechet_infinity(truth, fake["features"], context.seed, ddof=context.ddof)
+        return {name: found.value, f"{name}_residual": found.residual}
+
+    return measure
 
 
-def _kernel(real: Features, fake: Features, context: Context) -> dict[str, float]:
-    found = kernel.kernel_distance(real["features"], fake["features"], context.seed)
+def _kernel(real: Features, context: Context) -> Measure:
     name = context.extractor.frechet_name.replace("fid", "kid").replace("fd", "kd")
-    return {name: found.mean, f"{name}_std": found.std}
+
+    def measure(fake):
+        found = kernel.kernel_distance(real["features"], fake["features"], context.seed)
+        return {name: found.mean, f"{name}_std": found.std}
+
+    return measure
 
 
-def _manifold(real: Features, fake: Features, context: Context) -> dict[str, float]:
-    return manifold.manifold_scores(real["features"], fake["features"])._asdict()
+def _manifold(real: Features, context: Context) -> Measure:
+    return lambda fake: manifold.manifold_scores(real["features"], fake["features"])._asdict()
 
 
-def _inception_score(real: Features, fake: Features, context: Context) -> dict[str, float]:
-    found = scores.inception_score(fake[_tap(context.extractor, "logits")], context.seed)
+def _inception_score(real: Features, context: Context) -> Measure:
     name = "inception_score" if context.extractor.frechet_name == "fid" else f"class_score_{context.extractor.name}"
-    return {name: found.mean, f"{name}_std": found.std}
+
+    def measure(fake):
+        found = scores.inception_score(fake[_tap(context.extractor, "logits")], context.seed)
+        return {name: found.mean, f"{name}_std": found.std}
+
+    return measure
 
 
-def _classes(real: Features, fake: Features, context: Context) -> dict[str, float]:
-    tap = _tap(context.extractor, "logits")
-    histograms = (scores.class_histogram(np.argmax(x[tap], 1), x[tap].shape[1]) for x in (fake, real))
-    found = scores.histogram_distance(*histograms)
-    return {"classes_total_variation": found.total_variation, "classes_kl": found.kl}
+def _classes(real: Features, context: Context) -> Measure:
+    def histogram(found):
+        logits = found[_tap(context.extractor, "logits")]
+        return scores.class_histogram(np.argmax(logits, 1), logits.shape[1])
+
+    truth = histogram(real)
+
+    def measure(fake):
+        found = scores.histogram_distance(histogram(fake), truth)
+        return {"classes_total_variation": found.total_variation, "classes_kl": found.kl}
+
+    return measure
 
 
-def _vendi(real: Features, fake: Features, context: Context) -> dict[str, float]:
-    return {"vendi": scores.vendi_score(fake["features"]), "vendi_real": scores.vendi_score(real["features"])}
+def _vendi(real: Features, context: Context) -> Measure:
+    truth = scores.vendi_score(real["features"])
+    return lambda fake: {"vendi": scores.vendi_score(fake["features"]), "vendi_real": truth}
 
 
-def _copies(real: Features, fake: Features, context: Context) -> dict[str, float]:
+def _copies(real: Features, context: Context) -> Measure:
     """Half of the real images as the training set, the other half as the baseline of how near an unseen image is."""
     order = np.random.default_rng(context.seed).permutation(len(real["features"]))
     known, unseen = (real["features"][np.sort(part)] for part in np.array_split(order, 2))
-    found = neighbours.nearest_neighbours(fake["features"], known, held_out=unseen)
-    assert found.ratio is not None
-    return {"nearest_ratio": float(np.median(found.ratio)), "nearest_ratio_lowest": float(found.ratio.min())}
+
+    def measure(fake):
+        ratio = neighbours.nearest_neighbours(fake["features"], known, held_out=unseen).ratio
+        assert ratio is not None
+        return {"nearest_ratio": float(np.median(ratio)), "nearest_ratio_lowest": float(ratio.min())}
+
+    return measure
 
 
 METRICS = {

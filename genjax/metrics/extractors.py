@@ -34,7 +34,6 @@ class Extractor(NamedTuple):
     apply: Callable[[Any, Any, tuple[str, ...]], Outputs]
     params: Any = ()
     taps: tuple[str, ...] = ("features",)  # all that there are
-    size: tuple[int, int] | None = None  # height and width that images are brought to; None: as they are
     protocol: str | None = None  # whose resizing and scaling `apply` does
     digest: str = ""  # SHA-256 of the file of weights, hexadecimal
     frechet_name: str = "fd"  # "fid" for the Inception with the published weights and nothing else
@@ -74,7 +73,6 @@ class Network(NamedTuple):
     params: Callable[[Mapping[str, np.ndarray]], Any]
     apply: Callable[[Any, AnyArray, tuple[str, ...], Protocol], Any]
     taps: tuple[str, ...]
-    size: tuple[int, int]
 
 
 def _resnet(params, images, taps, protocol):
@@ -116,21 +114,18 @@ TABLE: dict[str, Network] = {
         inception.params,
         _inception,
         ("features", *inception.TAPS),
-        inception.SIZE,
     ),
     "vgg16": Network(
         File(("vgg16-397923af.pth",), "397923af", "https://download.pytorch.org/models/vgg16-397923af.pth"),
         functools.partial(backbones.params, name="vgg16"),
         _backbone("vgg16"),
         ("features", "logits"),
-        backbones.SIZE,
     ),
     "alexnet": Network(
         File(("alexnet-owt-7be5be79.pth",), "7be5be79", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"),
         functools.partial(backbones.params, name="alexnet"),
         _backbone("alexnet"),
         ("features", "logits"),
-        backbones.SIZE,
     ),
     "resnet20": Network(
         File(
@@ -141,7 +136,6 @@ TABLE: dict[str, Network] = {
         functools.partial(small.resnet_params, depth=20),
         _resnet,
         ("features", "logits"),
-        (32, 32),
     ),
     "resnet32": Network(
         File(
@@ -152,7 +146,6 @@ TABLE: dict[str, Network] = {
         functools.partial(small.resnet_params, depth=32),
         _resnet,
         ("features", "logits"),
-        (32, 32),
     ),
     "lenet": Network(
         File(
@@ -163,7 +156,6 @@ TABLE: dict[str, Network] = {
         small.lenet_params,
         _lenet,
         ("features", "logits"),
-        (32, 32),
     ),
 }
 
@@ -187,7 +179,6 @@ def extractor(
         apply=_bound(name, protocol),
         params=params,
         taps=network.taps,
-        size=network.size,
         protocol=rules.name,
         digest=digest,
         frechet_name="fid" if name == "inception" and published else f"fd_{name}",

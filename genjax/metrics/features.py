@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from genjax import tensors
 from genjax.core import InputError
@@ -24,7 +24,7 @@ Track = Callable[[Iterable[Any], int, str], Iterable[Any]]  # (batches, how many
 
 
 def extract(
-    images: Images, extractor: Extractor, taps: Sequence[str] = ("features",), *, batch_size: int = 64, mesh: Mesh | None = None,
+    images: Images, extractor: Extractor, taps: Sequence[str] = ("features",), *, batch_size: int = 64,
     track: Track = lambda batches, *_: batches,
 ) -> Features:  # fmt: skip
     """{tap: float32 [n, d]} of all images, in order. Batches are split over this process's devices; the last one is filled up, and what fills it dropped.
@@ -32,7 +32,7 @@ def extract(
     Raises InputError for images that the extractor does not take.
     """
     here = jax.local_devices()
-    mesh = mesh or jax.make_mesh((len(here),), ("data",), axis_types=(AxisType.Auto,), devices=here)
+    mesh = jax.make_mesh((len(here),), ("data",), axis_types=(AxisType.Auto,), devices=here)
     size = -(-min(batch_size, images.count) // mesh.size) * mesh.size
     everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     extractor = extractor._replace(params=jax.device_put(extractor.params, everywhere))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import ops
 from genjax.shapes import AnyArray, Array, Float
 
 Generate = Callable[[Any], Any]  # latents [n, d] -> images float [n, h, w, c] in [-1, 1]; noise, if any, the same in each call
@@ -22,18 +23,7 @@ def lerp(first: Float[Array, "n d"], second: Float[Array, "n d"], t: Float[Array
     return first + t * (second - first)
 
 
-def slerp(first: Float[Array, "n d"], second: Float[Array, "n d"], t: Float[Array, "n 1"]) -> Float[Array, "n d"]:
-    """The point at t of the great circle's way, its length between both lengths: for normal latents, Z. Shoemake 1985 (SIGGRAPH 19-3)."""
-    lengths = [jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (first, second)]
-    a, b = first / lengths[0], second / lengths[1]
-    across = b - jnp.sum(a * b, axis=-1, keepdims=True) * a
-    sine = jnp.linalg.norm(across, axis=-1, keepdims=True)
-    angle = t * jnp.arctan2(sine, jnp.sum(a * b, axis=-1, keepdims=True))
-    direction = a * jnp.cos(angle) + across / jnp.where(sine > 0, sine, 1) * jnp.sin(angle)
-    return direction * lerp(lengths[0], lengths[1], t)
-
-
-WAYS = {"w": lerp, "z": slerp}
+WAYS = {"w": lerp, "z": ops.slerp}
 
 
 def path_lengths(

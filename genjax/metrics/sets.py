@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -22,19 +22,22 @@ class Images(NamedTuple):
 
 
 def open_set(
-    what: "AnyArray | str | Path | data.Source | Images", count: int | None = None, *, seed: int = 0, split: str = "train",
-    truncation: float = 1.0, step: int | None = None, option: str = "set",
-) -> Images:  # fmt: skip
+    what: "AnyArray | str | Path | data.Source | Images",
+    count: int | None = None,
+    *,
+    seed: int = 0,
+    split: str = "train",
+    option: str = "set",
+) -> Images:
     """What is to be measured: an array [n, h, w, c], uint8 or float in [-1, 1]; a data set's SPEC, of which `split`; a run's folder, which draws.
 
     `count` images: of a set that has more, a choice by `seed` without replacement, in the set's order (None: all); of a run, as many
-    (None: 50,000), from latents of `seed`, with the weights that training ended with or the checkpoint of `step`. Raises InputError, naming
-    `option`, for fewer than there are.
+    (None: 50,000), from latents of `seed`. Raises InputError, naming `option`, for fewer than there are.
     """
     if isinstance(what, Images):
         return what
-    if isinstance(what, (str, Path)) and (Path(what) / "config.json").is_file():
-        return _drawn(Path(what), 50_000 if count is None else count, seed, truncation, step)
+    if is_run(what):
+        return drawn(Path(what), 50_000 if count is None else count, [seed])[0]
     if isinstance(what, (str, Path)):
         what = data.load(str(what), split=split, option=option)
     size = what.size if isinstance(what, data.Source) else len(what)
@@ -62,8 +65,11 @@ def _gathered(source: data.Source, chosen: np.ndarray, size: int = 256) -> Itera
         yield data.gather(source, chosen[start : start + size])["images"]
 
 
-def _drawn(run: Path, count: int, seed: int, truncation: float, step: int | None) -> Images:
-    """Images of a run's model. It is the one place where a metric meets models, and only once a run is given."""
+def drawn(run: Path, count: int, seeds: Iterable[int], truncation: float = 1.0, step: int | None = None) -> list[Images]:
+    """Images of a run's model, a set of each seed. It is the one place where a metric meets models, and only once a run is given.
+
+    The weights are those that training ended with, or the checkpoint of `step`. Raises InputError.
+    """
     import genjax
     from genjax import latents
 
@@ -71,9 +77,18 @@ def _drawn(run: Path, count: int, seed: int, truncation: float, step: int | None
     if not hasattr(model, "sample"):
         raise InputError(f"{run}: its model draws no images; give a folder of pictures that it has made")
     latents.check_truncation(model, truncation)
-    given = {"seed": seed, "truncation": None if truncation == 1 else truncation, "step": step}
-    said = ", ".join([f"{count} images of {run}", *(f"{name} {value}" for name, value in given.items() if value is not None)])
-    return Images(said, count, "", lambda: latents.drawn(model, weights, count, seed, truncation))
+    draw = latents.drawer(model, truncation)
+
+    def of(seed):
+        given = {"seed": seed, "truncation": None if truncation == 1 else truncation, "step": step}
+        said = ", ".join([f"{count} images of {run}", *(f"{name} {value}" for name, value in given.items() if value is not None)])
+        return Images(said, count, "", lambda: latents.drawn(model, weights, draw, count, seed))
+
+    return [of(seed) for seed in seeds]
+
+
+def is_run(what: Any) -> TypeGuard[str | Path]:
+    return isinstance(what, (str, Path)) and (Path(what) / "config.json").is_file()
 
 
 def rebatched(batches: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:

@@ -32,9 +32,7 @@ class Config:
     disc_channels: int = 64  # of the discriminators after their first layer
     disc_layers: int = 3  # that halve: 3 sees patches of 70x70
     disc_norm: str = "instance"  # instance | none: normalised, a discriminator hardly sees how bright or flat the whole is
-    loss: str = (
-        "least_squares"  # least_squares | non_saturating (logistic) | wasserstein (with gradient_penalty) | hinge | minimax
-    )
+    loss: str = "least_squares"  # least_squares | non_saturating (logistic) | wasserstein (gradient_penalty) | hinge | minimax
     gradient_penalty: float = 0.0  # weight of (|grad D| - 1)^2 between real and generated (WGAN-GP has 10)
     cycle_weight: float = 10.0  # of |there and back - image|
     cycle_share_a: float = 1.0  # of that weight on images of side a: less where b cannot hold all that is in them (haze, noise)

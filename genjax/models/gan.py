@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genjax import augment, core, layers, losses
+from genjax import augment, core, layers, losses, ops
 from genjax.core import Array, Batch, Metrics, Plan, State, Weights
 
 CONDITIONAL = ("none", "concat", "projection")
@@ -261,7 +261,7 @@ def two_player(config: Game, generator: nn.Module, discriminator: nn.Module) -> 
 
     def interpolate(weights: Weights, first, second, count: int, labels=None):
         along = jnp.linspace(0.0, 1.0, count)
-        return jax.vmap(lambda t: generate(weights, slerp(first, second, t), labels), out_axes=1)(along)
+        return jax.vmap(lambda t: generate(weights, ops.slerp(first, second, t), labels), out_axes=1)(along)
 
     def preview(weights: Weights, key, batch: Batch):
         return {"samples": sample(weights, key, 64)}
@@ -277,15 +277,6 @@ def average_statistics(old: dict, new: dict, decay) -> dict:
 def diversity(images: Array) -> Array:
     """Standard deviation over the batch, mean over pixels."""
     return jnp.mean(jnp.std(images, axis=0))
-
-
-def slerp(first: Array, second: Array, t: Array | float) -> Array:
-    """Along the great circle between directions, lengths in proportion: [n, size] each. Shoemake 1985; White 2016 (arXiv 1609.04468)."""
-    lengths = [jnp.linalg.norm(z, axis=-1, keepdims=True) for z in (first, second)]
-    cosine = jnp.sum(first * second, axis=-1, keepdims=True) / (lengths[0] * lengths[1])
-    angle = jnp.arccos(jnp.clip(cosine, -1 + 1e-6, 1 - 1e-6))
-    direction = (jnp.sin((1 - t) * angle) * first / lengths[0] + jnp.sin(t * angle) * second / lengths[1]) / jnp.sin(angle)
-    return direction * ((1 - t) * lengths[0] + t * lengths[1])
 
 
 # --- the plain GAN -------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import optax
 
 from genjax import augment, core, layers, losses, ops
 from genjax.core import Batch, Metrics, Plan, State, Weights
-from genjax.models.gan import diversity, slerp
+from genjax.models.gan import diversity
 
 GEN_NETWORKS = ("skip", "resnet", "orig")
 DISC_NETWORKS = ("resnet", "skip", "orig")
@@ -42,9 +42,7 @@ class Config:
     taps: tuple[int, ...] = (1, 3, 3, 1)  # of the filter of all resampling
     group_size: int = 4  # images that the minibatch standard deviation is taken over, of the global batch
     augment: str = ""  # of all that the discriminator sees: a preset of ADA (bgc, see augment.PRESETS), "" for none
-    augment_p: float = (
-        0.0  # probability of each of its transformations, for good; 0: it follows how far the discriminator overfits
-    )
+    augment_p: float = 0.0  # probability of each of its transformations, for good; 0: it follows how far D overfits
     augment_target: float = 0.6  # mean sign of the logits of real images that it then aims at
     augment_kimg: float = 500.0  # thousand images in which it could go from 0 to 1
     style_mixing: float = 0.9  # share of images whose later layers have the style of another latent
@@ -62,9 +60,7 @@ class Config:
     ema_ramp: float = 0.05  # the half-life is at most this share of the images trained on
     batch_size: int = 32  # images a step, over all devices
     accumulate: int = 1  # slices that a batch is cut into, each with groups of its own: nearly the same gradient in less memory
-    freeze_disc: int = (
-        0  # layers of the discriminator, from the image on, that stay as they are (FreezeD, Mo et al. 2020, arXiv 2002.10964)
-    )
+    freeze_disc: int = 0  # layers of the discriminator, from the image on, that stay as they are (FreezeD, Mo et al. 2020)
     dtype: str = "float32"  # float32 | bfloat16, of the highest resolutions; parameters, RGB sums, logits and losses are float32
     narrow: int = 4  # how many resolutions those are
     clamp: float = 256.0  # with bfloat16, what activations are held within
@@ -558,7 +554,7 @@ def recipe(config: Config) -> StyleGAN2:
 
         def between(t):
             if space == "z":
-                styles = mapping(weights, slerp(first, second, t), labels, truncation)
+                styles = mapping(weights, ops.slerp(first, second, t), labels, truncation)
             else:
                 ends = [mapping(weights, latents, labels, truncation) for latents in (first, second)]
                 styles = ends[0] + t * (ends[1] - ends[0])

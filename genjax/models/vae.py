@@ -23,10 +23,7 @@ class Config:
     num_labels: int = 0  # classes the data has: from the data as well
     conditional: bool = False  # give the label to encoder and decoder: p(x | label)
     network: str = "mlp"  # mlp | conv
-    hidden: tuple[int, ...] = (
-        200,
-        200,
-    )  # mlp: widths of the encoder's layers, the decoder's in reverse (Burda et al., section 5)
+    hidden: tuple[int, ...] = (200, 200)  # mlp: widths of the encoder's layers, the decoder's in reverse (Burda et al.)
     activation: str = "elu"  # relu | tanh | elu | gelu | silu | leaky_relu; of the mlp. Burda et al. have tanh; elu reaches a better likelihood sooner
     channels: tuple[int, ...] = (32, 64, 128)  # conv: one stride-2 4x4 stage each; SiLU between them
     latent_size: int = 50  # dimensions of z (Burda et al.)
@@ -47,9 +44,7 @@ class Config:
     learning_rate: float = 1e-3  # Adam's, after Burda et al.'s first stage
     adam_eps: float = 1e-4  # Adam's epsilon (Burda et al., section 5)
     decay_steps: int = 0  # steps of a cosine decay of the learning rate to 0; 0: constant
-    ema_half_life_images: float = (
-        0.0  # images after which an old weight counts half in the average that is sampled from; 0: no average
-    )
+    ema_half_life_images: float = 0.0  # images after which an old weight counts half in the average that is sampled; 0: none
     dtype: str = "float32"  # float32 | bfloat16, of the computation; parameters and losses are float32
 
 

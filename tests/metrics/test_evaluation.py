@@ -132,7 +132,7 @@ def test_a_run_is_drawn_from_three_times(tmp_path):
     checkpoint.write_config(run, {"model": "dcgan", "config": dataclasses.asdict(config)})
     weights = toys.weights(model, scale=0.5)
     checkpoint.export(run, weights)
-    drawn = np.concatenate(list(latents.drawn(model, weights, 70, 5)))
+    drawn = np.concatenate(list(latents.drawn(model, weights, latents.drawer(model), 70, 5)))
     sampled = np.asarray(jax.jit(model.sample, static_argnums=2)(weights, jax.random.key(5), 70))
     np.testing.assert_allclose(drawn, 127.5 * (sampled + 1), atol=0.51)
     toy = extractors.wrap(lambda images: project(images[:, ::2, ::2]), "toy")

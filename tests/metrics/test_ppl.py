@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax import ops
 from genjax.metrics import ppl
 
 SIZE = (4, 4, 1)
@@ -50,7 +51,7 @@ def test_great_circles_through_a_linear_generator():
 
 def test_slerp_meets_both_ends_and_keeps_to_the_sphere():
     first, second = pairs()
-    slerp = jax.jit(ppl.slerp)
+    slerp = jax.jit(ops.slerp)
     np.testing.assert_allclose(slerp(first, second, jnp.zeros((5, 1))), first, atol=1e-5)
     np.testing.assert_allclose(slerp(first, second, jnp.ones((5, 1))), second, atol=1e-5)
     np.testing.assert_allclose(slerp(first, first, jnp.full((5, 1), 0.3)), first, atol=1e-5)
