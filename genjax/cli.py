@@ -288,7 +288,7 @@ def evaluate(
         real: a folder or zip of images, or anything else that --data takes
         fake: the same, or the folder of a training run, whose model draws
         metrics: of fd (Frechet), fd_infinity, kid (kernel), prdc (precision, recall, density, coverage), is, classes, vendi, nearest
-        extractor: whose features: inception, vgg16, alexnet, resnet20, resnet32 or lenet
+        extractor: whose features: inception, vgg16, alexnet, resnet20, resnet32, lenet, or the pixels themselves
         weights: the file of its weights; if not given, under its published name in the folder that GENJAX_WEIGHTS names
         protocol: tf_legacy, pytorch_fid, clean or nvidia; distances of two protocols do not compare
         n: images of the second set; 0: all, of a run as many as the protocol's published results use
@@ -300,19 +300,14 @@ def evaluate(
         step: of a run, take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
         json: write the result, with all that it depends on, to this file
     """
-    from rich.console import Console
-    from rich.progress import track
-
     from genjax import checkpoint
     from genjax.metrics import evaluate
 
     if json is not None:
         _check_file(json)
-    console = Console(stderr=True)
     found = evaluate(
         real, fake, [name.strip() for name in metrics.split(",")], extractor=extractor, weights=weights, protocol=protocol, count=n or None,
-        real_count=real_n or None, split=split, truncation=truncation, seed=seed, draws=draws or None, step=step or None,
-        track=lambda batches, total, name: track(batches, name[:60], total=total, console=console),
+        real_count=real_n or None, split=split, truncation=truncation, seed=seed, draws=draws or None, step=step or None, track=script.progress(),
     )  # fmt: skip
     script.say(f"{found.fake}\nagainst {found.real}\nextractor {extractor} {found.digest[:8]}, protocol {protocol}, seed {seed}")
     for name, value in found.values.items():
@@ -323,8 +318,48 @@ def evaluate(
     return 0
 
 
+def nearest(
+    real: str, fake: str, /, n: int = 0, rows: int = 8, k: int = 5, held_out: str = "", held_out_split: str = "test", extractor: str = "pixels",
+    weights: Path | None = None, split: str = "train", truncation: float = 1.0, seed: int = 0, step: int = 0, out: Path = Path("nearest.png"),
+) -> int:  # fmt: skip
+    """Look for copies: a model's images beside the nearest of those that it was trained on.
+
+    Args:
+        real: the data it was trained on: a folder or zip of images, or anything else that --data takes
+        fake: the folder of the training run, whose model draws, or a set of images
+        n: images of the second set that are measured; 0: all, of a run 1000
+        rows: of these, so many are shown, a row each: it, then its neighbours. First where one training image is much nearer than the next
+        k: neighbours
+        held_out: images that the model was not trained on: the ratio of the samples' distances to theirs is then given, near 0 for copies
+        held_out_split: which part of them, where they have parts
+        extractor: nearest in pixels, or in the features of inception, vgg16, alexnet, resnet20, resnet32 or lenet
+        weights: the file of its weights; if not given, under its published name in the folder that GENJAX_WEIGHTS names
+        split: which part of the data, where it has parts
+        truncation: of a run's images
+        seed: of a run's images
+        step: of a run, take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
+        out: the PNG to write
+    """
+    import numpy as np
+
+    import genjax
+    from genjax.metrics import nearest
+
+    _check_file(out)
+    seen = nearest(
+        real, fake, count=n or None, shown=rows, k=k, held_out=held_out or None, held_out_split=held_out_split, extractor=extractor,
+        weights=weights, split=split, truncation=truncation, step=step or None, seed=seed, track=script.progress(),
+    )  # fmt: skip
+    genjax.save_grid(seen.sheet(), out, columns=1 + k)
+    script.say(f"{seen.fake}\nagainst {seen.real}\n{len(seen.samples)} in {out}: a row each, then its {k} nearest")
+    for name, values in (("distance", seen.found.distances[:, 0]), ("ratio", seen.found.ratio)):
+        if values is not None:
+            print(f"{name} median {np.median(values):.5g}, lowest {values.min():.5g}", flush=True)
+    return 0
+
+
 COMMANDS = {
-    "sample": sample, "eval": evaluate, "interpolate": interpolate, "style-mix": style_mix, "translate": translate,
+    "sample": sample, "eval": evaluate, "nearest": nearest, "interpolate": interpolate, "style-mix": style_mix, "translate": translate,
     "convert": convert, "export": export,
 }  # fmt: skip
 

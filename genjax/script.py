@@ -259,7 +259,7 @@ def evaluation(recipe: Recipe, source: data.Source, options: Options) -> tuple[l
     if not hasattr(recipe, "sample"):
         raise InputError(f"--eval-every {options.eval_every}: the model draws no images of its own; leave it out")
     extractor = extractors.extractor(options.eval_extractor)
-    name, measure = f"eval/{extractor.frechet_name}", evaluation.distance_to(source, extractor)
+    name, measure = f"eval/{extractor.frechet_name}", evaluation.distance_to(source, extractor, progress())
     return [hooks.evaluation(recipe, options.eval_every, name, measure, options.eval_images, options.seed)], name
 
 
@@ -343,6 +343,15 @@ def changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[
         ):
             found.append(f"{name} was {before}, is {after}")
     return found
+
+
+def progress() -> Callable[..., Any]:
+    """A function of (batches, how many, of what) that gives the batches with a bar on standard error, in the first process."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True, quiet=jax.process_index() > 0)
+    return lambda batches, total, name: track(batches, name[:60], total=total, console=console)
 
 
 def describe_devices() -> str:

@@ -61,7 +61,8 @@ def evaluate(
     `metrics`: names of METRICS. `extractor`: a name of extractors.TABLE, whose weights are `weights` or in GENJAX_WEIGHTS, or an Extractor,
     whose protocol it then is (of a function of one's own, `protocol` says the covariances' alone).
     `count` images of the fake set (of a run: the protocol's number if not given), `real_count` of the real one (all). A run is drawn from
-    `draws` times, 3 if not given, with its last weights or the checkpoint of `step`. Features of the real set are kept on disk. Raises InputError.
+    `draws` times, 3 if not given, with its last weights or the checkpoint of `step`; a real SPEC is then brought to its images' shape, the
+    longer side cut. Features of the real set are kept on disk. Raises InputError.
     """
     for name in metrics:
         if name not in METRICS:
@@ -77,12 +78,12 @@ def evaluate(
     if draws < 1 or (draws > 1 and not is_run):
         raise InputError(f"--draws {draws}: at least 1, and more than 1 only of a run")
 
-    truth = sets.open_set(real, real_count, seed=seed, split=split, option="real")
     if is_run:
         some = (rules.samples or 50_000) if count is None else count
         drawn = sets.drawn(Path(fake), some, range(seed, seed + draws), truncation, step)
     else:
         drawn = [sets.open_set(fake, count, seed=seed, split=split, option="fake")]
+    truth = sets.open_set(real, real_count, seed=seed, split=split, shape=drawn[0].shape if is_run else (), option="real")
     real_features = features.kept(truth, extractor, taps, batch_size=batch_size, track=track)
     context, rows = Context(extractor, rules.ddof, seed), []
     measures = {name: _said(name, METRICS[name].against, real_features, context) for name in metrics}
@@ -105,16 +106,18 @@ def evaluate(
     )  # fmt: skip
 
 
-def distance_to(real: Any, extractor: Extractor) -> Callable[[Iterable[np.ndarray], int], float]:
+def distance_to(
+    real: Any, extractor: Extractor, track: Track = lambda batches, *_: batches
+) -> Callable[[Iterable[np.ndarray], int], float]:
     """A function of batches of images, uint8, and their number that gives their Frechet distance to `real`: what training measures itself by.
 
-    The features of `real` are made when it is first called.
+    The features of `real` are made when it is first called, shown by `track`.
     """
     ddof = protocols.protocol(extractor.protocol).ddof if extractor.protocol else 1
 
     @functools.cache
     def truth():
-        return frechet.moments(features.kept(sets.open_set(real), extractor, ("features",))["features"])
+        return frechet.moments(features.kept(sets.open_set(real), extractor, ("features",), track=track)["features"])
 
     def measure(batches, count):
         found = features.extract(sets.Images("samples", count, "", lambda: iter(batches)), extractor)

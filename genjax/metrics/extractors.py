@@ -163,13 +163,17 @@ TABLE: dict[str, Network] = {
 def extractor(
     name: str, path: str | os.PathLike | None = None, *, protocol: str = "tf_legacy", checksum: str | bool = True
 ) -> Extractor:
-    """The extractor of that name with its weights read: from `path`, else from the folder in GENJAX_WEIGHTS.
+    """The extractor of that name with its weights read: from `path`, else from the folder in GENJAX_WEIGHTS. "pixels" has none: it is PIXELS.
 
     `checksum` is the SHA-256 that the file has to have, or its first digits; True: that of the published file; False or "": any, and then even
     the Inception's distance is no FID. Raises InputError for a name that is none, a file that is absent, another, damaged or no such network's.
     """
+    if name == "pixels":
+        return PIXELS
     if name not in TABLE:
-        raise InputError(f"--extractor {name}: one of {', '.join(TABLE)}, or any function of images through extractors.wrap")
+        raise InputError(
+            f"--extractor {name}: one of pixels, {', '.join(TABLE)}, or any function of images through extractors.wrap"
+        )
     network, rules = TABLE[name], protocols.protocol(protocol)
     file = find(name, network.file, path)
     params, digest = load(name, network.file, file, network.params, checksum)
@@ -188,6 +192,9 @@ def extractor(
 def wrap(function: Callable[[Any], AnyArray], name: str = "custom", *, digest: str = "") -> Extractor:
     """Any pure function of uint8 images [n, h, w, c] to features [n, d] as an extractor; `digest` is whatever tells its weights from others."""
     return Extractor(name, lambda params, images, taps: {"features": function(images)}, digest=digest, frechet_name=f"fd_{name}")
+
+
+PIXELS = wrap(lambda images: images.reshape(len(images), -1) / 255, "pixels")  # their values from 0 to 1
 
 
 def find(name: str, file: File, path: str | os.PathLike | None) -> Path:

@@ -19,6 +19,7 @@ class Images(NamedTuple):
     count: int
     fingerprint: str  # tells this set from any other
     batches: Callable[[], Iterator[np.ndarray]]  # the set anew: uint8 [b, h, w, c], of any b
+    shape: tuple[int, ...] = ()  # (h, w, c), where it is known
 
 
 def open_set(
@@ -27,19 +28,22 @@ def open_set(
     *,
     seed: int = 0,
     split: str = "train",
+    shape: tuple[int, ...] = (),
     option: str = "set",
 ) -> Images:
     """What is to be measured: an array [n, h, w, c], uint8 or float in [-1, 1]; a data set's SPEC, of which `split`; a run's folder, which draws.
 
     `count` images: of a set that has more, a choice by `seed` without replacement, in the set's order (None: all); of a run, as many
-    (None: 50,000), from latents of `seed`. Raises InputError, naming `option`, for fewer than there are.
+    (None: 50,000), from latents of `seed`. A SPEC's are brought to `shape`, (h, w, c), as for training; (): as they are. Raises InputError,
+    naming `option`, for fewer than there are.
     """
     if isinstance(what, Images):
         return what
     if is_run(what):
         return drawn(Path(what), 50_000 if count is None else count, [seed])[0]
     if isinstance(what, (str, Path)):
-        what = data.load(str(what), split=split, option=option)
+        size = {"resolution": shape[:2], "channels": shape[2]} if shape else {}
+        what = data.load(str(what), split=split, option=option, **size)
     size = what.size if isinstance(what, data.Source) else len(what)
     if not size or (count is not None and not 1 <= count <= size):
         raise InputError(f"{option}: has {size} images, and {count or 'some'} are asked for")
@@ -50,14 +54,15 @@ def open_set(
     if isinstance(what, data.Source):
         name, fingerprint, arrays = what.name + part, f"{what.fingerprint} {what.shape}{part}", what.arrays
         if arrays is None:  # too large to be read for a digest: names and sizes stand for it
-            return Images(name, len(chosen), fingerprint, lambda: _gathered(what, chosen))
+            return Images(name, len(chosen), fingerprint, lambda: _gathered(what, chosen), what.shape)
         pixels = arrays["images"]
     else:
         name, pixels = f"array of {size} images{part}", np.asarray(what)
     if pixels.ndim != 4:
         raise InputError(f"{option}: images are [n, height, width, channels], not {list(pixels.shape)}")
     pixels = np.ascontiguousarray((pixels if pixels.dtype == np.uint8 else ops.to_uint8(pixels))[chosen])
-    return Images(name, len(chosen), f"{hashlib.sha256(pixels.data).hexdigest()} {pixels.shape}", lambda: iter([pixels]))
+    digest = f"{hashlib.sha256(pixels.data).hexdigest()} {pixels.shape}"
+    return Images(name, len(chosen), digest, lambda: iter([pixels]), pixels.shape[1:])
 
 
 def _gathered(source: data.Source, chosen: np.ndarray, size: int = 256) -> Iterator[np.ndarray]:
@@ -82,7 +87,7 @@ def drawn(run: Path, count: int, seeds: Iterable[int], truncation: float = 1.0, 
     def of(seed):
         given = {"seed": seed, "truncation": None if truncation == 1 else truncation, "step": step}
         said = ", ".join([f"{count} images of {run}", *(f"{name} {value}" for name, value in given.items() if value is not None)])
-        return Images(said, count, "", lambda: latents.drawn(model, weights, draw, count, seed))
+        return Images(said, count, "", lambda: latents.drawn(model, weights, draw, count, seed), model.config.shape)
 
     return [of(seed) for seed in seeds]
 

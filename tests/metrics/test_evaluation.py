@@ -136,11 +136,21 @@ def test_a_run_is_drawn_from_three_times(tmp_path):
     sampled = np.asarray(jax.jit(model.sample, static_argnums=2)(weights, jax.random.key(5), 70))
     np.testing.assert_allclose(drawn, 127.5 * (sampled + 1), atol=0.51)
     toy = extractors.wrap(lambda images: project(images[:, ::2, ::2]), "toy")
+    real = folder(tmp_path / "real", np.random.default_rng(0).integers(0, 256, (40, 16, 16), np.uint8))
     with pytest.warns(UserWarning, match="biased"):
-        found = evaluate(np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8), run, ["fd"], extractor=toy, count=40)
+        found = evaluate(str(real), run, ["fd"], extractor=toy, count=40)
+    assert "40 images of 8x8x3" in found.real
     assert found.draws == 3
     assert found.spread["fd_toy"] > 0
     assert "seed 0" in found.fake
+
+
+def test_a_spec_is_brought_to_the_size_that_a_run_draws(tmp_path):
+    grey = folder(tmp_path / "real", np.random.default_rng(0).integers(0, 256, (12, 16, 16), np.uint8))
+    assert sets.open_set(str(grey)).shape == (16, 16, 1)
+    images = sets.open_set(str(grey), shape=(8, 6, 3))
+    assert images.shape == (8, 6, 3)
+    assert next(images.batches()).shape == (12, 8, 6, 3)
 
 
 @pytest.mark.parametrize(
