@@ -288,7 +288,7 @@ def test_an_unknown_preset_is_refused(capsys):
 
 def test_a_run_measures_itself_and_keeps_its_best(tmp_path, monkeypatch):
     distances = iter([3.0, 1.0, 2.0, 4.0])
-    monkeypatch.setattr(evaluation, "distance_to", lambda source, extractor: lambda batches, count: next(distances))
+    monkeypatch.setattr(evaluation, "distance_to", lambda source, extractor, track: lambda batches, count: next(distances))
     monkeypatch.setattr(extractors, "extractor", lambda name: extractors.wrap(lambda images: images, name))
     options = script.Options(
         out=tmp_path / "run", steps=40, batch_size=8, log_every=10, save_every=10, eval_every=10, keep=1, eval_extractor="lenet"
