@@ -4,19 +4,17 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from genjax import tensors
+from genjax import cache, tensors
 from genjax.core import InputError
 from genjax.metrics.extractors import Extractor
 from genjax.metrics.sets import Images, rebatched
 
-CACHE = "GENJAX_CACHE"  # the folder of kept features; ~/.cache/genjax if not set
 VERSION = 1  # of the extractors' code: features of another are not read
 
 Features = dict[str, np.ndarray]
@@ -64,7 +62,7 @@ def kept(images: Images, extractor: Extractor, taps: Sequence[str], **options: A
     if not images.fingerprint or not extractor.digest:
         return extract(images, extractor, taps, **options)
     identity = [VERSION, images.fingerprint, images.count, extractor.name, extractor.digest, extractor.protocol, *sorted(taps)]
-    folder = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "genjax") / "features"
+    folder = cache.folder() / "features"
     path = folder / f"{hashlib.sha256(repr(identity).encode()).hexdigest()[:32]}.safetensors"
     if path.exists():
         with contextlib.suppress(InputError):

@@ -11,6 +11,7 @@ import pytest
 import toys
 from PIL import Image
 
+import genjax.cache
 from genjax import checkpoint, cli, latents
 from genjax.core import InputError
 from genjax.metrics import evaluate, evaluation, extractors, features, frechet, kernel, manifold, sets
@@ -28,7 +29,7 @@ TOY = extractors.wrap(project, "toy", digest="toy")
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(features.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(genjax.cache.VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache" / "features"
 
 
