@@ -19,6 +19,8 @@ GENJAX_STYLEGAN2_REFERENCE names (peers/stylegan2_reference.py). Lazy penalties 
     compile_sec                     trace and compile of our programs, nothing cached
     peak_mb                         what our compiled program says that it holds at once, 10^6 bytes: arguments, outputs that share no
                                     memory with them, temporaries; beside the resident data set
+    gflop                           of a step by the plain definition of its layers: what PyTorch counts in the eager peer, 10^9
+    share_of_peak                   gflop over our time, over what a large matrix product of that dtype reaches here (peak_gflops, by our side)
     load                            the machine's load average before the start: what other processes kept busy. Wants to be about 0
 """
 
@@ -39,6 +41,7 @@ from typing import Any
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.4")  # of a GPU: the peer needs some too
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from genjax import core, trainer
@@ -97,6 +100,7 @@ def measure(args: argparse.Namespace, fields: dict) -> dict:
     if args.peer != "none":
         say(f"building the peer, {args.peer}")
         module, device, facts["versions"]["torch"] = peer(args.module, config, weights)
+        flop = counted(args.module, module, config, arrays, device)
         sides.append(theirs(args.module, module, config, arrays, device, compiled=args.peer == "torch-compile"))
     shares = schedule(recipe)
     rounds = {name: race([side[name] for side in sides], args.rounds, args.seconds, f"a {name}") for name in shares}
@@ -104,6 +108,10 @@ def measure(args: argparse.Namespace, fields: dict) -> dict:
     ms, peer_ms, ratios = summary([sum(parts).tolist() for parts in zip(*weighted, strict=True)])
     row = {"model": args.model, "config": args.config, "device": device_name(), "dtype": config.dtype}
     row |= {"batch_size": config.batch_size, "ms_per_step": ms, "images_per_sec": 1000 * config.batch_size / ms}
+    if args.peer != "none":
+        gflop = sum(share * flop[name] for name, share in shares.items()) / 1e9
+        peak = matmul_peak(config.dtype)
+        row |= {"gflop": gflop, "peak_gflops": peak, "share_of_peak": 1000 * gflop / ms / peak}
     row |= {name: fold(costs[part][name] for part in costs) for name, fold in (("compile_sec", sum), ("peak_mb", max))}
     if len(shares) > 1:
         medians = {name: dict(zip(("ms", "peer_ms"), summary(rounds[name])[:2], strict=True)) for name in shares}
@@ -190,6 +198,21 @@ def theirs(name: str, module, config, arrays: dict[str, np.ndarray], device: str
         return {name: repeated(step) for name, step in (steps if isinstance(steps, dict) else {"step": steps}).items()}
 
     return fastest(in_layout)
+
+
+def counted(name: str, module, config, arrays: dict[str, np.ndarray], device: str) -> dict[str, float]:
+    """Floating point operations of the peer's step, and of its lazy penalties: convolutions and matrix products, forward and backward."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    step_fn = importlib.import_module(f"peers.{name}").step_fn
+    steps = step_fn(copy.deepcopy(module), config, arrays, device, False, torch.contiguous_format)
+    found = {}
+    for name, step in (steps if isinstance(steps, dict) else {"step": steps}).items():
+        with FlopCounterMode(display=False) as counter:
+            step()
+        found[name] = float(counter.get_total_flops())
+    return found
 
 
 # --- what sample_time.py shares ------------------------------------------------------------------------------------------
@@ -298,6 +321,20 @@ def show(row: dict) -> None:
     """Print the row as JSON, numbers with 4 digits."""
     text = json.loads(json.dumps(row), parse_float=lambda number: float(f"{float(number):.4g}"))
     print(json.dumps(text), flush=True)
+
+
+def matmul_peak(dtype: str) -> float:
+    """10^9 operations a second of the best of some large matrix products on one device."""
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    factor = jax.device_put(jnp.ones((size, size), dtype), jax.devices()[0])
+    product = jax.jit(jnp.matmul)
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            jax.block_until_ready(product(factor, factor))
+
+    run(2)
+    return 2 * size**3 / min(seconds(run, 1) for _ in range(10)) / 1e9
 
 
 def device_name() -> str:
