@@ -1,0 +1,87 @@
+"""How near the images of trained models are to their data: one JSON line a run.
+
+    python benchmarks/quality.py train NAME [--data FOLDER] [--runs FOLDER]
+    python benchmarks/quality.py measure [NAME ...] [--data FOLDER] [--runs FOLDER] [--extractor NAME] [--n 10000]
+
+The table below names the runs: how each is trained, in minutes to an hour of a CPU core, and whose features it is measured in (GENJAX_WEIGHTS is the
+folder of their weights; GPU-sized runs are the presets of train/). `train` runs a line's command, and again goes on where it was stopped.
+`measure` takes those that are there, as `genjax eval` does: real images at the size that the run draws. Distances of another extractor than the
+Inception compare runs with each other and with nothing that was published.
+"""
+
+import argparse
+import dataclasses
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from step_time import say, show
+
+import genjax.metrics
+
+SHORT = "--log-every 100 --sample-every 500 --save-every 500"
+VAE = f"vae.py --resolution 32 --model.network conv {SHORT}"
+GREY = f"stylegan2.py --resolution 32 --model.channels 512 --model.max-channels 64 --steps 4000 {SHORT}"
+RUNS = {  # name: (data, extractor, script of train/ and its options)
+    "vae-mnist": ("mnist", "lenet", f"{VAE} --steps 3000 --model.decay-steps 3000"),
+    "dcgan-mnist": ("mnist", "lenet", f"dcgan.py --preset mnist --steps 3000 --model.decay-steps 3000 {SHORT}"),
+    "stylegan2-mnist": ("mnist", "lenet", GREY),
+    "vae-fashion": ("fashion_mnist", "lenet", f"{VAE} --model.likelihood logistic --steps 2000 --model.decay-steps 2000"),
+    "dcgan-fashion": ("fashion_mnist", "lenet", f"dcgan.py --preset fashion --steps 3000 --model.decay-steps 3000 {SHORT}"),
+    "stylegan2-fashion": ("fashion_mnist", "lenet", GREY),
+    "vae-emoji": ("noto_emoji_128.zip", "resnet20", f"{VAE} --channels 3 --model.likelihood logistic --steps 3000 --model.decay-steps 3000"),
+    "dcgan-emoji": ("noto_emoji_128.zip", "resnet20", f"dcgan.py --preset emoji64 --resolution 32 --steps 4000 --model.decay-steps 4000 {SHORT}"),
+    "stylegan2-emoji": (
+        "noto_emoji_128.zip", "resnet20",
+        "stylegan2.py --preset tiny --resolution 32 --channels 3 --model.channels 512 --model.max-channels 64 --model.augment-kimg 100 "
+        f"--steps 6000 {SHORT}",
+    ),
+    "vae-cats": ("cats_64.zip", "resnet20", f"{VAE} --flip --model.likelihood logistic --steps 2000 --model.decay-steps 2000"),
+    "dcgan-cats": ("cats_64.zip", "resnet20", f"dcgan.py --preset emoji64 --resolution 32 --flip --steps 4000 --model.decay-steps 4000 {SHORT}"),
+    "stylegan2-cats": (
+        "cats_64.zip", "resnet20",
+        "stylegan2.py --preset tiny --resolution 32 --flip --model.channels 1024 --model.max-channels 64 --model.r1 0.01 "
+        f"--model.augment-kimg 100 --steps 4000 {SHORT}",
+    ),
+}  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="How near the images of trained models are to their data.")
+    parser.add_argument("what", choices=("train", "measure"))
+    parser.add_argument("names", nargs="*", help=", ".join(RUNS))
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
+    parser.add_argument("--extractor", help="in place of the table's")
+    parser.add_argument("--n", type=int, default=10_000, help="images of each draw")
+    args = parser.parse_args()
+    if unknown := [name for name in args.names if name not in RUNS]:
+        parser.error(f"{unknown[0]}: none of {', '.join(RUNS)}")
+    if args.what == "train":
+        return max(train(name, args.data, args.runs) for name in args.names or RUNS)
+    chosen = [name for name in args.names or RUNS if (args.runs / name / "config.json").exists()]
+    if not chosen:
+        parser.error(f"--runs {args.runs}: holds none of {', '.join(args.names or RUNS)}; train them first")
+    for name in chosen:
+        say(name)
+        data, extractor, command = RUNS[name]
+        found = genjax.metrics.evaluate(
+            str(args.data / data), args.runs / name, ["fd", "kid", "prdc"], extractor=args.extractor or extractor, count=args.n
+        )
+        show({"run": name, "training": f"python train/{command} --data {data}"} | dataclasses.asdict(found))
+    return 0
+
+
+def train(name: str, data: Path, runs: Path) -> int:
+    """The exit code of a line's command."""
+    spec, _, command = RUNS[name]
+    script = Path(__file__).parent.parent / "train"
+    first, *options = shlex.split(command)
+    return subprocess.run(
+        [sys.executable, script / first, *options, "--data", data / spec, "--out", runs / name], check=False
+    ).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,160 @@
+"""One global batch over 1, 2, 4, 8 devices: are the losses equal, and what do the devices tell each other? One JSON line a number of devices.
+
+    python benchmarks/scaling.py MODEL [--config C] [--batch-size N] [--devices 1 2 4 8] [--steps 4]
+
+The host's CPU is made to look like so many devices: times would mean nothing, and none are given. The bytes are read from the program that the
+trainer compiles, whole step, all lazy terms, with convolutions in the form that accelerators get (a CPU's form has larger gradients until they are
+summed): results of its all-reduces, all-gathers and the like, those in loops as often as the loops run. Most of them are gradients.
+
+    loss_difference   largest relative difference of a metric from one device's, over `--steps` steps
+    collectives       by kind: how many a step, and their bytes on each device
+    predicted         by system: share of the ideal speed, with the global batch as it is and with a batch as large on each device. A PREDICTION, no
+                      measurement: compute time is the first program's operations as XLA counts them, at 40 % of the published bfloat16 peak;
+                      each byte goes over the published link speed by a ring; nothing overlaps
+"""
+
+import argparse
+import importlib
+import os
+import re
+
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {os.environ.get('XLA_FLAGS', '')}"
+
+import jax
+import numpy as np
+from step_time import CASES, SEED, device_name, say, show
+
+from genjax import core, ops, trainer
+
+# Published figures: bfloat16 operations a second, dense, and bytes a second that a chip sends (one direction, all links).
+SYSTEMS = {
+    "8 x A100, NVLink 3": (312e12, 300e9),
+    "8 x H100, NVLink 4": (989e12, 450e9),
+    "H100 hosts, 400 Gbit/s each GPU": (989e12, 50e9),
+    "TPU v4": (275e12, 300e9),
+    "TPU v5e": (197e12, 100e9),
+}
+UTILISATION = 0.4
+WIDTHS = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
+# What a ring sends of a device's operands or results, in units of (n - 1) / n.
+TRAFFIC = {"all-reduce": 2, "all-gather": 1, "reduce-scatter": 1, "all-to-all": 1, "collective-permute": 1}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="One global batch over several devices.")
+    parser.add_argument("model", choices=CASES)
+    parser.add_argument("--config", help="; ".join(f"{model}: {', '.join(cases)}" for model, cases in CASES.items()))
+    parser.add_argument("--batch-size", type=int, default=32, help="of all devices together")
+    parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--steps", type=int, default=4)
+    args = parser.parse_args()
+    args.config = args.config or next(iter(CASES[args.model]))
+    if args.config not in CASES[args.model]:
+        parser.error(f"--config {args.config}: one of {', '.join(CASES[args.model])}")
+    if max(args.devices) > jax.device_count() or min(args.devices) < 1:
+        parser.error(f"--devices: from 1 to {jax.device_count()}")
+    if any(args.batch_size % count for count in args.devices) or args.steps < 1:
+        parser.error("--batch-size is a multiple of each number of devices, --steps at least 1")
+    config = importlib.import_module(f"genjax.models.{args.model}").Config(
+        **{**CASES[args.model][args.config], "batch_size": args.batch_size}
+    )
+    recipe = importlib.import_module(f"genjax.models.{args.model}").recipe(config)
+    alone, flops = {}, 0.0
+    for count in args.devices:
+        say(f"{count} devices")
+        metrics = trained(recipe, count, args.steps)
+        kinds, operations = for_accelerators(recipe, count)
+        alone, flops = alone or metrics, flops or operations
+        sent = sum(TRAFFIC[kind] * found["bytes"] for kind, found in kinds.items()) * (count - 1) / count
+        predicted = {}
+        for name, (peak, speed) in SYSTEMS.items():
+            seconds = [share * flops / (UTILISATION * peak) for share in (1 / count, 1)]
+            predicted[name] = dict(zip(("global", "each"), [took / (took + sent / speed) for took in seconds], strict=True))
+        difference = max(abs(value - alone[name]) / max(abs(alone[name]), 1e-3) for name, value in metrics.items())
+        show({
+            "model": args.model, "config": args.config, "batch_size": args.batch_size, "devices": count, "steps": args.steps,
+            "loss_difference": float(difference), "gflop": flops / 1e9, "collectives": kinds, "predicted": predicted, "device": device_name(),
+        })  # fmt: skip
+
+
+def trained(recipe: core.Recipe, count: int, steps: int) -> dict[str, float]:
+    """Means of the metrics of some steps on `count` devices."""
+    state, *rest, programs = built(recipe, count)
+    metrics = {}
+    for program in programs:
+        state, sums, _ = program(state, *rest, np.int32(steps))
+        metrics |= {name: float(value) / steps for name, value in sums.items()}
+    return metrics
+
+
+def for_accelerators(recipe: core.Recipe, count: int) -> tuple[dict[str, dict[str, float]], float]:
+    """What the devices tell each other in a step, and the step's operations, with convolutions lowered as for a GPU."""
+    usual = ops.lowering
+    ops.lowering = lambda role, backend, *case: usual(role, "gpu", *case)
+    jax.clear_caches()
+    *_, programs = built(recipe, count)
+    ops.lowering = usual
+    jax.clear_caches()
+    flops = count * sum(program.cost_analysis()["flops"] for program in programs)
+    return totals([collectives(program.as_text()) for program in programs]), flops
+
+
+def built(recipe: core.Recipe, count: int) -> tuple:
+    """State, root key and data on `count` devices, and the first step's programs, which has all lazy terms."""
+    mesh = jax.make_mesh((count,), ("data",), devices=jax.devices()[:count], axis_types=(jax.sharding.AxisType.Auto,))
+    everywhere, split = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in ((), ("data",)))
+    shape = (256, *recipe.config.shape)
+    names = ("images", "images_b") if hasattr(recipe, "translate") else ("images",)
+    random = np.random.default_rng(SEED)
+    resident = jax.device_put({name: random.integers(0, 256, shape, np.uint8) for name in names}, everywhere)
+    root = jax.device_put(jax.random.key(SEED), everywhere)
+    state = jax.jit(recipe.init, out_shardings=everywhere)(root)
+    inputs = (state, root, resident)
+    made = [trainer.program(part.advance, part.plan, SEED, False, split, True) for part in trainer.parts(recipe, 0)]
+    one = jax.device_put(np.int32(1), everywhere)
+    return *inputs, [trainer.compiled(program, (*inputs, one)) for program in made]
+
+
+def collectives(text: str) -> dict[str, dict[str, float]]:
+    """{kind: {"count", "bytes"}} of a run of a compiled program, from its text. Loops of unknown length, as the trainer's over steps, count once."""
+    bodies, name = {}, ""
+    for line in text.splitlines():
+        if opening := re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$", line):
+            name = opening[1]
+            bodies[name] = []
+            entry = name if line.startswith("ENTRY") else locals().get("entry", "")
+        elif name:
+            bodies[name].append(line)
+    return _of(entry, bodies)
+
+
+def _of(name: str, bodies: dict[str, list[str]]) -> dict[str, dict[str, float]]:
+    found = []
+    for line in bodies[name]:
+        if kind := re.search(rf" ({'|'.join(TRAFFIC)})(?:-start)?\(", line):
+            result = line[: kind.start()].split("=", 1)[1]
+            size = sum(
+                WIDTHS[dtype] * int(np.prod([int(side) for side in sides.split(",") if side]))
+                for dtype, sides in re.findall(r"(\w+)\[([\d,]*)\]", result)
+            )
+            found.append({kind[1]: {"count": 1, "bytes": size}})
+        called = re.findall(r"(?:body|calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)", line)
+        trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
+        times = int(trips[1]) if trips else 1
+        for inner in called:
+            if inner in bodies and not kind:
+                found.append({k: {part: times * x for part, x in both.items()} for k, both in _of(inner, bodies).items()})
+    return totals(found)
+
+
+def totals(parts: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    sums = {}
+    for part in parts:
+        for kind, found in part.items():
+            own = sums.setdefault(kind, {"count": 0, "bytes": 0})
+            sums[kind] = {name: own[name] + found[name] for name in own}
+    return sums
+
+
+if __name__ == "__main__":
+    main()

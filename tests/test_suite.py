@@ -1,0 +1,139 @@
+"""The benchmark suite: cases are run and kept, tables are written between their marks, what moved is told; and the bytes of collectives, from a program's text."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from benchmarks import __main__ as suite
+from benchmarks import report
+
+ROOT = Path(suite.__file__).parent.parent
+FACTS = {"command": "python benchmarks/step_time.py vae", "date": "2026-01-02", "commit": "abc", "python": "3.11", "line": 0}
+STEP = FACTS | {
+    "part": "step", "model": "vae", "config": "mlp", "device": "cpu: X, 2 cores", "dtype": "float32", "batch_size": 128, "ms_per_step": 1.4234,
+    "images_per_sec": 90000.0, "ratio": 1.69, "ratio_spread": [1.6, 1.72], "share_of_peak": 0.375, "versions": {"jax": "0.10.2"}, "load": 0.1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def scripts(tmp_path, monkeypatch):
+    """The suite with cases of its own: one that prints two lines, one that fails."""
+    (tmp_path / "good.py").write_text(
+        "import json, sys\n"
+        "print('words that are no JSON')\n"
+        "for n in (1, 2): print(json.dumps({'metric': sys.argv[1], 'images': n, 'seconds': n / 7, 'device': 'cpu: X'}))"
+    )
+    (tmp_path / "bad.py").write_text("raise SystemExit(3)")
+    monkeypatch.setattr(suite, "HERE", tmp_path)
+    monkeypatch.setattr(suite, "QUICK", [("distances", "good.py fd"), ("distances", "bad.py")])
+    return tmp_path
+
+
+def ran(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *map(str, arguments)])
+    return suite.main()
+
+
+def test_cases_are_run_and_kept(scripts, monkeypatch, capsys):
+    out = scripts / "out.jsonl"
+    for _ in range(2):  # the second time in place of the first
+        assert ran(monkeypatch, "--out", out, "--only", "good") == 0
+    first, second = report.read(out)
+    assert (first["images"], second["images"], second["line"]) == (1, 2, 1)
+    assert first["command"] == "python benchmarks/good.py fd"
+    assert {"date", "commit", "python"} <= first.keys()
+    assert "| fd | 2 | 0.286 |" in capsys.readouterr().out
+
+
+def test_a_case_that_fails_is_named_and_the_others_run(scripts, monkeypatch, capsys):
+    assert ran(monkeypatch, "--out", scripts / "out.jsonl") == 1
+    assert len(report.read(scripts / "out.jsonl")) == 2
+    assert "failed: bad.py" in capsys.readouterr().err
+
+
+def test_every_case_is_a_script_that_there_is_with_a_table():
+    for part, command in suite.QUICK + suite.FULL:
+        assert part in report.TABLES
+        assert (ROOT / "benchmarks" / command.split()[0]).exists()
+    assert len(set(suite.QUICK + suite.FULL)) == len(suite.QUICK + suite.FULL)
+
+
+def test_a_table_says_what_on_and_when():
+    text = report.render([STEP])
+    assert "cpu: X, 2 cores; Python 3.11, jax 0.10.2; 2026-01-02, abc" in text
+    assert "| vae mlp | float32 | 128 | 1.42 | **1.69** (1.60 to 1.72) | 38 % |" in text
+    assert "compile" not in text  # a column that no row fills
+    assert "step_time" in report.render([STEP], commands=True)
+
+
+def test_tables_go_between_their_marks(tmp_path):
+    (tmp_path / "benchmarks").mkdir()
+    marks = "\n".join(f"<!-- {part} -->old<!-- /{part} -->" for part in report.TABLES)
+    for path in (tmp_path / "README.md", tmp_path / "benchmarks" / "RESULTS.md"):
+        path.write_text(f"before\n{marks}\nafter")
+    for _ in range(2):
+        report.write([STEP], tmp_path)
+    text = (tmp_path / "benchmarks" / "RESULTS.md").read_text()
+    assert text.startswith("before\n<!-- step -->\n\n*step*")
+    assert text.endswith("after")
+    assert text.count("vae mlp") == 1
+    (tmp_path / "README.md").write_text("none")
+    with pytest.raises(ValueError, match="no <!-- step -->"):
+        report.write([STEP], tmp_path)
+
+
+def test_the_projects_tables_are_what_the_report_writes(tmp_path):
+    """No figure in them was typed by hand, or left behind."""
+    (tmp_path / "benchmarks").mkdir()
+    for name in ("README.md", "benchmarks/RESULTS.md"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    report.write(report.read(suite.RESULTS), tmp_path)
+    for name in ("README.md", "benchmarks/RESULTS.md"):
+        assert (tmp_path / name).read_text() == (ROOT / name).read_text(), "run python -m benchmarks report"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "| 1.69 | 1.69 |  |"),
+        ({"ratio": 1.2, "ratio_spread": [1.1, 1.3]}, "| 1.69 | 1.2 | **0.71 times** |"),
+        ({"ratio": 1.65, "ratio_spread": [1.5, 1.7]}, "| 1.69 | 1.65 |  |"),
+        ({"command": "another"}, None),
+    ],
+)
+def test_what_moved_is_what_spreads_do_not_explain(change, said):
+    lines = report.compared([STEP], [STEP | change]).splitlines()[2:]
+    assert [line.split("ratio ", 1)[1] for line in lines] == ([said] if said else [])
+
+
+def test_on_a_gpu_images_a_second_are_compared():
+    there = STEP | {"device": "gpu: Y"}
+    text = report.compared([there], [there | {"images_per_sec": 180_000.0, "ratio": 0.1, "ratio_spread": [0.1, 0.1]}])
+    assert "| images_per_sec | 90,000 | 180,000 | **2.00 times** |" in text
+
+
+def test_bytes_of_collectives_in_loops_count_as_often_as_they_run(monkeypatch):
+    if jax.device_count() < 8:
+        pytest.skip("needs 8 devices")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # which it sets
+    from benchmarks import scaling
+
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    split, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
+
+    def sums(x):
+        """Five sums over the devices in turn, each of what the one before gave: 5 x 3 float32."""
+        step = lambda total, _: (total + jnp.sum(jnp.sin(x * total[None]), axis=0), None)
+        return jax.lax.scan(step, jnp.ones(3), length=5)[0]
+
+    x = jax.ShapeDtypeStruct((16, 3), jnp.float32, sharding=split)
+    found = scaling.collectives(jax.jit(sums, out_shardings=everywhere).lower(x).compile().as_text())
+    assert found == {"all-reduce": {"count": 5, "bytes": 60}}
+    assert json.loads(json.dumps(found)) == found
