@@ -19,7 +19,7 @@ from genjax.shapes import AnyArray, Array, Float, UInt8
 
 FEW = 4  # channels of an image, beside those of features
 WIDE = {
-    (3, 1): 128,
+    (3, 1): 96,
     (4, 2): 16,
 }  # by kernel and stride: the channels and features from which on Winograd's form is the fastest ...
 MANY = 128  # ... where there are as many tiles of y, or its sums over the kernel cost more than they save

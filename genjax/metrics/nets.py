@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import ops
 from genjax.core import InputError
 from genjax.shapes import AnyArray, Array
 
@@ -74,6 +75,8 @@ def conv(x: AnyArray, layer: Layer, stride: int = 1, pad: tuple[int, int] = (0, 
     size = (x.shape[1] + 2 * pad[0] - height) // stride + 1, (x.shape[2] + 2 * pad[1] - width) // stride + 1
     if k == (1, 1) and stride == 1 and pad == (0, 0):
         y = _product(x, kernel.reshape(channels, features))
+    elif jax.default_backend() == "cpu" and (k, stride, pad) == ((3, 3), 1, (1, 1)) and min(channels, features) >= 96:
+        y = ops.conv(x, kernel)  # Winograd's: up to twice as fast, in full float32 as all products on a CPU
     elif (
         jax.default_backend() == "cpu" and stride == 1 and size[0] * size[1] <= 64
     ):  # patches and one product: up to twice as fast
