@@ -107,6 +107,7 @@ def direct(x, kernel, stride, pad):
         ((9, 12), (1, 1), 1, (0, 0)),
         ((9, 12), (3, 3), 1, (0, 0)),
         ((9, 12), (3, 3), 1, (1, 1)),
+        ((18, 17), (3, 3), 1, (1, 1)),
         ((12, 11), (3, 3), 2, (0, 0)),
         ((8, 8), (3, 3), 1, (1, 1)),
         ((8, 8), (3, 1), 1, (1, 0)),
@@ -116,11 +117,15 @@ def direct(x, kernel, stride, pad):
         ((5, 5), (5, 5), 1, (0, 0)),
     ],
 )
-def test_every_form_of_convolution_is_its_definition(size, kernel, stride, pad):
+@pytest.mark.parametrize(("channels", "features"), [(3, 4), (96, 100)])
+def test_every_form_of_convolution_is_its_definition(size, kernel, stride, pad, channels, features):
     random = np.random.default_rng(0)
-    x, w, bias = (random.normal(size=s).astype(np.float32) for s in ((2, *size, 3), (*kernel, 3, 4), (4,)))
+    x, w, bias = (
+        random.normal(size=s).astype(np.float32) for s in ((2, *size, channels), (*kernel, channels, features), (features,))
+    )
     y = jax.jit(nets.conv, static_argnums=(2, 3))(x, {"kernel": w, "bias": bias}, stride, pad)
-    np.testing.assert_allclose(y, direct(x, w, stride, pad) + bias, atol=1e-4)
+    expected = direct(x, w, stride, pad) + bias
+    np.testing.assert_allclose(y, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_pools_are_their_definitions():
