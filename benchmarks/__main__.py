@@ -1,12 +1,12 @@
 """The benchmark suite.
 
-    python -m benchmarks [--full] [--only PATTERN] [--out FILE] [--compare OLD] [--list]
+    python -m benchmarks [--full] [--only PATTERN] [--out FILE] [--compare OLD] [--list] [--runs FOLDER --data FOLDER]
     python -m benchmarks report [--results FILE]
 
 The first runs the cases below one after another, each in a process of its own; quick: some 15 minutes on two CPU cores; --full: all, for a GPU.
 It prints a table, and writes what each script said, a JSON line each, with its command, date and versions, into FILE as soon as it is there
 (results.jsonl beside this file if not given, where a case's earlier lines from the same device give way). --only PATTERN: cases whose command the
-regular expression finds. --compare OLD: what moved against another such file. `report` writes the tables of RESULTS.md and README.md
+regular expression finds. --runs and --data: also measure the trained runs of quality.py that are there. --compare OLD: what moved against another such file. `report` writes the tables of RESULTS.md and README.md
 from results.jsonl: no figure in them is typed by hand. README.md beside this file says what a number means.
 """
 
@@ -71,6 +71,7 @@ FULL = [
     ("distances", "distances.py kid"),
     ("distances", "distances.py prdc"),
 ]
+QUALITY = ("quality", "quality.py measure --data DATA --runs RUNS")
 
 
 def main() -> int:
@@ -81,6 +82,8 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print the commands, and run none")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON lines")
     parser.add_argument("--compare", type=Path, help="JSON lines of another time, to say what moved")
+    parser.add_argument("--runs", type=Path, help="folder of the runs of quality.py")
+    parser.add_argument("--data", type=Path, help="folder of their data sets")
     parser.add_argument("--results", type=Path, default=RESULTS, help="of report: the JSON lines to render")
     args = parser.parse_args()
     if args.what == "report":
@@ -88,7 +91,9 @@ def main() -> int:
             print(path)
         return 0
     old = report.read(args.compare) if args.compare else []
-    cases = [(part, command) for part, command in QUICK + FULL * args.full if re.search(args.only, command)]
+    folders = {"RUNS": args.runs, "DATA": args.data}
+    known = QUICK + FULL * args.full + [QUALITY] * all(folders.values())
+    cases = [(part, command) for part, command in known if re.search(args.only, command)]
     if not cases:
         parser.error(f"--only {args.only}: finds no case; --list shows them")
     if args.list:
@@ -98,7 +103,7 @@ def main() -> int:
     for number, (part, command) in enumerate(cases, 1):
         print(f"[{number}/{len(cases)}] {command}", file=sys.stderr, flush=True)
         began = time.perf_counter()
-        made = measured(part, command)
+        made = measured(part, command, folders)
         failed += [] if made else [command]
         print(f"{time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
         rows += made
@@ -111,9 +116,9 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def measured(part: str, command: str) -> list[dict]:
-    """The lines that a script printed, and how they came about; none of one that fails."""
-    script, *options = shlex.split(command)
+def measured(part: str, command: str, folders: dict[str, Path | None]) -> list[dict]:
+    """The lines that a script printed, and how they came about; none of one that fails. The names of `folders` stand for them in a command."""
+    script, *options = [str(folders.get(word) or word) for word in shlex.split(command)]
     done = subprocess.run([sys.executable, HERE / script, *options], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         return []

@@ -16,7 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from step_time import say, show
+import jax
+from step_time import device_name, say, show
 
 import genjax.metrics
 
@@ -69,7 +70,8 @@ def main() -> int:
         found = genjax.metrics.evaluate(
             str(args.data / data), args.runs / name, ["fd", "kid", "prdc"], extractor=args.extractor or extractor, count=args.n
         )
-        show({"run": name, "training": f"python train/{command} --data {data}"} | dataclasses.asdict(found))
+        facts = {"run": name, "training": f"python train/{command} --data {data}"}
+        show(facts | dataclasses.asdict(found) | {"fake": name, "device": device_name(), "versions": {"jax": jax.__version__}})
     return 0
 
 

@@ -85,7 +85,7 @@ TABLES: dict[str, dict[str, Cell]] = {
         "metric": of("metric"), "images": of("images", 6), "features": of("size", 6), "seconds": of("seconds"), "CPU seconds": of("cpu_seconds"),
         "memory, MB": of("peak_mb"),
     },
-    "quality": {"run": of("run"), "real": of("real"), "images": of("fake_count", 6), "extractor": of("extractor"), "values": spread},
+    "quality": {"run": of("run"), "real": of("real"), "images": of("fake_count", 6), "extractor": of("extractor"), "protocol": of("protocol"), "values": spread},
 }  # fmt: skip
 README = ("step", "sample")  # the tables that README.md has too
 
@@ -138,7 +138,9 @@ def facts(part: str, device: str, rows: list[dict]) -> str:
 
 
 def listed(rows: list[dict]) -> str:
-    return "\n".join(["```sh", *dict.fromkeys(row["command"] for row in rows), "```"])
+    """The commands, those of a training first."""
+    commands = [row[name] for name in ("training", "command") for row in rows if name in row]
+    return "\n".join(["```sh", *dict.fromkeys(commands), "```"])
 
 
 def write(rows: list[dict], root: Path) -> list[Path]:

@@ -51,6 +51,14 @@ def test_cases_are_run_and_kept(scripts, monkeypatch, capsys):
     assert "| fd | 2 | 0.286 |" in capsys.readouterr().out
 
 
+def test_folders_are_put_in_and_not_written_down(scripts, monkeypatch, capsys):
+    monkeypatch.setattr(suite, "QUALITY", ("distances", "good.py RUNS DATA"))
+    given = ["--runs", scripts / "my runs", "--data", scripts]
+    assert ran(monkeypatch, "--out", scripts / "out.jsonl", "--only", "RUNS", *given) == 0
+    assert [row["metric"] for row in report.read(scripts / "out.jsonl")] == [str(scripts / "my runs")] * 2
+    assert {row["command"] for row in report.read(scripts / "out.jsonl")} == {"python benchmarks/good.py RUNS DATA"}
+
+
 def test_a_case_that_fails_is_named_and_the_others_run(scripts, monkeypatch, capsys):
     assert ran(monkeypatch, "--out", scripts / "out.jsonl") == 1
     assert len(report.read(scripts / "out.jsonl")) == 2
