@@ -15,6 +15,7 @@ summed): results of its all-reduces, all-gathers and the like, those in loops as
 
 import argparse
 import importlib
+import math
 import os
 import re
 
@@ -36,6 +37,7 @@ SYSTEMS = {
 }
 UTILISATION = 0.4
 WIDTHS = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
+Traffic = dict[str, dict[str, float]]  # by kind: {"count", "bytes"}
 # What a ring sends of a device's operands or results, in units of (n - 1) / n.
 TRAFFIC = {"all-reduce": 2, "all-gather": 1, "reduce-scatter": 1, "all-to-all": 1, "collective-permute": 1}
 
@@ -87,7 +89,7 @@ def trained(recipe: core.Recipe, count: int, steps: int) -> dict[str, float]:
     return metrics
 
 
-def for_accelerators(recipe: core.Recipe, count: int) -> tuple[dict[str, dict[str, float]], float]:
+def for_accelerators(recipe: core.Recipe, count: int) -> tuple[Traffic, float]:
     """What the devices tell each other in a step, and the step's operations, with convolutions lowered as for a GPU."""
     usual = ops.lowering
     ops.lowering = lambda role, backend, *case: usual(role, "gpu", *case)
@@ -115,40 +117,36 @@ def built(recipe: core.Recipe, count: int) -> tuple:
     return *inputs, [trainer.compiled(program, (*inputs, one)) for program in made]
 
 
-def collectives(text: str) -> dict[str, dict[str, float]]:
-    """{kind: {"count", "bytes"}} of a run of a compiled program, from its text. Loops of unknown length, as the trainer's over steps, count once."""
-    bodies, name = {}, ""
+def collectives(text: str) -> Traffic:
+    """Of a run of a compiled program, from its text. Loops of unknown length, as the trainer's over steps, count once."""
+    bodies: dict[str, list[str]] = {}
+    lines: list[str] = []
     for line in text.splitlines():
-        if opening := re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$", line):
-            name = opening[1]
-            bodies[name] = []
-            entry = name if line.startswith("ENTRY") else locals().get("entry", "")
-        elif name:
-            bodies[name].append(line)
-    return _of(entry, bodies)
+        if opening := re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line):
+            lines = bodies.setdefault("ENTRY" if opening[1] else opening[2], [])
+        lines.append(line)
+    return _of("ENTRY", bodies)
 
 
-def _of(name: str, bodies: dict[str, list[str]]) -> dict[str, dict[str, float]]:
+def _of(name: str, bodies: dict[str, list[str]]) -> Traffic:
+    """What a computation and those that it calls send."""
     found = []
     for line in bodies[name]:
         if kind := re.search(rf" ({'|'.join(TRAFFIC)})(?:-start)?\(", line):
-            result = line[: kind.start()].split("=", 1)[1]
-            size = sum(
-                WIDTHS[dtype] * int(np.prod([int(side) for side in sides.split(",") if side]))
-                for dtype, sides in re.findall(r"(\w+)\[([\d,]*)\]", result)
-            )
+            arrays = re.findall(r"(\w+)\[([\d,]*)\]", line[: kind.start()].split("=", 1)[1])
+            size = sum(WIDTHS[dtype] * math.prod(int(side) for side in sides.split(",") if side) for dtype, sides in arrays)
             found.append({kind[1]: {"count": 1, "bytes": size}})
-        called = re.findall(r"(?:body|calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)", line)
+            continue
         trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
         times = int(trips[1]) if trips else 1
-        for inner in called:
-            if inner in bodies and not kind:
+        for inner in re.findall(r"(?:body|calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)", line):
+            if inner in bodies:
                 found.append({k: {part: times * x for part, x in both.items()} for k, both in _of(inner, bodies).items()})
     return totals(found)
 
 
-def totals(parts: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    sums = {}
+def totals(parts: list[Traffic]) -> Traffic:
+    sums: Traffic = {}
     for part in parts:
         for kind, found in part.items():
             own = sums.setdefault(kind, {"count": 0, "bytes": 0})
