@@ -129,9 +129,13 @@ def measured(part: str, command: str, folders: dict[str, Path | None]) -> list[d
 
 
 def commit() -> str:
-    """Of the checkout, with + where files differ from it; "" where there is none."""
-    git = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=HERE, capture_output=True, text=True, check=False)
-    return git.stdout.strip()
+    """Of the checkout, with + where files other than results differ from it; "" where there is none."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude)*/results.jsonl")
+    return git("describe", "--always") + ("+" if changed else "")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from step_time import device_name
 
 from genjax import data, hooks, trainer
 from genjax.models import dcgan
@@ -48,7 +49,8 @@ def rss_mb() -> float:
 
 def report(what: str, **figures) -> None:
     peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
-    print(json.dumps({"what": what, **figures, "rss_mb": rss_mb(), "peak_rss_mb": peak}), flush=True)
+    row = {"what": what, **figures, "rss_mb": rss_mb(), "peak_rss_mb": peak, "device": device_name()}
+    print(json.dumps(row), flush=True)
 
 
 def measure_stream(path: Path, epochs: int, batch_size: int, threads: int | None) -> None:

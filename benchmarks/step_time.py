@@ -203,15 +203,24 @@ def theirs(name: str, module, config, arrays: dict[str, np.ndarray], device: str
 def counted(name: str, module, config, arrays: dict[str, np.ndarray], device: str) -> dict[str, float]:
     """Floating point operations of the peer's step, and of its lazy penalties: convolutions and matrix products, forward and backward."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils import _python_dispatch, flop_counter
+
+    class Count(_python_dispatch.TorchDispatchMode):  # FlopCounterMode's hooks on modules do not survive gradients of gradients
+        total = 0.0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            value = func(*args, **(kwargs or {}))
+            rule = flop_counter.flop_registry.get(func._overloadpacket)
+            self.total += rule(*args, **(kwargs or {}), out_val=value) if rule else 0
+            return value
 
     step_fn = importlib.import_module(f"peers.{name}").step_fn
     steps = step_fn(copy.deepcopy(module), config, arrays, device, False, torch.contiguous_format)
     found = {}
-    for name, step in (steps if isinstance(steps, dict) else {"step": steps}).items():
-        with FlopCounterMode(display=False) as counter:
+    for part, step in (steps if isinstance(steps, dict) else {"step": steps}).items():
+        with Count() as count:
             step()
-        found[name] = float(counter.get_total_flops())
+        found[part] = count.total
     return found
 
 
