@@ -6,7 +6,7 @@
 The first runs the cases below one after another, each in a process of its own; quick: some 15 minutes on two CPU cores; --full: all, for a GPU.
 It prints a table, and writes what each script said, a JSON line each, with its command, date and versions, into FILE as soon as it is there
 (results.jsonl beside this file if not given, where a case's earlier lines from the same device give way). --only PATTERN: cases whose command the
-regular expression finds. --runs and --data: also measure the trained runs of quality.py that are there. --compare OLD: what moved against another such file. `report` writes the tables of RESULTS.md and README.md
+regular expression finds. --runs and --data: also measure the trained runs of quality_runs.py. --compare OLD: what moved against another such file. `report` writes the tables of RESULTS.md and README.md
 from results.jsonl: no figure in them is typed by hand. README.md beside this file says what a number means.
 """
 
@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 from benchmarks import report
+from benchmarks.quality_runs import RUNS
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
@@ -71,7 +72,7 @@ FULL = [
     ("distances", "distances.py kid"),
     ("distances", "distances.py prdc"),
 ]
-QUALITY = ("quality", "quality.py measure --data DATA --runs RUNS")
+QUALITY = [("quality", f"quality.py measure {name} --data DATA --runs RUNS") for name in RUNS]
 
 
 def main() -> int:
@@ -92,7 +93,7 @@ def main() -> int:
         return 0
     old = report.read(args.compare) if args.compare else []
     folders = {"RUNS": args.runs, "DATA": args.data}
-    known = QUICK + FULL * args.full + [QUALITY] * all(folders.values())
+    known = QUICK + FULL * args.full + QUALITY * all(folders.values())
     cases = [(part, command) for part, command in known if re.search(args.only, command)]
     if not cases:
         parser.error(f"--only {args.only}: finds no case; --list shows them")

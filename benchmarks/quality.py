@@ -3,10 +3,9 @@
     python benchmarks/quality.py train NAME [--data FOLDER] [--runs FOLDER]
     python benchmarks/quality.py measure [NAME ...] [--data FOLDER] [--runs FOLDER] [--extractor NAME] [--n 10000]
 
-The table below names the runs: how each is trained, in minutes to an hour of a CPU core, and whose features it is measured in (GENJAX_WEIGHTS is the
-folder of their weights; GPU-sized runs are the presets of train/). `train` runs a line's command, and again goes on where it was stopped.
-`measure` takes those that are there, as `genjax eval` does: real images at the size that the run draws. Distances of another extractor than the
-Inception compare runs with each other and with nothing that was published.
+quality_runs.py names the runs; GENJAX_WEIGHTS is the folder of the weights that they are measured by. `train` runs a line's command, and again goes on
+where it was stopped. `measure` takes those that are there, as `genjax eval` does: real images at the size that the run draws. Distances of another
+extractor than the Inception compare runs with each other and with nothing that was published.
 """
 
 import argparse
@@ -17,35 +16,10 @@ import sys
 from pathlib import Path
 
 import jax
+from quality_runs import RUNS
 from step_time import device_name, say, show
 
 import genjax.metrics
-
-SHORT = "--log-every 100 --sample-every 500 --save-every 500"
-VAE = f"vae.py --resolution 32 --model.network conv {SHORT}"
-GREY = f"stylegan2.py --resolution 32 --model.channels 512 --model.max-channels 64 {SHORT}"
-RUNS = {  # name: (data, extractor, script of train/ and its options)
-    "vae-mnist": ("mnist", "lenet", f"{VAE} --steps 3000 --model.decay-steps 3000"),
-    "dcgan-mnist": ("mnist", "lenet", f"dcgan.py --preset mnist --steps 3000 --model.decay-steps 3000 {SHORT}"),
-    "stylegan2-mnist": ("mnist", "lenet", f"{GREY} --steps 4000"),
-    "vae-fashion": ("fashion_mnist", "lenet", f"{VAE} --model.likelihood logistic --steps 2000 --model.decay-steps 2000"),
-    "dcgan-fashion": ("fashion_mnist", "lenet", f"dcgan.py --preset fashion --steps 3000 --model.decay-steps 3000 {SHORT}"),
-    "stylegan2-fashion": ("fashion_mnist", "lenet", f"{GREY} --steps 2500"),
-    "vae-emoji": ("noto_emoji_128.zip", "resnet20", f"{VAE} --channels 3 --model.likelihood logistic --steps 3000 --model.decay-steps 3000"),
-    "dcgan-emoji": ("noto_emoji_128.zip", "resnet20", f"dcgan.py --preset emoji64 --resolution 32 --steps 4000 --model.decay-steps 4000 {SHORT}"),
-    "stylegan2-emoji": (
-        "noto_emoji_128.zip", "resnet20",
-        "stylegan2.py --preset tiny --resolution 32 --channels 3 --model.channels 512 --model.max-channels 64 --model.augment-kimg 100 "
-        f"--steps 6000 {SHORT}",
-    ),
-    "vae-cats": ("cats_64.zip", "resnet20", f"{VAE} --flip --model.likelihood logistic --steps 2000 --model.decay-steps 2000"),
-    "dcgan-cats": ("cats_64.zip", "resnet20", f"dcgan.py --preset emoji64 --resolution 32 --flip --steps 2500 --model.decay-steps 2500 {SHORT}"),
-    "stylegan2-cats": (
-        "cats_64.zip", "resnet20",
-        "stylegan2.py --preset tiny --resolution 32 --flip --model.channels 1024 --model.max-channels 64 --model.r1 0.01 "
-        f"--model.augment-kimg 100 --steps 4000 {SHORT}",
-    ),
-}  # fmt: skip
 
 
 def main() -> int:

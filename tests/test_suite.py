@@ -52,7 +52,7 @@ def test_cases_are_run_and_kept(scripts, monkeypatch, capsys):
 
 
 def test_folders_are_put_in_and_not_written_down(scripts, monkeypatch, capsys):
-    monkeypatch.setattr(suite, "QUALITY", ("distances", "good.py RUNS DATA"))
+    monkeypatch.setattr(suite, "QUALITY", [("distances", "good.py RUNS DATA")])
     given = ["--runs", scripts / "my runs", "--data", scripts]
     assert ran(monkeypatch, "--out", scripts / "out.jsonl", "--only", "RUNS", *given) == 0
     assert [row["metric"] for row in report.read(scripts / "out.jsonl")] == [str(scripts / "my runs")] * 2
@@ -66,7 +66,7 @@ def test_a_case_that_fails_is_named_and_the_others_run(scripts, monkeypatch, cap
 
 
 def test_every_case_is_a_script_that_there_is_with_a_table():
-    for part, command in suite.QUICK + suite.FULL:
+    for part, command in suite.QUICK + suite.FULL + suite.QUALITY:
         assert part in report.TABLES
         assert (ROOT / "benchmarks" / command.split()[0]).exists()
     assert len(set(suite.QUICK + suite.FULL)) == len(suite.QUICK + suite.FULL)
