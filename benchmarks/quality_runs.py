@@ -6,7 +6,7 @@ GREY = f"stylegan2.py --resolution 32 --model.channels 512 --model.max-channels 
 RUNS = {  # name: (data, whose features measure it, script of train/ and its options)
     "vae-mnist": ("mnist", "lenet", f"{VAE} --steps 3000 --model.decay-steps 3000"),
     "dcgan-mnist": ("mnist", "lenet", f"dcgan.py --preset mnist --steps 3000 --model.decay-steps 3000 {SHORT}"),
-    "stylegan2-mnist": ("mnist", "lenet", f"{GREY} --steps 4000"),
+    "stylegan2-mnist": ("mnist", "lenet", f"{GREY} --steps 4500"),
     "vae-fashion": ("fashion_mnist", "lenet", f"{VAE} --model.likelihood logistic --steps 2000 --model.decay-steps 2000"),
     "dcgan-fashion": ("fashion_mnist", "lenet", f"dcgan.py --preset fashion --steps 3000 --model.decay-steps 3000 {SHORT}"),
     "stylegan2-fashion": ("fashion_mnist", "lenet", f"{GREY} --steps 2500"),

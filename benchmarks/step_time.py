@@ -2,7 +2,7 @@
 
     python benchmarks/step_time.py MODEL [--config C] [--batch-size N] [--dtype float32|bfloat16]
                                          [--peer torch|torch-compile|reference|none] [--seconds S] [--rounds N]
-    MODEL and C: vae mlp|conv32, gan mlp, dcgan 32x32|64x64, cyclegan resnet6-64|resnet9-128, stylegan2 64x64|256x256
+    MODEL and C: vae mlp|conv32, gan mlp, dcgan 32x32|64x64, cyclegan resnet6-64|resnet9-128, stylegan2 32x32|64x64|256x256
 
 A step is all of it: gather a random batch of resident uint8 images, convert it, draw noise, forward, backward, Adam; of a GAN for
 both players, and the average of the generator's weights. Both sides
@@ -64,6 +64,7 @@ CASES = {
         "resnet9-128": {"shape": (128, 128, 3), "blocks": 9, "batch_size": 1},
     },
     "stylegan2": {
+        "32x32": {"shape": (32, 32, 3), "channels": 4096, "batch_size": 8},
         "64x64": {"shape": (64, 64, 3), "channels": 8192, "batch_size": 8},
         "256x256": {"shape": (256, 256, 3), "channels": 16384, "batch_size": 16},
     },
