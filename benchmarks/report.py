@@ -44,8 +44,9 @@ def predicted(row: dict) -> str:
 
 def spread(row: dict) -> str:
     values, around = row["values"], row.get("spread", {})
+    shown = [name for name in values if not name.endswith("_std")]
     return ", ".join(
-        f"{name} {number(x)}{f' ± {number(around[name], 2)}' if name in around else ''}" for name, x in values.items()
+        f"{name} {number(values[name])}{f' ± {number(around[name], 2)}' if name in around else ''}" for name in shown
     )
 
 
