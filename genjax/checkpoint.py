@@ -1,8 +1,6 @@
 """What a run leaves on disk: checkpoints of the whole State (Orbax), and for use elsewhere its weights (safetensors) beside config.json."""
 
-import contextlib
 import json
-import logging
 import os
 import warnings
 from pathlib import Path
@@ -12,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import tensors
+from genjax import quiet, tensors
 from genjax.core import InputError, NotFinite, PyTree, State, Weights
 
 CONFIG, WEIGHTS, CHECKPOINTS = "config.json", "model.safetensors", "checkpoints"
@@ -58,7 +56,7 @@ def read(run: Path, like: State, step: int) -> State:
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
     if not (run / CHECKPOINTS).is_dir():
         raise InputError(f"{run / CHECKPOINTS}: no such folder; give the folder that a training script wrote with --out")
-    with _quiet():  # Orbax warns of what read_only means
+    with quiet.absl():  # Orbax warns of what read_only means
         opened = ocp.CheckpointManager((run / CHECKPOINTS).absolute(), options=ocp.CheckpointManagerOptions(read_only=True))
     with opened as manager:
         steps = sorted(manager.all_steps())
@@ -67,17 +65,6 @@ def read(run: Path, like: State, step: int) -> State:
         state = restore(manager, like, step)
     assert state is not None
     return state
-
-
-@contextlib.contextmanager
-def _quiet():
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def save(manager, state: State, row: dict[str, float]) -> None:

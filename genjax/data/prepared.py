@@ -1,14 +1,12 @@
 """Sets of TensorFlow Datasets that lie prepared on the disk, read without TensorFlow."""
 
-import contextlib
 import difflib
 import hashlib
 import importlib.util
-import logging
 import os
 import socket
-from collections.abc import Iterator
 
+from genjax import quiet
 from genjax.data.decode import open_image
 from genjax.data.items import Items
 from genjax.data.source import Request, printable, reason, refuse
@@ -20,7 +18,7 @@ PROBE_SECONDS = 3.0
 
 def read_tfds(name: str, request: Request) -> Items:
     """Items of a prepared set; one that is not is prepared if TensorFlow and a network are there. Raises InputError."""
-    with quiet_logging():
+    with quiet.absl():
         try:
             import tensorflow_datasets as tfds
         except ImportError as error:
@@ -93,15 +91,3 @@ def read_builder(tfds, builder, name: str, request: Request) -> Items:
         num_labels=features[label].num_classes if label else 0,
         digest=hashlib.sha256(info.encode()).hexdigest(),
     )
-
-
-@contextlib.contextmanager
-def quiet_logging() -> Iterator[None]:
-    """TensorFlow Datasets logs what we say in one line of our own."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
