@@ -35,21 +35,17 @@ def nearest(
 ) -> Nearest:  # fmt: skip
     """The k nearest training images of each of `count` samples (of a run 1000 if not given, else all), by pixels or an extractor's features.
 
-    `real`, `fake`, `extractor` and the rest are as of `evaluate`. Shown are those that are nearest to one training image beside how near they are to
-    the k-th, since plain images are near to many (after Carlini et al. 2023, arXiv 2301.13188; for k = 1 the nearest). With `held_out`, images of the data that the model was not trained on, each
-    sample's distance also comes as its ratio to their median one: a model that copies has ratios near 0, one that does not has them near 1;
-    no such number proves that nothing is memorised. Images are compared at the size they have. Raises InputError.
+    `real`, `fake`, `extractor` and the rest are as of `evaluate`. Shown are those that are nearest to one training image beside how near they
+    are to the k-th, since plain images are near to many (after Carlini et al. 2023, arXiv 2301.13188; for k = 1 the nearest). With `held_out`,
+    images of the data that the model was not trained on, each sample's distance also comes as its ratio to their median one: a model that
+    copies has ratios near 0, one that does not has them near 1; no such number proves that nothing is memorised. Images are compared at the
+    size they have. Raises InputError.
     """
     if shown < 1:
         raise InputError(f"--rows {shown}: at least 1")
     if isinstance(extractor, str):
         extractor = extractors.extractor(extractor, weights)
-    if is_run := sets.is_run(fake):
-        [drawn] = sets.drawn(Path(fake), 1000 if count is None else count, [seed], truncation, step)
-    else:
-        drawn = sets.open_set(fake, count, seed=seed, split=split, option="fake")
-    shape = drawn.shape if is_run else ()
-    truth = sets.open_set(real, split=split, shape=shape, option="real")
+    truth, [drawn] = sets.open_pair(real, fake, count, of_run=1000, seeds=[seed], split=split, truncation=truncation, step=step)
     if truth.shape != drawn.shape and extractor.name == "pixels":
         raise InputError(
             f"--extractor pixels: images of {truth.shape} and {drawn.shape} do not compare; take a network's features"
@@ -57,6 +53,7 @@ def nearest(
     known = features.kept(truth, extractor, ("features",), track=track)["features"]
     unseen = None
     if held_out is not None:
+        shape = drawn.shape if sets.is_run(fake) else ()
         others = sets.open_set(held_out, split=held_out_split, shape=shape, option="--held-out")
         unseen = features.kept(others, extractor, ("features",), track=track)["features"]
     images = np.concatenate(list(drawn.batches()))

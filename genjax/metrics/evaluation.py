@@ -61,8 +61,8 @@ def evaluate(
     `metrics`: names of METRICS. `extractor`: a name of extractors.TABLE, whose weights are `weights` or in GENJAX_WEIGHTS, or an Extractor,
     whose protocol it then is (of a function of one's own, `protocol` says the covariances' alone).
     `count` images of the fake set (of a run: the protocol's number if not given), `real_count` of the real one (all). A run is drawn from
-    `draws` times, 3 if not given, with its last weights or the checkpoint of `step`; a real SPEC is then brought to its images' shape, the
-    longer side cut. Features of the real set are kept on disk. Raises InputError.
+    `draws` times, 3 if not given, with its last weights or the checkpoint of `step`; a real SPEC is then brought to its images' shape.
+    Features of the real set are kept on disk. Raises InputError.
     """
     for name in metrics:
         if name not in METRICS:
@@ -77,13 +77,10 @@ def evaluate(
     draws = (3 if is_run else 1) if draws is None else draws
     if draws < 1 or (draws > 1 and not is_run):
         raise InputError(f"--draws {draws}: at least 1, and more than 1 only of a run")
-
-    if is_run:
-        some = (rules.samples or 50_000) if count is None else count
-        drawn = sets.drawn(Path(fake), some, range(seed, seed + draws), truncation, step)
-    else:
-        drawn = [sets.open_set(fake, count, seed=seed, split=split, option="fake")]
-    truth = sets.open_set(real, real_count, seed=seed, split=split, shape=drawn[0].shape if is_run else (), option="real")
+    truth, drawn = sets.open_pair(
+        real, fake, count, of_run=rules.samples or 50_000, seeds=range(seed, seed + draws), real_count=real_count, split=split,
+        truncation=truncation, step=step,
+    )  # fmt: skip
     real_features = features.kept(truth, extractor, taps, batch_size=batch_size, track=track)
     context, rows = Context(extractor, rules.ddof, seed), []
     measures = {name: _said(name, METRICS[name].against, real_features, context) for name in metrics}

@@ -15,7 +15,7 @@ from genjax.core import InputError
 from genjax.metrics.extractors import Extractor
 from genjax.metrics.sets import Images, rebatched
 
-VERSION = 1  # of the extractors' code: features of another are not read
+VERSION = 2  # of the extractors' code: features of another are not read
 
 Features = dict[str, np.ndarray]
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]  # (batches, how many, of what) -> the same, shown as progress

@@ -1,7 +1,7 @@
 """Sets of images to be measured, as 8-bit batches: arrays, all that `--data` takes, and what a run draws."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
@@ -65,6 +65,24 @@ def open_set(
     return Images(name, len(chosen), digest, lambda: iter([pixels]), pixels.shape[1:])
 
 
+def open_pair(
+    real: Any, fake: Any, count: int | None, *, of_run: int, seeds: Sequence[int], real_count: int | None = None, split: str = "train",
+    truncation: float = 1.0, step: int | None = None,
+) -> tuple[Images, list[Images]]:  # fmt: skip
+    """The real set and the fake ones, to be compared: of a run a set of each of `seeds`, else the one there is, chosen by the first.
+
+    `count` images of the fake set (None: all, of a run `of_run`). A real SPEC is brought to the shape that a run draws, the longer side cut.
+    Raises InputError.
+    """
+    shape: tuple[int, ...] = ()
+    if is_run(fake):
+        made = drawn(Path(fake), of_run if count is None else count, seeds, truncation, step)
+        shape = made[0].shape
+    else:
+        made = [open_set(fake, count, seed=seeds[0], split=split, option="fake")]
+    return open_set(real, real_count, seed=seeds[0], split=split, shape=shape, option="real"), made
+
+
 def _gathered(source: data.Source, chosen: np.ndarray, size: int = 256) -> Iterator[np.ndarray]:
     for start in range(0, len(chosen), size):
         yield data.gather(source, chosen[start : start + size])["images"]
@@ -78,6 +96,8 @@ def drawn(run: Path, count: int, seeds: Iterable[int], truncation: float = 1.0, 
     import genjax
     from genjax import latents
 
+    if count < 1:
+        raise InputError(f"{run}: {count} images are asked for; at least 1")
     model, weights = genjax.load(run, step)
     if not hasattr(model, "sample"):
         raise InputError(f"{run}: its model draws no images; give a folder of pictures that it has made")

@@ -144,6 +144,9 @@ def test_a_run_is_drawn_from_three_times(tmp_path):
     assert found.draws == 3
     assert found.spread["fd_toy"] > 0
     assert "seed 0" in found.fake
+    for none in (0, -5):
+        with pytest.raises(InputError, match=f"run: {none} images are asked for; at least 1"):
+            evaluate(str(real), run, ["fd"], extractor=toy, count=none)
 
 
 def test_a_spec_is_brought_to_the_size_that_a_run_draws(tmp_path):
