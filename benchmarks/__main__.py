@@ -3,11 +3,12 @@
     python -m benchmarks [--full] [--only PATTERN] [--out FILE] [--compare OLD] [--list] [--runs FOLDER --data FOLDER]
     python -m benchmarks report [--results FILE]
 
-The first runs the cases below one after another, each in a process of its own; quick: some 15 minutes on two CPU cores; --full: all, for a GPU.
-It prints a table, and writes what each script said, a JSON line each, with its command, date and versions, into FILE as soon as it is there
-(results.jsonl beside this file if not given, where a case's earlier lines from the same device give way). --only PATTERN: cases whose command the
-regular expression finds. --runs and --data: also measure the trained runs of quality_runs.py. --compare OLD: what moved against another such file. `report` writes the tables of RESULTS.md and README.md
-from results.jsonl: no figure in them is typed by hand. README.md beside this file says what a number means.
+The first runs the cases below one after another, each in a process of its own; quick: some 20 minutes on two CPU cores; --full: all, for
+a GPU. It prints a table, and writes what each script said, a JSON line each, with its command, date and versions, into FILE as soon as it
+is there (results.jsonl beside this file if not given, where a case's earlier lines from the same device give way). --only PATTERN: cases
+whose command the regular expression finds. --runs and --data: also measure the trained runs of quality_runs.py. --compare OLD: what moved
+against another such file. `report` writes the tables of RESULTS.md and README.md from results.jsonl: no figure in them is typed by hand.
+README.md beside this file says what a number means.
 """
 
 import argparse
@@ -136,7 +137,7 @@ def commit() -> str:
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude)*/results.jsonl")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)benchmarks/results.jsonl")
     return git("describe", "--always") + ("+" if changed else "")
 
 

@@ -13,7 +13,6 @@ summed): results of its all-reduces, all-gathers and the like, those in loops as
                       each byte goes over the published link speed by a ring; nothing overlaps
 """
 
-import argparse
 import importlib
 import math
 import os
@@ -23,7 +22,7 @@ os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {os.environ
 
 import jax
 import numpy as np
-from step_time import CASES, SEED, device_name, say, show
+import step_time
 
 from genjax import core, ops, trainer
 
@@ -43,29 +42,23 @@ TRAFFIC = {"all-reduce": 2, "all-gather": 1, "reduce-scatter": 1, "all-to-all": 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="One global batch over several devices.")
-    parser.add_argument("model", choices=CASES)
-    parser.add_argument("--config", help="; ".join(f"{model}: {', '.join(cases)}" for model, cases in CASES.items()))
+    parser = step_time.case_parser("One global batch over several devices.")
     parser.add_argument("--batch-size", type=int, default=32, help="of all devices together")
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--steps", type=int, default=4)
-    args = parser.parse_args()
-    args.config = args.config or next(iter(CASES[args.model]))
-    if args.config not in CASES[args.model]:
-        parser.error(f"--config {args.config}: one of {', '.join(CASES[args.model])}")
+    args, fields = step_time.parse_case(parser)
     if max(args.devices) > jax.device_count() or min(args.devices) < 1:
         parser.error(f"--devices: from 1 to {jax.device_count()}")
     if any(args.batch_size % count for count in args.devices) or args.steps < 1:
         parser.error("--batch-size is a multiple of each number of devices, --steps at least 1")
-    config = importlib.import_module(f"genjax.models.{args.model}").Config(
-        **{**CASES[args.model][args.config], "batch_size": args.batch_size}
-    )
-    recipe = importlib.import_module(f"genjax.models.{args.model}").recipe(config)
+    model = importlib.import_module(f"genjax.models.{args.model}")
+    recipe = model.recipe(model.Config(**{**fields, "batch_size": args.batch_size}))
+    arrays = step_time.made_up(args.model, recipe.config.shape, 256)
     alone, flops = {}, 0.0
     for count in args.devices:
-        say(f"{count} devices")
-        metrics = trained(recipe, count, args.steps)
-        kinds, operations = for_accelerators(recipe, count)
+        step_time.say(f"{count} devices")
+        metrics = trained(recipe, arrays, count, args.steps)
+        kinds, operations = for_accelerators(recipe, arrays, count)
         alone, flops = alone or metrics, flops or operations
         sent = sum(TRAFFIC[kind] * found["bytes"] for kind, found in kinds.items()) * (count - 1) / count
         predicted = {}
@@ -73,15 +66,15 @@ def main() -> None:
             seconds = [share * flops / (UTILISATION * peak) for share in (1 / count, 1)]
             predicted[name] = dict(zip(("global", "each"), [took / (took + sent / speed) for took in seconds], strict=True))
         difference = max(abs(value - alone[name]) / max(abs(alone[name]), 1e-3) for name, value in metrics.items())
-        show({
+        step_time.show({
             "model": args.model, "config": args.config, "batch_size": args.batch_size, "devices": count, "steps": args.steps,
-            "loss_difference": float(difference), "gflop": flops / 1e9, "collectives": kinds, "predicted": predicted, "device": device_name(),
+            "loss_difference": float(difference), "gflop": flops / 1e9, "collectives": kinds, "predicted": predicted, "device": step_time.device_name(),
         })  # fmt: skip
 
 
-def trained(recipe: core.Recipe, count: int, steps: int) -> dict[str, float]:
+def trained(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int, steps: int) -> dict[str, float]:
     """Means of the metrics of some steps on `count` devices."""
-    state, *rest, programs = built(recipe, count)
+    state, *rest, programs = built(recipe, arrays, count)
     metrics = {}
     for program in programs:
         state, sums, _ = program(state, *rest, np.int32(steps))
@@ -89,31 +82,22 @@ def trained(recipe: core.Recipe, count: int, steps: int) -> dict[str, float]:
     return metrics
 
 
-def for_accelerators(recipe: core.Recipe, count: int) -> tuple[Traffic, float]:
+def for_accelerators(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int) -> tuple[Traffic, float]:
     """What the devices tell each other in a step, and the step's operations, with convolutions lowered as for a GPU."""
     usual = ops.lowering
     ops.lowering = lambda role, backend, *case: usual(role, "gpu", *case)
     jax.clear_caches()
-    *_, programs = built(recipe, count)
+    *_, programs = built(recipe, arrays, count)
     ops.lowering = usual
     jax.clear_caches()
     flops = count * sum(program.cost_analysis()["flops"] for program in programs)
     return totals([collectives(program.as_text()) for program in programs]), flops
 
 
-def built(recipe: core.Recipe, count: int) -> tuple:
+def built(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int) -> tuple:
     """State, root key and data on `count` devices, and the first step's programs, which has all lazy terms."""
-    mesh = jax.make_mesh((count,), ("data",), devices=jax.devices()[:count], axis_types=(jax.sharding.AxisType.Auto,))
-    everywhere, split = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in ((), ("data",)))
-    shape = (256, *recipe.config.shape)
-    names = ("images", "images_b") if hasattr(recipe, "translate") else ("images",)
-    random = np.random.default_rng(SEED)
-    resident = jax.device_put({name: random.integers(0, 256, shape, np.uint8) for name in names}, everywhere)
-    root = jax.device_put(jax.random.key(SEED), everywhere)
-    state = jax.jit(recipe.init, out_shardings=everywhere)(root)
-    inputs = (state, root, resident)
-    made = [trainer.program(part.advance, part.plan, SEED, False, split, True) for part in trainer.parts(recipe, 0)]
-    one = jax.device_put(np.int32(1), everywhere)
+    split, *inputs, one = step_time.placed(recipe, arrays, count)
+    made = [trainer.program(part.advance, part.plan, step_time.SEED, False, split, True) for part in trainer.parts(recipe, 0)]
     return *inputs, [trainer.compiled(program, (*inputs, one)) for program in made]
 
 

@@ -91,9 +91,7 @@ def measure(args: argparse.Namespace, fields: dict) -> dict:
     config = model.Config(**fields)
     recipe = model.recipe(config)
     count = min(IMAGES, MAX_BYTES // math.prod(config.shape))
-    names = ("images", "images_b") if args.model == "cyclegan" else ("images",)
-    random = np.random.default_rng(SEED)
-    arrays = {name: random.integers(0, 256, (count, *config.shape), np.uint8) for name in names}
+    arrays = made_up(args.model, config.shape, count)
     facts = {"versions": {"jax": jax.__version__}, "load": load()}
     say("compiling ours")
     own, costs, weights = ours(recipe, arrays)
@@ -129,15 +127,11 @@ def schedule(recipe: core.Recipe) -> dict[str, float]:
 
 def ours(recipe: core.Recipe, arrays: dict[str, np.ndarray]) -> tuple[dict[str, Run], dict[str, dict], core.Weights]:
     """The trainer's programs on one device; what compiling each took and what it holds; and the weights that they start from."""
-    mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,))
-    replicated, split = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in ((), ("data",)))
-    root = jax.device_put(jax.random.key(SEED), replicated)
-    resident = jax.device_put(arrays, replicated)
-    state = jax.jit(recipe.init, out_shardings=replicated)(root)
+    split, state, root, resident, one = placed(recipe, arrays, 1)
     weights = jax.device_get(core.weights(state))
 
     def inputs(count: int):
-        return state, root, resident, jax.device_put(np.int32(count), replicated)
+        return state, root, resident, jax.device_put(np.int32(count), one.sharding)
 
     def compiled(advance: Callable, plan: core.Plan) -> tuple[Run, dict]:
         began = time.perf_counter()
@@ -225,14 +219,44 @@ def counted(name: str, module, config, arrays: dict[str, np.ndarray], device: st
     return found
 
 
-# --- what sample_time.py shares ------------------------------------------------------------------------------------------
+# --- what sample_time.py and scaling.py share ----------------------------------------------------------------------------
+
+
+def case_parser(description: str) -> argparse.ArgumentParser:
+    """Options that name a case of CASES."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("model", choices=CASES)
+    parser.add_argument("--config", help="; ".join(f"{model}: {', '.join(cases)}" for model, cases in CASES.items()))
+    return parser
+
+
+def parse_case(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, dict]:
+    """The arguments, and the case that they name: fields of its Config."""
+    args = parser.parse_args()
+    args.config = args.config or next(iter(CASES[args.model]))
+    if args.config not in CASES[args.model]:
+        parser.error(f"--config {args.config}: one of {', '.join(CASES[args.model])}")
+    return args, CASES[args.model][args.config]
+
+
+def made_up(model: str, shape: tuple[int, ...], count: int) -> dict[str, np.ndarray]:
+    """A data set of `count` random images for a model."""
+    random = np.random.default_rng(SEED)
+    names = ("images", "images_b") if model == "cyclegan" else ("images",)
+    return {name: random.integers(0, 256, (count, *shape), np.uint8) for name in names}
+
+
+def placed(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int) -> tuple:
+    """On `count` devices, as the trainer has it: how a batch is split, a first state, the root key, the data, and the number 1."""
+    mesh = jax.make_mesh((count,), ("data",), devices=jax.devices()[:count], axis_types=(jax.sharding.AxisType.Auto,))
+    everywhere, split = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in ((), ("data",)))
+    root, resident, one = jax.device_put((jax.random.key(SEED), arrays, np.int32(1)), everywhere)
+    return split, jax.jit(recipe.init, out_shardings=everywhere)(root), root, resident, one
 
 
 def arguments(description: str, seconds: float) -> argparse.ArgumentParser:
     """The options of a race; `seconds` is the default of its option."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("model", choices=CASES)
-    parser.add_argument("--config", help="; ".join(f"{model}: {', '.join(cases)}" for model, cases in CASES.items()))
+    parser = case_parser(description)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--peer", choices=("torch", "torch-compile", "reference", "none"), default="torch")
     parser.add_argument("--seconds", type=float, default=seconds, help="of each side in a round")
@@ -241,12 +265,8 @@ def arguments(description: str, seconds: float) -> argparse.ArgumentParser:
 
 
 def parse(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, dict]:
-    """The arguments, and the case that they name: fields of its Config."""
-    args = parser.parse_args()
-    cases = CASES[args.model]
-    args.config = args.config or next(iter(cases))
-    if args.config not in cases:
-        parser.error(f"--config {args.config}: one of {', '.join(cases)}")
+    """The arguments, and fields of the case's Config."""
+    args, case = parse_case(parser)
     if args.rounds < 2 or args.seconds <= 0:
         parser.error("--rounds is at least 2, --seconds more than 0")
     args.module = args.model  # of peers
@@ -254,7 +274,7 @@ def parse(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, dict]:
         if args.model != "stylegan2" or "GENJAX_STYLEGAN2_REFERENCE" not in os.environ:
             parser.error("--peer reference: of stylegan2, and GENJAX_STYLEGAN2_REFERENCE names the folder of NVIDIA's code")
         args.module = "stylegan2_reference"
-    return args, {**cases[args.config], "dtype": args.dtype}
+    return args, {**case, "dtype": args.dtype}
 
 
 def load() -> float:
