@@ -234,7 +234,7 @@ class ModulatedConv(nn.Module):
         kernel = jnp.asarray(weight, self.dtype)
         y = ops.up_conv_fir(x, kernel, self.taps) if self.up else ops.conv(x, kernel)
         if self.demodulate:
-            squares = jnp.sum(jnp.square(weight).reshape(-1, inputs, self.features), axis=0)
+            squares = ops.sum_first(jnp.square(weight).reshape(-1, inputs, self.features))
             lengths = jax.lax.rsqrt(jnp.square(scales) @ squares + 1e-8)
             y = y * lengths[:, None, None].astype(y.dtype)
         return y

@@ -6,7 +6,6 @@ loop itself is saved, and a run that was killed and started again ends in the sa
 
 import contextlib
 import functools
-import os
 import signal
 import threading
 import time
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from genjax import data
+from genjax import data, xla
 from genjax.core import Array, InputError, Metrics, NotFinite, Plan, Recipe, State
 from genjax.hooks import Event, Hook
 
@@ -175,14 +174,8 @@ def program(
 
 
 def compiled(program: Callable, arguments: Sequence[Any]) -> Callable:
-    """A program for these arguments, of which the first, the State, is donated.
-
-    On a CPU with LLVM's first level of optimisation, unless XLA_FLAGS says which: all models measured are as fast, and compile in a fifth less.
-    """
-    options: dict[str, Any] = {}
-    if jax.default_backend() == "cpu" and "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
-        options = {"xla_backend_optimization_level": 1}
-    return jax.jit(program, donate_argnums=0).lower(*arguments).compile(options)
+    """A program for these arguments, of which the first, the State, is donated."""
+    return jax.jit(program, donate_argnums=0).lower(*arguments).compile(xla.options("reductions", "quick"))
 
 
 def to_devices(array: np.ndarray, sharding: NamedSharding, shape: tuple[int, ...] | None = None) -> Array:

@@ -325,6 +325,16 @@ def test_convolutions_keep_bfloat16(name, channels):
     assert all(slope.dtype == jnp.bfloat16 for slope in slopes)
 
 
+def test_sum_first_is_the_sum_with_its_derivatives():
+    def with_derivatives(total, x):
+        slope = jax.grad(lambda x: jnp.sum(jnp.sin(total(x))))
+        return total(x), slope(x), jax.grad(lambda x: jnp.sum(slope(x) ** 2))(x)
+
+    x = jnp.asarray(draw(9, 4, 5))
+    for ours, plain in zip(with_derivatives(ops.sum_first, x), with_derivatives(lambda x: jnp.sum(x, axis=0), x), strict=True):
+        assert_same(ours, plain)
+
+
 def test_to_uint8_inverts_the_reading_of_pixels():
     levels = np.arange(256, dtype=np.uint8)
     assert np.array_equal(ops.to_uint8(jnp.float32(levels) / 127.5 - 1), levels)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import tensors
+from genjax import tensors, xla
 from genjax.core import InputError
 from genjax.metrics import backbones, inception, protocols, small
 from genjax.metrics.protocols import Protocol
@@ -42,7 +42,7 @@ class Extractor(NamedTuple):
         """Images uint8 -> {tap: float32 [n, d]}, compiled once for each shape. Raises ValueError for a tap that there is not."""
         if unknown := [tap for tap in taps if tap not in self.taps]:
             raise ValueError(f"{self.name} has no {unknown[0]!r}; it has {', '.join(self.taps)}")
-        return _compiled(self.apply, tuple(taps), self.params, jnp.asarray(images))
+        return _compiled()(self.apply, tuple(taps), self.params, jnp.asarray(images))
 
     def features(self, images: UInt8[AnyArray, "n h w c"]) -> Float[Array, "n d"]:
         """Images uint8 -> the features that distances are taken over."""
@@ -53,9 +53,14 @@ class Extractor(NamedTuple):
         return self.outputs(images, ("logits",))["logits"]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _compiled(apply, taps, params, images):
-    return apply(params, images, taps)
+@functools.cache
+def _compiled():
+    """A function of (apply, taps, params, images)."""
+    return jax.jit(
+        lambda apply, taps, params, images: apply(params, images, taps),
+        static_argnums=(0, 1),
+        compiler_options=xla.options("reductions"),
+    )
 
 
 class File(NamedTuple):

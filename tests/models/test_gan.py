@@ -69,6 +69,11 @@ def test_metrics_are_those_of_the_game():
     np.testing.assert_allclose(metrics["loss/gen"], softplus(-float(state.params["disc"]["slope"])), rtol=1e-4)
 
 
+def test_diversity_is_the_standard_deviation_over_the_batch():
+    images = np.random.default_rng(0).normal(2, 3, size=(7, 5, 4, 3)).astype(np.float32)
+    np.testing.assert_allclose(gan.diversity(jnp.asarray(images)), images.std(axis=0).mean(), rtol=1e-5)
+
+
 def test_a_collapsed_generator_raises_the_alarm():
     noise = jax.random.normal(jax.random.key(0), (4, 1, 1, 1))
     _, metrics = advance(dirac(), 1, noise)
