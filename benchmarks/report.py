@@ -33,11 +33,13 @@ def share(row: dict) -> str:
 
 
 def sent(row: dict) -> str:
-    return ", ".join(f"{found['count']} {kind}, {found['bytes'] / 1e6:.3g} MB" for kind, found in row["collectives"].items())
+    return ", ".join(
+        f"{found['count']} {kind}, {found['bytes'] / 1e6:.3g} MB" for kind, found in row.get("collectives", {}).items()
+    )
 
 
 def predicted(row: dict) -> str:
-    if row["devices"] == 1:
+    if row["devices"] == 1 or "predicted" not in row:
         return ""
     return "; ".join(f"{name}: {both['global']:.2f}, {both['each']:.2f}" for name, both in row["predicted"].items())
 
@@ -72,10 +74,12 @@ TABLES: dict[str, dict[str, Cell]] = {
     },
     "input": {
         "what": of("what"), "images/s": of("images_per_sec"), "seconds": of("seconds"), "waiting, share of a step": of("waiting"),
+        "slower than resident by": of("slower"),
         "resident memory, MB": of("rss_mb"),
     },
     "scaling": {
-        "model": case, "global batch": of("batch_size"), "devices": of("devices"), "largest difference of a metric": of("loss_difference", 2),
+        "model": case, "global batch": of("batch_size"), "devices": of("devices"), "processes": of("processes"),
+        "largest difference of a metric": of("loss_difference", 2),
         "collectives a step": sent, "PREDICTED efficiency: global batch, so much a device": predicted,
     },
     "metrics": {

@@ -1,10 +1,11 @@
 """One global batch over 1, 2, 4, 8 devices: are the losses equal, and what do the devices tell each other? One JSON line a number of devices.
 
-    python benchmarks/scaling.py MODEL [--config C] [--batch-size N] [--devices 1 2 4 8] [--steps 4]
+    python benchmarks/scaling.py MODEL [--config C] [--batch-size N] [--devices 1 2 4 8] [--processes 2] [--steps 4]
 
 The host's CPU is made to look like so many devices: times would mean nothing, and none are given. The bytes are read from the program that the
 trainer compiles, whole step, all lazy terms, with convolutions in the form that accelerators get (a CPU's form has larger gradients until they are
-summed): results of its all-reduces, all-gathers and the like, those in loops as often as the loops run. Most of them are gradients.
+summed): results of its all-reduces, all-gathers and the like, those in loops as often as the loops run. Most of them are gradients. With
+--processes, the same batch also over so many processes of a device each, which talk over loopback: only their losses are compared.
 
     loss_difference   largest relative difference of a metric from one device's, over `--steps` steps
     collectives       by kind: how many a step, and their bytes on each device
@@ -13,10 +14,15 @@ summed): results of its all-reduces, all-gathers and the like, those in loops as
                       each byte goes over the published link speed by a ring; nothing overlaps
 """
 
+import argparse
 import importlib
+import json
 import math
 import os
 import re
+import socket
+import subprocess
+import sys
 
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {os.environ.get('XLA_FLAGS', '')}"
 
@@ -24,7 +30,7 @@ import jax
 import numpy as np
 import step_time
 
-from genjax import core, ops, trainer
+from genjax import core, ops, script, trainer
 
 # Published figures: bfloat16 operations a second, dense, and bytes a second that a chip sends (one direction, all links).
 SYSTEMS = {
@@ -45,15 +51,24 @@ def main() -> None:
     parser = step_time.case_parser("One global batch over several devices.")
     parser.add_argument("--batch-size", type=int, default=32, help="of all devices together")
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--processes", type=int, default=0, help="at least 2")
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--distributed", help=argparse.SUPPRESS)  # of the processes that --processes starts
     args, fields = step_time.parse_case(parser)
+    if args.distributed:
+        script.join(args.distributed)
     if max(args.devices) > jax.device_count() or min(args.devices) < 1:
         parser.error(f"--devices: from 1 to {jax.device_count()}")
-    if any(args.batch_size % count for count in args.devices) or args.steps < 1:
-        parser.error("--batch-size is a multiple of each number of devices, --steps at least 1")
+    if any(args.batch_size % max(1, count) for count in [*args.devices, args.processes]) or args.steps < 1:
+        parser.error("--batch-size is a multiple of each number of devices and of processes, --steps at least 1")
     model = importlib.import_module(f"genjax.models.{args.model}")
     recipe = model.recipe(model.Config(**{**fields, "batch_size": args.batch_size}))
     arrays = step_time.made_up(args.model, recipe.config.shape, 256)
+    if args.distributed:
+        print(json.dumps(trained(recipe, arrays, jax.device_count(), args.steps)))
+        return
+    case = {"model": args.model, "config": args.config, "batch_size": args.batch_size, "steps": args.steps}
+    case |= {"device": step_time.device_name()}
     alone, flops = {}, 0.0
     for count in args.devices:
         step_time.say(f"{count} devices")
@@ -65,11 +80,37 @@ def main() -> None:
         for name, (peak, speed) in SYSTEMS.items():
             seconds = [share * flops / (UTILISATION * peak) for share in (1 / count, 1)]
             predicted[name] = dict(zip(("global", "each"), [took / (took + sent / speed) for took in seconds], strict=True))
-        difference = max(abs(value - alone[name]) / max(abs(alone[name]), 1e-3) for name, value in metrics.items())
-        step_time.show({
-            "model": args.model, "config": args.config, "batch_size": args.batch_size, "devices": count, "steps": args.steps,
-            "loss_difference": float(difference), "gflop": flops / 1e9, "collectives": kinds, "predicted": predicted, "device": step_time.device_name(),
-        })  # fmt: skip
+        found = {"devices": count, "processes": 1, "loss_difference": difference(metrics, alone), "gflop": flops / 1e9}
+        step_time.show(case | found | {"collectives": kinds, "predicted": predicted})
+    if args.processes:
+        step_time.say(f"{args.processes} processes")
+        metrics = joined(args.processes)
+        found = {"devices": args.processes, "processes": args.processes, "loss_difference": difference(metrics, alone)}
+        step_time.show(case | found)
+
+
+def difference(metrics: dict[str, float], alone: dict[str, float]) -> float:
+    """The largest relative one."""
+    return float(max(abs(value - alone[name]) / max(abs(alone[name]), 1e-3) for name, value in metrics.items()))
+
+
+def joined(count: int) -> dict[str, float]:
+    """What the first says of `count` processes that run this command line together, with a device each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}  # the last such flag holds
+    running = [
+        subprocess.Popen(
+            [sys.executable, *sys.argv, "--devices", "1", "--distributed", f"{address},{count},{index}"],
+            stdout=subprocess.PIPE, text=True, env=environment,
+        )
+        for index in range(count)
+    ]  # fmt: skip
+    said = [process.communicate()[0] for process in running]
+    if any(process.returncode for process in running):
+        raise SystemExit("a process failed: see above")
+    return json.loads(said[0].splitlines()[-1])  # after what the network library says
 
 
 def trained(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int, steps: int) -> dict[str, float]:

@@ -249,7 +249,9 @@ def placed(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int) -> tu
     """On `count` devices, as the trainer has it: how a batch is split, a first state, the root key, the data, and the number 1."""
     mesh = jax.make_mesh((count,), ("data",), devices=jax.devices()[:count], axis_types=(jax.sharding.AxisType.Auto,))
     everywhere, split = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in ((), ("data",)))
-    root, resident, one = jax.device_put((jax.random.key(SEED), arrays, np.int32(1)), everywhere)
+    root = jax.jit(lambda: jax.random.key(SEED), out_shardings=everywhere)()
+    resident = {name: trainer.to_devices(array, everywhere) for name, array in arrays.items()}
+    one = trainer.to_devices(np.array(1, np.int32), everywhere)
     return split, jax.jit(recipe.init, out_shardings=everywhere)(root), root, resident, one
 
 

@@ -137,7 +137,7 @@ def lowering(role: str, backend: str, geometry: Geometry, batch: int, channels: 
     k, stride, _, _, (height, width) = geometry
     wide = (k, stride) in WIDE and min(channels, features) >= WIDE[k, stride] and dtype == jnp.float32
     if wide and batch * -(-height // 2) * -(-width // 2) >= MANY:
-        return "turned" if role == "image" and stride == 1 else "winograd"
+        return "winograd_turned" if role == "image" and stride == 1 else "winograd"
     match role:
         case "value" if stride == 1 and features <= FEW and k > 1:
             return "overlap"
@@ -408,12 +408,22 @@ def _products(x: Array) -> Array:
 
 
 def _winograd_value(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    return _winograd_tiles(geometry, len(x), _winograd_x(geometry, x) @ _winograd_kernel(geometry, kernel))
+
+
+def _winograd_tiles(geometry: Geometry, n: int, products: Array) -> Array:
+    """y of n images, from the products."""
     (height, width), span = (-(-size // 2) for size in geometry.y), geometry.k // geometry.stride + 1
-    y = _winograd_x(geometry, x) @ _winograd_kernel(geometry, kernel)
-    y = y.reshape(span, span, len(x), height, width, -1)
+    y = products.reshape(span, span, n, height, width, -1)
     for axis in (3, 1):
         y = _interleave(_transforms(geometry).y(list(y)), axis)
     return y[:, : geometry.y[0], : geometry.y[1]]
+
+
+def _winograd_turned(geometry: Geometry, y: Array, kernel: Array) -> Array:
+    """As `_turned_image`; the kernel's channels are swapped by the product, for the transform of a swapped kernel reads with strides."""
+    turned, kernel = _turned(geometry), _winograd_kernel(geometry, kernel[::-1, ::-1])
+    return _winograd_tiles(turned, len(y), _winograd_x(turned, y) @ jnp.swapaxes(kernel, 1, 2))
 
 
 def _winograd_image(geometry: Geometry, y: Array, kernel: Array) -> Array:
@@ -444,7 +454,13 @@ def _winograd_kernel_gradient(geometry: Geometry, x: Array, y: Array) -> Array:
 
 
 VALUE = {"xla": _xla_value, "patches": _patches_value, "overlap": _overlap_value, "winograd": _winograd_value}
-IMAGE = {"xla": _xla_image, "turned": _turned_image, "overlap": _overlap_image, "winograd": _winograd_image}
+IMAGE = {
+    "xla": _xla_image,
+    "turned": _turned_image,
+    "overlap": _overlap_image,
+    "winograd": _winograd_image,
+    "winograd_turned": _winograd_turned,
+}
 KERNEL = {
     "xla": _xla_kernel,
     "turned": _turned_kernel,

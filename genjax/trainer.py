@@ -79,7 +79,9 @@ def fit(
     mesh = mesh or data_mesh()
     replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     root = jax.jit(lambda: jax.random.key(seed), out_shardings=replicated)()
-    current: State = jax.jit(recipe.init, out_shardings=replicated)(root) if state is None else state
+    if state is None:
+        state = jax.jit(recipe.init, out_shardings=replicated, compiler_options=xla.options("quick"))(root)
+    current: State = state
     step = int(jax.device_get(current.step))
     check_batches(recipe, mesh, step, steps)
 

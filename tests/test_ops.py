@@ -212,9 +212,9 @@ def test_every_lowering_is_xlas_own(role, geometry):
     arguments = {"value": (x, kernel), "image": (y, kernel), "kernel": (x, y)}[role]
     want = forms["xla"](geometry, *arguments)
     for name, form in forms.items():
-        if name == "winograd" and (geometry.k, geometry.stride) not in ops.WIDE:
+        if "winograd" in name and (geometry.k, geometry.stride) not in ops.WIDE:
             continue
-        if (name == "turned" or (name == "overlap" and role == "value")) and geometry.stride == 2:
+        if ("turned" in name or (name == "overlap" and role == "value")) and geometry.stride == 2:
             continue
         assert_same(jax.jit(form, static_argnums=0)(geometry, *arguments), want, 1e-4)
 
@@ -230,8 +230,8 @@ def test_the_choice_is_of_lowerings_that_apply():
                         for dtype in (jnp.float32, jnp.bfloat16):
                             name = ops.lowering(role, "cpu", geometry, batch, channels, features, jnp.dtype(dtype))
                             assert name in forms
-                            assert name != "winograd" or ((geometry.k, geometry.stride) in ops.WIDE and dtype == jnp.float32)
-                            assert geometry.stride == 1 or (name != "turned" and (role, name) != ("value", "overlap"))
+                            assert "winograd" not in name or ((geometry.k, geometry.stride) in ops.WIDE and dtype == jnp.float32)
+                            assert geometry.stride == 1 or ("turned" not in name and (role, name) != ("value", "overlap"))
                             chosen[role].add(name)
                             assert ops.lowering(role, "gpu", geometry, batch, channels, features, jnp.dtype(dtype)) == "xla"
     assert chosen["value"] == set(ops.VALUE)
