@@ -18,10 +18,10 @@ import jax.numpy as jnp
 from genjax.shapes import AnyArray, Array, Float, UInt8
 
 FEW = 4  # channels of an image, beside those of features
-WIDE = {
-    (3, 1): 96,
-    (4, 2): 16,
-}  # by kernel and stride: the channels and features from which on Winograd's form is the fastest ...
+WIDE = {  # by kernel and stride: the channels and features from which on Winograd's form is the fastest ...
+    (3, 1): {"value": 96, "image": 96, "kernel": 16},
+    (4, 2): {"value": 16, "image": 16, "kernel": 16},
+}
 MANY = 128  # ... where there are as many tiles of y, or its sums over the kernel cost more than they save
 
 
@@ -135,7 +135,7 @@ def lowering(role: str, backend: str, geometry: Geometry, batch: int, channels: 
     if backend != "cpu":
         return "xla"
     k, stride, _, _, (height, width) = geometry
-    wide = (k, stride) in WIDE and min(channels, features) >= WIDE[k, stride] and dtype == jnp.float32
+    wide = (k, stride) in WIDE and min(channels, features) >= WIDE[k, stride][role] and dtype == jnp.float32
     if wide and batch * -(-height // 2) * -(-width // 2) >= MANY:
         return "winograd_turned" if role == "image" and stride == 1 else "winograd"
     match role:

@@ -79,9 +79,8 @@ def fit(
     mesh = mesh or data_mesh()
     replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     root = jax.jit(lambda: jax.random.key(seed), out_shardings=replicated)()
-    if state is None:
-        state = jax.jit(recipe.init, out_shardings=replicated, compiler_options=xla.options("quick"))(root)
-    current: State = state
+    init = jax.jit(recipe.init, out_shardings=replicated, compiler_options=xla.options("quick"))
+    current: State = init(root) if state is None else state
     step = int(jax.device_get(current.step))
     check_batches(recipe, mesh, step, steps)
 
