@@ -24,11 +24,12 @@ import numpy as np
 from peers import inception as peer
 from step_time import SEED, Run, device_name, fastest, load, race, show, summary
 
-from genjax import xla
+from genjax import memory, xla
 from genjax.metrics import extractors, protocols
 
 
 def main() -> None:
+    memory.keep_freed()  # for both sides
     parser = argparse.ArgumentParser(description="Images a second through the Inception, beside torch-fidelity's.")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--size", type=int, default=32, help="of the square images, in pixels")

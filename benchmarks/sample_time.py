@@ -24,13 +24,14 @@ import jax
 import step_time
 from step_time import SEED, Run, say
 
-from genjax import core
+from genjax import core, memory
 
 VERBS = {"vae": ("sample", "reconstruct"), "cyclegan": ("translate",)}  # of the others: sample
 
 
 def main() -> None:
     jax.config.update("jax_enable_compilation_cache", False)  # for compile_sec
+    memory.keep_freed()  # for both sides, as the scripts do
     parser = step_time.arguments("Time of making images, beside the same network in PyTorch.", seconds=0.5)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[64, 1])
     parser.add_argument("--verb", choices=("sample", "translate", "reconstruct"))

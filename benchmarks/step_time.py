@@ -43,7 +43,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import core, trainer
+from genjax import core, memory, trainer
 
 # By model (a module of genjax.models, and of peers) and configuration, the first being the default: fields of the model's Config.
 CASES = {
@@ -76,6 +76,7 @@ Run = Callable[[int], None]  # do so many steps, and wait until they are done
 
 def main() -> None:
     jax.config.update("jax_enable_compilation_cache", False)  # for compile_sec
+    memory.keep_freed()  # for both sides, as the scripts do
     parser = arguments("Time of a training step, beside the same step in PyTorch.", seconds=1.0)
     parser.add_argument("--batch-size", type=int)
     args, fields = parse(parser)

@@ -18,7 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from genjax import __version__, cache, checkpoint, core, data, hooks, trainer
+from genjax import __version__, cache, checkpoint, core, data, hooks, memory, trainer
 from genjax.core import InputError, Recipe
 
 T = TypeVar("T")
@@ -108,8 +108,9 @@ def one_line(report: str) -> str:
 
 
 def guarded(run: Callable[[], int]) -> int:
-    """Run, keeping what is compiled, and turning mistakes of the person, and numbers that are not finite, into one line and an exit code."""
+    """Run, keeping what is compiled and what is freed, and turning mistakes of the person, and numbers that are not finite, into one line and an exit code."""
     cache.keep_programs()
+    memory.keep_freed()
     name = Path(sys.argv[0]).name
     warnings.showwarning = lambda message, *_: print(f"{name}: {message}", file=sys.stderr)
     try:
