@@ -5,8 +5,7 @@
 
 PATTERN is a regular expression of the names in SHAPES. Every shape is timed forward, and forward with the gradients to image and
 kernel. The three sides run by turns in one process, each `--seconds` a round. Ours runs as the trainer runs a step, many times in
-one dispatch, each time after the one before (`--dispatch one`: a dispatch each time, which has to fetch its memory from the system
-anew). Plain XLA's runs once a dispatch, for inside of a loop its gradients are up to 100 times slower on a CPU. PyTorch has its own
+one dispatch, each time after the one before (`--dispatch one`: a dispatch each time). Plain XLA's runs once a dispatch, for inside of a loop its gradients are up to 100 times slower on a CPU. PyTorch has its own
 layout, channels before pixels, and as many threads as make it fastest. FIR filters are depthwise convolutions there, the form that
 needs no kernels of one's own.
 
@@ -29,9 +28,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from step_time import SEED, Run, calibrate, say, seconds, show
+from step_time import SEED, Run, calibrate, device_name, say, seconds, show
 
-from genjax import ops
+from genjax import memory, ops, xla
 
 TAPS = (1, 3, 3, 1)
 
@@ -194,6 +193,7 @@ def main() -> None:
     if args.rounds < 1 or args.seconds <= 0:
         parser.error("--rounds is at least 1, --seconds more than 0")
     jax.config.update("jax_enable_compilation_cache", False)  # for compile_sec
+    memory.keep_freed()  # for all sides, as the scripts do
     rows = []
     for name, shape in chosen.items():
         rows.append(measure(name, shape, args))
@@ -237,7 +237,7 @@ def measure(name: str, shape: Shape, args: argparse.Namespace) -> dict:
 
 
 def jax_runs(form: Function, arguments: list[jax.Array], many: bool) -> tuple[dict[str, Run], float]:
-    """Forward, and with gradients; and the seconds that compiling the latter took. `many`: in one dispatch, as the trainer's steps."""
+    """Forward, and with gradients; and the seconds that compiling the latter took. `many`: in one dispatch, compiled as the trainer's steps are."""
 
     def both(x, w, g):
         y, pull = jax.vjp(form, x, w)
@@ -254,7 +254,7 @@ def jax_runs(form: Function, arguments: list[jax.Array], many: bool) -> tuple[di
 
         began = time.perf_counter()
         if many:
-            program = jax.jit(loop).lower(1, inputs).compile()
+            program = jax.jit(loop).lower(1, inputs).compile(xla.options("reductions", "quick"))
             run = lambda count: jax.block_until_ready(program(count, inputs))
         else:
             program = jax.jit(f).lower(*inputs).compile()
@@ -310,7 +310,7 @@ def geometric_mean(values: list[float]) -> float:
 
 
 def emit(row: dict) -> None:
-    show(row)
+    show(row | {"device": device_name()})
     if "both" in row:
         times = " ".join(f"{side} {ms:.2f}" for side, ms in row["both"].items())
         say(f"{row['name']}: {times} ms, ratio {row['ratio']:.2f}")
