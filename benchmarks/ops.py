@@ -105,7 +105,7 @@ def ours(shape: Shape) -> Function:
             return getattr(ops, shape.op)
 
 
-def xla(shape: Shape) -> Function:
+def plain_xla(shape: Shape) -> Function:
     """What a model would write in jax.lax, its gradients left to autodiff."""
     k = shape.kernel
 
@@ -208,7 +208,7 @@ def measure(name: str, shape: Shape, args: argparse.Namespace) -> dict:
     rng = np.random.default_rng(SEED)
     x = rng.normal(size=(shape.batch, shape.size, shape.size, shape.channels)).astype(np.float32)
     w = rng.normal(size=kernel).astype(np.float32) / math.sqrt(np.prod(kernel[:3]))
-    forms = {"ours": ours(shape), "xla": xla(shape)}
+    forms = {"ours": ours(shape), "xla": plain_xla(shape)}
     values = [np.asarray(jax.jit(form)(x, w)) for form in forms.values()]
     g = rng.normal(size=values[0].shape).astype(np.float32)
     row: dict = {"name": name, **shape._asdict(), "dtype": args.dtype}
