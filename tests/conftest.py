@@ -8,9 +8,8 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 )
-os.environ.setdefault(
-    "MALLOC_TRIM_THRESHOLD_", str(2**27)
-)  # or scripts that are run here would keep a worker's memory (genjax.memory)
+# glibc's own default, but a word on it: or scripts that are run here would keep a worker's memory (genjax.memory).
+os.environ.setdefault("MALLOC_ARENA_TEST", "8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
