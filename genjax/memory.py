@@ -10,7 +10,7 @@ def keep_freed() -> bool:
     """Let this process keep what it frees, for its next programs; whether it does.
 
     XLA asks for a program's temporaries anew at each call, and by default glibc gives large ones back at the end of it: what then comes in page by
-    page takes a third of the time of making images, or of a long training step (benchmarks/NOTES.md). A process is then as large as it has ever been. It is
+    page takes up to a third of the time of making images (benchmarks/NOTES.md). A process is then as large as it has ever been. It is
     left as it is where another library than glibc allocates, and where the environment has a word on it (MALLOC_...).
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
