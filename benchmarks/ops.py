@@ -5,9 +5,9 @@
 
 PATTERN is a regular expression of the names in SHAPES. Every shape is timed forward, and forward with the gradients to image and
 kernel. The three sides run by turns in one process, each `--seconds` a round. Ours runs as the trainer runs a step, many times in
-one dispatch, each time after the one before (`--dispatch one`: a dispatch each time). Plain XLA's runs once a dispatch, for inside of a loop its gradients are up to 100 times slower on a CPU. PyTorch has its own
-layout, channels before pixels, and as many threads as make it fastest. FIR filters are depthwise convolutions there, the form that
-needs no kernels of one's own.
+one dispatch, each time after the one before (`--dispatch one`: a dispatch each time). Plain XLA's runs once a dispatch, for inside
+of a loop its gradients are up to 100 times slower on a CPU. PyTorch has its own layout, channels before pixels, and as many threads
+as make it fastest. FIR filters are depthwise convolutions there, the form that needs no kernels of one's own.
 
     forward, both            medians of the rounds, ms: ours, xla, torch
     forward_ratio, ratio     PyTorch's time over ours (peer "none": plain XLA's over ours): medians of the rounds' ratios

@@ -59,6 +59,8 @@ def main() -> None:
         script.join(args.distributed)
     if max(args.devices) > jax.device_count() or min(args.devices) < 1:
         parser.error(f"--devices: from 1 to {jax.device_count()}")
+    if args.processes < 0 or args.processes == 1:
+        parser.error("--processes: at least 2, or 0 for none")
     if any(args.batch_size % max(1, count) for count in [*args.devices, args.processes]) or args.steps < 1:
         parser.error("--batch-size is a multiple of each number of devices and of processes, --steps at least 1")
     model = importlib.import_module(f"genjax.models.{args.model}")

@@ -250,10 +250,10 @@ def placed(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int) -> tu
     """On `count` devices, as the trainer has it: how a batch is split, a first state, the root key, the data, and the number 1."""
     mesh = jax.make_mesh((count,), ("data",), devices=jax.devices()[:count], axis_types=(jax.sharding.AxisType.Auto,))
     everywhere, split = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in ((), ("data",)))
-    root = jax.jit(lambda: jax.random.key(SEED), out_shardings=everywhere)()
+    root = trainer.root_key(SEED, everywhere)
     resident = {name: trainer.to_devices(array, everywhere) for name, array in arrays.items()}
     one = trainer.to_devices(np.array(1, np.int32), everywhere)
-    return split, jax.jit(recipe.init, out_shardings=everywhere)(root), root, resident, one
+    return split, trainer.first_state(recipe, root, everywhere), root, resident, one
 
 
 def arguments(description: str, seconds: float) -> argparse.ArgumentParser:
@@ -292,7 +292,7 @@ def race(runs: list[Run], count: int, target: float, what: str) -> list[list[flo
     counts = [calibrate(run, target) for run in runs]
 
     def turn(run: Run, steps: int) -> float:
-        run(1)  # not counted: after the other side's turn, memory is to be had anew, which takes up to a third of a long step
+        run(1)  # not counted: it comes after the other side's turn, and where memory is not kept has to have its own anew
         return 1000 * seconds(run, steps) / steps
 
     rounds = []

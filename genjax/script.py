@@ -269,7 +269,7 @@ def transfer(recipe: Recipe, options: Options, mesh: Mesh) -> core.State:
     """A State to start from with the weights of another run. Raises InputError."""
     assert options.transfer
     everywhere = NamedSharding(mesh, PartitionSpec())
-    fresh = jax.device_get(jax.jit(recipe.init)(jax.random.key(options.seed)))
+    fresh = jax.device_get(trainer.first_state(recipe, jax.random.key(options.seed)))
     state, own = checkpoint.transferred(fresh, options.transfer)
     others = (
         f"; not there, or of other shapes: {', '.join(own[:3])}{f' and {len(own) - 3} more' if len(own) > 3 else ''}"

@@ -78,9 +78,8 @@ def fit(
     """
     mesh = mesh or data_mesh()
     replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
-    root = jax.jit(lambda: jax.random.key(seed), out_shardings=replicated)()
-    init = jax.jit(recipe.init, out_shardings=replicated, compiler_options=xla.options("quick"))
-    current: State = init(root) if state is None else state
+    root = root_key(seed, replicated)
+    current: State = first_state(recipe, root, replicated) if state is None else state
     step = int(jax.device_get(current.step))
     check_batches(recipe, mesh, step, steps)
 
@@ -177,6 +176,16 @@ def program(
 def compiled(program: Callable, arguments: Sequence[Any]) -> Callable:
     """A program for these arguments, of which the first, the State, is donated."""
     return jax.jit(program, donate_argnums=0).lower(*arguments).compile(xla.options("reductions", "quick"))
+
+
+def root_key(seed: int, sharding: NamedSharding) -> Array:
+    """The key that all of a run's are folded from."""
+    return jax.jit(lambda: jax.random.key(seed), out_shardings=sharding)()
+
+
+def first_state(recipe: Recipe, root: Array, sharding: NamedSharding | None = None) -> State:
+    """What a run starts from."""
+    return jax.jit(recipe.init, out_shardings=sharding, compiler_options=xla.options("quick"))(root)
 
 
 def to_devices(array: np.ndarray, sharding: NamedSharding, shape: tuple[int, ...] | None = None) -> Array:
