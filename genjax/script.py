@@ -93,6 +93,9 @@ def parsed(parse: Callable[[], T]) -> T:
         if end.code:
             print(f"{Path(sys.argv[0]).name}: {one_line(report.getvalue())} (--help lists the options)", file=sys.stderr)
         raise
+    except BrokenPipeError:  # `--help | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of what it could not write
+        raise SystemExit(141) from None
 
 
 def one_line(report: str) -> str:

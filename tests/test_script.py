@@ -258,6 +258,16 @@ def test_a_gan_trains_from_the_shell_and_resumes(tmp_path):
     assert model.sample(weights, jax.random.key(0), 2).shape == (2, 8, 8, 1)
 
 
+def test_help_for_a_reader_that_has_enough_ends_in_silence():
+    """`train/vae.py --help | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, str(ROOT / "train/vae.py"), "--help"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 PRESETS = {"": ["plain"], "small": ["of the preset"]}
 
 

@@ -47,20 +47,13 @@ PHOTOS = cyclegan.Config(
 PRESETS = {
     "": Arguments(),
     "paper": Arguments(
-        preset="paper",
-        resolution=(286,),
-        random_crop=(256,),
-        flip=True,
-        batch_size=1,
-        steps=260_000,
-        save_every=5000,
-        model=PAPER,
+        preset="paper", resolution=(286,), random_crop=(256,), flip=True, batch_size=1, steps=260_000, save_every=5000, model=PAPER
     ),
     "unet64": Arguments(preset="unet64", resolution=(64,), flip=True, batch_size=1, steps=10_000, model=UNET),
     "photos": Arguments(
         preset="photos", resolution=(128, 192), random_crop=(96, 144), flip=True, batch_size=1, steps=8000, model=PHOTOS
     ),
-}
+}  # fmt: skip
 
 
 def sides(args: Arguments) -> data.Source:

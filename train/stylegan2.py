@@ -25,15 +25,8 @@ class Arguments(script.Options):
 
 # Small networks, a slow average for few steps. Digits need a quarter of its features and no augmentation.
 TINY = Config(
-    augment="bgc",
-    latent_size=128,
-    style_size=128,
-    mapping_layers=2,
-    channels=2048,
-    max_channels=128,
-    r1=1.0,
-    learning_rate=2.5e-3,
-)
+    augment="bgc", latent_size=128, style_size=128, mapping_layers=2, channels=2048, max_channels=128, r1=1.0, learning_rate=2.5e-3
+)  # fmt: skip
 DIGITS = dataclasses.replace(TINY, augment="", latent_size=64, style_size=64, channels=512, max_channels=64, r1=0.1)
 
 # The settings of Karras et al. 2020b (arXiv 2006.06676), tables of appendix C, and stylegan2-f, config F of 2020 (arXiv 1912.04958).
@@ -47,21 +40,16 @@ CIFAR = Config(
     ema_half_life_images=500_000,
 )  # fmt: skip
 
+LONG = Arguments(batch_size=32, steps=780_000, save_every=5000)
 PRESETS = {
     "": Arguments(resolution=(16,), model=DIGITS),
     "tiny": Arguments(preset="tiny", resolution=(64,), steps=20_000, model=TINY),
-    "auto": Arguments(
-        preset="auto", batch_size=32, steps=780_000, save_every=5000, model=Config(augment="bgc", mapping_layers=2)
-    ),
+    "auto": dataclasses.replace(LONG, preset="auto", model=Config(augment="bgc", mapping_layers=2)),
     "cifar": Arguments(preset="cifar", batch_size=64, steps=1_560_000, save_every=5000, model=CIFAR),
     "paper256": Arguments(preset="paper256", resolution=(256,), batch_size=64, steps=390_000, save_every=5000, model=PAPER256),
     "paper512": Arguments(preset="paper512", resolution=(512,), batch_size=64, steps=390_000, save_every=5000, model=PAPER512),
-    "paper1024": Arguments(
-        preset="paper1024", resolution=(1024,), batch_size=32, steps=780_000, save_every=5000, model=PAPER1024
-    ),
-    "stylegan2-f": Arguments(
-        preset="stylegan2-f", resolution=(1024,), batch_size=32, steps=780_000, save_every=5000, model=Config(ema_ramp=NO_RAMP)
-    ),
+    "paper1024": dataclasses.replace(LONG, preset="paper1024", resolution=(1024,), model=PAPER1024),
+    "stylegan2-f": dataclasses.replace(LONG, preset="stylegan2-f", resolution=(1024,), model=Config(ema_ramp=NO_RAMP)),
 }
 
 
