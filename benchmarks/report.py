@@ -93,6 +93,7 @@ TABLES: dict[str, dict[str, Cell]] = {
     "quality": {"run": of("run"), "real": of("real"), "images": of("fake_count", 6), "extractor": of("extractor"), "protocol": of("protocol"), "values": spread},
 }  # fmt: skip
 README = ("step", "sample")  # the tables that README.md has too
+MODELS = ("vae", "gan", "dcgan", "cyclegan", "stylegan2")
 
 
 def read(path: Path) -> list[dict]:
@@ -113,6 +114,13 @@ def keep(path: Path, rows: list[dict]) -> None:
     os.replace(partial, path)
 
 
+def place(row: dict) -> tuple:
+    """Of a model's row in a table, whenever it was measured; others stay in the file's order."""
+    if row.get("model") not in MODELS:
+        return ()
+    return MODELS.index(row["model"]), row.get("config", ""), row.get("dtype", ""), row.get("peer", "")
+
+
 def table(part: str, rows: list[dict]) -> str:
     """In Markdown, without columns that are empty throughout; below it the commands."""
     cells = {heading: [cell(row) for row in rows] for heading, cell in TABLES[part].items()}
@@ -128,7 +136,7 @@ def render(rows: list[dict], parts: tuple[str, ...] = tuple(TABLES), commands: b
     for part in parts:
         chosen = [row for row in rows if row["part"] == part]
         for device in dict.fromkeys(row.get("device", "") for row in chosen):
-            own = [row for row in chosen if row.get("device", "") == device]
+            own = sorted((row for row in chosen if row.get("device", "") == device), key=place)
             texts.append("\n\n".join([facts(part, device, own), table(part, own), *([listed(own)] if commands else [])]))
     return "\n\n".join(texts)
 
