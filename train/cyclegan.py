@@ -31,11 +31,12 @@ class Arguments(script.Options):
 
 
 # Zhu et al. 2017 have 200 epochs, the rate falling over the last 100, on about 1300 images. A U-Net copies what stays from its first steps on:
-# at 64x64 the reconstructions of 300 steps are those of 4500 steps of a ResNet that costs as much (benchmarks/RESULTS.md).
+# at 64x64 the reconstructions of 300 steps are those of 4500 steps of a ResNet that costs as much (benchmarks/RESULTS.md). With half of their
+# weight of the cycle it dares to change more.
 PAPER = cyclegan.Config(constant_steps=130_000, decay_steps=130_000)
 UNET = cyclegan.Config(
-    network="unet", depth=5, channels=32, disc_channels=32, disc_layers=2, constant_steps=5500, decay_steps=4500
-)
+    network="unet", depth=5, channels=32, cycle_weight=5.0, disc_channels=32, disc_layers=2, constant_steps=5500, decay_steps=4500
+)  # fmt: skip
 # A generator that can change light and colour alone needs no help from the identity, and hardly any from the cycle: with Zhu et al.'s weights
 # it stays what it is at first, the identity. Its discriminators are not normalised, or they would not see how bright a picture is.
 # The average is slow, since the game moves around what is likely.
