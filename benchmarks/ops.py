@@ -6,12 +6,14 @@
 PATTERN is a regular expression of the names in SHAPES. Every shape is timed forward, and forward with the gradients to image and
 kernel. The three sides run by turns in one process, each `--seconds` a round. Ours runs as the trainer runs a step, many times in
 one dispatch, each time after the one before (`--dispatch one`: a dispatch each time). Plain XLA's runs once a dispatch, for inside
-of a loop its gradients are up to 100 times slower on a CPU. PyTorch has its own layout, channels before pixels, and as many threads
-as make it fastest. FIR filters are depthwise convolutions there, the form that needs no kernels of one's own.
+of a loop its gradients are up to 100 times slower on a CPU. PyTorch runs on the same device, forward and both each in the memory
+layout (contiguous or channels last, inputs and gradient laid out so beforehand) and on one or all cores, whichever is faster. FIR
+filters are depthwise convolutions there, the form that needs no kernels of one's own.
 
     forward, both            medians of the rounds, ms: ours, xla, torch
     forward_ratio, ratio     PyTorch's time over ours (peer "none": plain XLA's over ours): medians of the rounds' ratios
     xla_forward_ratio, xla_ratio    PyTorch's time over plain XLA's
+    torch                    the layout and the threads that PyTorch was fastest in: forward, both
     gflops                   of ours, both, counting the multiplications and additions of the definition
     compile_sec              trace and compile of forward with gradients, ours and plain XLA's
 """
@@ -28,7 +30,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from step_time import SEED, Run, calibrate, device_name, say, seconds, show
+from step_time import SEED, Run, calibrate, device_name, fastest, say, seconds, show
 
 from genjax import memory, ops, xla
 
@@ -143,13 +145,14 @@ def plain_xla(shape: Shape) -> Function:
             return lambda x, kernel: conv(fir(x, 2, (1, 1)), kernel)
 
 
-def torch_form(shape: Shape) -> Callable:
+def torch_form(shape: Shape, like) -> Callable:
+    """On tensors of the dtype and the device of the tensor `like`."""
     import torch
     from torch.nn import functional
 
     low, channels = (shape.kernel - 1) // 2, {"up_conv_fir": shape.features}.get(shape.op, shape.channels)
     taps = torch.outer(torch.tensor(TAPS), torch.tensor(TAPS)) / sum(TAPS) ** 2
-    filters = taps.expand(channels, 1, 4, 4).contiguous()
+    filters = taps.to(like).expand(channels, 1, 4, 4).contiguous()
     up_filters = 4 * filters
     match shape.op:
         case "conv":
@@ -164,15 +167,15 @@ def torch_form(shape: Shape) -> Callable:
             return lambda x, kernel: functional.conv_transpose2d(x, kernel, stride=2, padding=low, output_padding=more)
         case "up_conv_fir":
             return lambda x, kernel: functional.conv2d(
-                functional.conv_transpose2d(x, kernel, stride=2), up_filters.to(x.dtype), padding=1, groups=channels
+                functional.conv_transpose2d(x, kernel, stride=2), up_filters, padding=1, groups=channels
             )
         case "fir_down_conv":
             return lambda x, kernel: functional.conv2d(
-                functional.conv2d(x, filters.to(x.dtype), padding=2, groups=channels), kernel, stride=2
+                functional.conv2d(x, filters, padding=2, groups=channels), kernel, stride=2
             )
         case _:
             return lambda x, kernel: functional.conv2d(
-                functional.conv2d(x, filters.to(x.dtype), stride=2, padding=1, groups=channels), kernel
+                functional.conv2d(x, filters, stride=2, padding=1, groups=channels), kernel
             )
 
 
@@ -209,7 +212,8 @@ def measure(name: str, shape: Shape, args: argparse.Namespace) -> dict:
     x = rng.normal(size=(shape.batch, shape.size, shape.size, shape.channels)).astype(np.float32)
     w = rng.normal(size=kernel).astype(np.float32) / math.sqrt(np.prod(kernel[:3]))
     forms = {"ours": ours(shape), "xla": plain_xla(shape)}
-    values = [np.asarray(jax.jit(form)(x, w)) for form in forms.values()]
+    with jax.default_matmul_precision("highest"):  # a GPU's TF32 is too coarse to compare
+        values = [np.asarray(jax.jit(form)(x, w)) for form in forms.values()]
     g = rng.normal(size=values[0].shape).astype(np.float32)
     row: dict = {"name": name, **shape._asdict(), "dtype": args.dtype}
     arguments = [jnp.asarray(a, args.dtype) for a in (x, w, g)]
@@ -217,7 +221,7 @@ def measure(name: str, shape: Shape, args: argparse.Namespace) -> dict:
     row["compile_sec"] = {side: took for side, (_, took) in sides.items()}
     runs = {side: runs for side, (runs, _) in sides.items()}
     if args.peer == "torch":
-        runs["torch"], value = torch_runs(shape, x, w, g, args.dtype)
+        runs["torch"], row["torch"], value = torch_runs(shape, x, w, g, args.dtype)
         values.append(value)
     for side, value in zip([*runs][1:], values[1:], strict=True):
         if not np.allclose(values[0], value, atol=1e-3):
@@ -266,43 +270,57 @@ def jax_runs(form: Function, arguments: list[jax.Array], many: bool) -> tuple[di
     return {"forward": forward, "both": with_gradients}, took
 
 
-def torch_runs(shape: Shape, x: np.ndarray, w: np.ndarray, g: np.ndarray, dtype: str) -> tuple[dict[str, Run], np.ndarray]:
+def torch_runs(
+    shape: Shape, x: np.ndarray, w: np.ndarray, g: np.ndarray, dtype: str
+) -> tuple[dict[str, Run], dict[str, dict], np.ndarray]:
+    """Forward, and with gradients; the layout and threads of each; and the value, of the CPU in float32."""
     import torch
 
     torch.set_flush_denormal(True)  # as XLA does
-    form = torch_form(shape)
+    torch.backends.cudnn.benchmark = True
+    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
     axes = (2, 3, 0, 1) if shape.op in ("up_conv", "up_conv_fir") else (3, 2, 0, 1)
-    image, kernel, cotangent = (
+    tensors = [
         torch.tensor(np.ascontiguousarray(a)) for a in (x.transpose(0, 3, 1, 2), w.transpose(axes), g.transpose(0, 3, 1, 2))
-    )
-    value = form(image, kernel).numpy().transpose(0, 2, 3, 1)
-    image, kernel, cotangent = (a.to(getattr(torch, dtype)) for a in (image, kernel, cotangent))
-    leaves = image.clone().requires_grad_(), kernel.clone().requires_grad_()
+    ]
+    value = torch_form(shape, tensors[0])(*tensors[:2]).numpy().transpose(0, 2, 3, 1)
+    tensors = [a.to(device, getattr(torch, dtype)) for a in tensors]
+    form = torch_form(shape, tensors[0])
 
-    def forward():
+    def forward(image, kernel, _):
         with torch.no_grad():
             form(image, kernel)
 
-    def both():
-        torch.autograd.grad(form(*leaves), leaves, cotangent)
+    def both(image, kernel, cotangent):
+        torch.autograd.grad(form(image, kernel), (image, kernel), cotangent)
 
-    def repeated(once: Callable[[], None]) -> Run:
-        def run(count: int) -> None:
-            torch.set_num_threads(threads)
-            for _ in range(count):
-                once()
+    def raced(once: Callable) -> tuple[Run, dict]:
+        layouts = {}
 
-        def trial(number: int) -> float:
-            nonlocal threads
-            threads = number
-            run(1)
-            return min(seconds(run, 3) for _ in range(2))
+        def in_layout(layout) -> dict[str, Run]:
+            image, kernel, cotangent = (a.clone(memory_format=layout) for a in tensors)
+            inputs = image.requires_grad_(), kernel.requires_grad_(), cotangent
 
-        threads = 1
-        threads = min((1, len(os.sched_getaffinity(0))), key=trial)
-        return run
+            def run(count: int) -> None:
+                for _ in range(count):
+                    once(*inputs)
+                if device == "cuda":
+                    torch.cuda.synchronize()
 
-    return {"forward": repeated(forward), "both": repeated(both)}, value
+            layouts[run] = layout
+            return {"step": run}
+
+        run = fastest(in_layout)["step"]
+        threads = torch.get_num_threads()
+
+        def threaded(count: int) -> None:
+            torch.set_num_threads(threads)  # the other's may be others
+            run(count)
+
+        return threaded, {"layout": str(layouts[run]).removeprefix("torch."), "threads": threads}
+
+    sides = {"forward": raced(forward), "both": raced(both)}
+    return {mode: run for mode, (run, _) in sides.items()}, {mode: setting for mode, (_, setting) in sides.items()}, value
 
 
 def geometric_mean(values: list[float]) -> float:

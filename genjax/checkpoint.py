@@ -109,6 +109,10 @@ def restore(manager, like: State, step: int | None = None) -> State | None:
         if failures:
             manager.reload()
         return state
+    if failures and step is not None:
+        rest = ", ".join(str(other) for other in sorted(manager.all_steps()) if other != step)
+        advice = f"there is also {rest}" if rest else "there is no other"
+        raise InputError(f"--step {step}: that checkpoint of {manager.directory.parent} is damaged; {advice}")
     if failures:
         raise InputError(
             f"--out {manager.directory.parent}: no checkpoint can be read ({failures[0][1]}); choose another folder, or remove this one"
@@ -160,11 +164,13 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def export(run: Path, weights: Weights) -> None:
-    """Write run/model.safetensors: the weights that sampling needs, by name, float32."""
+    """Write run/model.safetensors, the weights that sampling needs, by name, float32; nothing where they are there already."""
     from safetensors.numpy import save as serialize
 
     arrays = {name: np.asarray(jax.device_get(leaf), order="C") for name, leaf in flatten(weights).items()}
-    write_atomically(run / WEIGHTS, serialize(arrays, metadata={"format": "genjax"}))
+    path, content = run / WEIGHTS, serialize(arrays, metadata={"format": "genjax"})
+    if not path.is_file() or path.read_bytes() != content:
+        write_atomically(path, content)
 
 
 def read_weights(run: Path, like: Weights) -> Weights:
@@ -194,6 +200,8 @@ def transferred(state: State, run: Path) -> tuple[State, list[str]]:
 
     Raises InputError if nothing fits.
     """
+    if not (run / WEIGHTS).is_file():
+        raise InputError(f"--transfer {run}: no {WEIGHTS} there; give the folder of a finished run, or of converted weights")
     arrays, own = read_arrays(run), []
 
     def fill(part: str, trees: dict[str, PyTree]) -> dict[str, PyTree]:

@@ -1,11 +1,14 @@
 """The `genjax` command: what comes after training. Each subcommand is a thin typed function over the library."""
 
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from genjax import script
+
+PNG_BYTES = 2**31  # of the images in one PNG
 
 
 def sample(
@@ -46,6 +49,9 @@ def sample(
     _check_file(out)
     model, weights = _load(run, step, ("sample",), f"its model draws no images; genjax translate {run} PICTURES --out DIR")
     latents.check_truncation(model, truncation)
+    most = PNG_BYTES // math.prod(model.config.shape)
+    if count > most:
+        raise InputError(f"--n {count}: at most {most} images of {'x'.join(map(str, model.config.shape))} in one PNG")
     labels = latents.labels(model, label, chosen or range(count))
     size = model.config.latent_size
     z = latents.of_seeds(chosen, size) if chosen else jax.random.normal(jax.random.key(seed), (count, size))
@@ -279,8 +285,8 @@ def export(run: Path, /, out: Path, step: int = 0) -> int:
 
 def evaluate(
     real: str, fake: str, /, metrics: str = "fd,kid,prdc", extractor: str = "inception", weights: Path | None = None,
-    protocol: str = "tf_legacy", n: int = 0, real_n: int = 0, split: str = "train", truncation: float = 1.0, seed: int = 0, draws: int = 0,
-    step: int = 0, json: Path | None = None,
+    protocol: str = "tf_legacy", n: int = 0, real_n: int = 0, split: str = "train", fake_split: str = "train", truncation: float = 1.0,
+    seed: int = 0, draws: int = 0, step: int = 0, json: Path | None = None,
 ) -> int:  # fmt: skip
     """Measure how near a set of images is to real ones: distances over features, precision and recall, and more.
 
@@ -293,7 +299,8 @@ def evaluate(
         protocol: tf_legacy, pytorch_fid, clean or nvidia; distances of two protocols do not compare
         n: images of the second set; 0: all, of a run as many as the protocol's published results use
         real_n: images of the first set; 0: all
-        split: which part of the data, where it has parts
+        split: which part of the first set, where it has parts
+        fake_split: which part of the second
         truncation: of a run's images
         seed: of a run's images, and of every random choice
         draws: how often a run is drawn from, for the spread; 0: 3 times
@@ -307,7 +314,8 @@ def evaluate(
         _check_file(json)
     found = evaluate(
         real, fake, [name.strip() for name in metrics.split(",")], extractor=extractor, weights=weights, protocol=protocol, count=n or None,
-        real_count=real_n or None, split=split, truncation=truncation, seed=seed, draws=draws or None, step=step or None, track=script.progress(),
+        real_count=real_n or None, split=split, fake_split=fake_split, truncation=truncation, seed=seed, draws=draws or None, step=step or None,
+        track=script.progress(),
     )  # fmt: skip
     script.say(f"{found.fake}\nagainst {found.real}\nextractor {extractor} {found.digest[:8]}, protocol {protocol}, seed {seed}")
     for name, value in found.values.items():
@@ -319,8 +327,9 @@ def evaluate(
 
 
 def nearest(
-    real: str, fake: str, /, n: int = 0, rows: int = 8, k: int = 5, held_out: str = "", held_out_split: str = "test", extractor: str = "pixels",
-    weights: Path | None = None, split: str = "train", truncation: float = 1.0, seed: int = 0, step: int = 0, out: Path = Path("nearest.png"),
+    real: str, fake: str, /, n: int = 0, rows: int = 8, k: int = 5, held_out: str = "", held_out_split: str = "", extractor: str = "pixels",
+    weights: Path | None = None, split: str = "train", fake_split: str = "train", truncation: float = 1.0, seed: int = 0, step: int = 0,
+    out: Path = Path("nearest.png"),
 ) -> int:  # fmt: skip
     """Look for copies: a model's images beside the nearest of those that it was trained on.
 
@@ -331,10 +340,11 @@ def nearest(
         rows: of these, so many are shown, a row each: it, then its neighbours. First where one training image is much nearer than the next
         k: neighbours
         held_out: images that the model was not trained on: the ratio of the samples' distances to theirs is then given, near 0 for copies
-        held_out_split: which part of them, where they have parts
+        held_out_split: which part of them, where they have parts; if not given, test of the training data itself, of another set train
         extractor: nearest in pixels, or in the features of inception, vgg16, alexnet, resnet20, resnet32 or lenet
         weights: the file of its weights; if not given, under its published name in the folder that GENJAX_WEIGHTS names
-        split: which part of the data, where it has parts
+        split: which part of the training data, where it has parts
+        fake_split: which part of the second set
         truncation: of a run's images
         seed: of a run's images
         step: of a run, take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
@@ -347,8 +357,8 @@ def nearest(
 
     _check_file(out)
     seen = nearest(
-        real, fake, count=n or None, shown=rows, k=k, held_out=held_out or None, held_out_split=held_out_split, extractor=extractor,
-        weights=weights, split=split, truncation=truncation, step=step or None, seed=seed, track=script.progress(),
+        real, fake, count=n or None, shown=rows, k=k, held_out=held_out or None, held_out_split=held_out_split or None,
+        extractor=extractor, weights=weights, split=split, fake_split=fake_split, truncation=truncation, step=step or None, seed=seed, track=script.progress(),
     )  # fmt: skip
     genjax.save_grid(seen.sheet(), out, columns=1 + k)
     script.say(f"{seen.fake}\nagainst {seen.real}\n{len(seen.samples)} in {out}: a row each, then its {k} nearest")

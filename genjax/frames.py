@@ -48,11 +48,13 @@ def write(out: Path, frames: Iterable[np.ndarray], count: int, rate: int) -> Non
 
 def _write_folder(out: Path, frames: Iterable[np.ndarray], count: int) -> None:
     out.mkdir(exist_ok=True)
+    beyond = sorted(path.name for path in out.glob(NUMBERED) if int(path.stem) >= count)
+    if beyond:  # these frames would seem to go on in those
+        raise InputError(
+            f"--out {out}: holds frames beyond these {count} ({beyond[0]}, {len(beyond)} in all); choose another folder"
+        )
     for number, pixels in enumerate(frames):
         pictures.write(out / f"{number:05}.png", pixels)
-    for path in out.glob(NUMBERED):  # a longer walk that was written over would go on here
-        if int(path.stem) >= count:
-            path.unlink()
 
 
 def _write_gif(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) -> None:
@@ -82,10 +84,7 @@ def _write_mp4(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) 
 
 def _opaque(pixels: np.ndarray) -> np.ndarray:
     """uint8 [h, w, 3], transparency over white: neither format has any."""
-    if pixels.shape[2] == 4:
-        alpha = pixels[..., 3:] / 255
-        pixels = np.round(pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+    return np.ascontiguousarray(np.broadcast_to(pictures.opaque(pixels), (*pixels.shape[:2], 3)))
 
 
 def _encoder(out: Path):

@@ -119,10 +119,15 @@ def _pixels(draw: Draw, *arrays: Any) -> jax.Array:
     return ops.to_uint8(draw(*arrays))
 
 
-def drawn(model: Any, weights: Weights, draw: Draw, count: int, seed: int) -> Iterator[np.ndarray]:
-    """The images of `model.sample(weights, jax.random.key(seed), count)`, each class in turn, as uint8 [b, h, w, c] in batches, by a `drawer`."""
+def drawn(
+    model: Any, weights: Weights, draw: Draw, count: int, seed: int, classes: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
+    """The images of `model.sample(weights, jax.random.key(seed), count)` as uint8 [b, h, w, c] in batches, by a `drawer`.
+
+    A conditional model's are of `classes`, int32 [count], or of each class in turn.
+    """
     z = jax.random.normal(jax.random.key(seed), (count, model.config.latent_size))
-    along = (z, labels(model, None, range(count)))
+    along = (z, labels(model, None, range(count)) if classes is None else classes)
     return batches(draw, weights, (), along, model.config.shape)
 
 

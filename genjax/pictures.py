@@ -1,5 +1,6 @@
 """Picture files in and out, for the commands that edit: names and sizes stay, nothing is written over unasked."""
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -10,8 +11,9 @@ from genjax.core import InputError
 from genjax.data.decode import MAX_FILE_BYTES, SUFFIXES, Unreadable, convert, describe, open_image, quiet_pillow
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # others are written as .png
+TRANSPARENT = ("PNG", "WEBP", "TIFF")  # formats that keep an alpha channel, as Pillow reads and writes them
 
-__all__ = ["Unreadable", "find", "read", "targets", "write"]
+__all__ = ["Unreadable", "find", "opaque", "read", "targets", "write"]
 
 
 def find(source: Path) -> list[Path]:
@@ -62,13 +64,31 @@ def read(path: Path, channels: int) -> np.ndarray:
 
 
 def write(path: Path, image: np.ndarray) -> None:
-    """uint8 [h, w, c] in the format of the name's suffix, all or nothing."""
+    """uint8 [h, w, c] in the format of the name's suffix, all or nothing; transparency over white where the format has none.
+
+    Raises InputError if it cannot be written.
+    """
     from PIL import Image
 
-    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-    buffer = io.BytesIO()
     kind = Image.registered_extensions()[path.suffix.lower()]
-    picture.save(buffer, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
+    pixels = image if kind in TRANSPARENT else opaque(image)
+    buffer = io.BytesIO()
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(buffer.getvalue())
-    os.replace(temporary, path)
+    try:
+        picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        picture.save(buffer, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
+        temporary.write_bytes(buffer.getvalue())
+        os.replace(temporary, path)
+    except (OSError, ValueError) as error:  # Pillow's, where a picture is too large for its format, are either
+        raise InputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def opaque(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [h, w, 3] of [h, w, 4], transparency over white; others as they are."""
+    if pixels.shape[2] != 4:
+        return pixels
+    alpha = pixels[..., 3:] / 255
+    return np.round(pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)

@@ -25,7 +25,11 @@ DTYPES = {
     "BoolStorage": np.bool_,
 }  # fmt: skip
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-MAX_PICKLE_BYTES = 2**26  # of instructions: names and shapes
+MAX_PICKLE_BYTES = 2**23  # of instructions: names and shapes; a byte may come to be 100
+MAX_DIMENSIONS = 32
+RATIO = 16  # weights are stored as they are, or shrink little: a file may claim so many times its size
+SMALL_BYTES = 2**26  # and this beside, because zeros do shrink
+CHUNK_BYTES = 2**20
 CONTAINERS = (
     "state_dict",
     "params_ema",
@@ -62,10 +66,15 @@ class Tensor(NamedTuple):
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
 
 def state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The tensors of a `.pth` by name, `module.` (of a parallel model) stripped; also of a checkpoint that keeps them under a usual key.
 
+    As in PyTorch, tensors of one storage may share its memory.
     Raises InputError, in one line, for a file that is missing, damaged, not one of weights, or that asks for more than data.
     """
     path = Path(path)
@@ -73,11 +82,11 @@ def state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
         with open(path, "rb") as file:
             top, load = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
             tensors = _tensors(top)
-            cache: dict[Storage, np.ndarray] = {}
-            for tensor in tensors.values():
-                if tensor.storage not in cache:
-                    cache[tensor.storage] = load(tensor.storage)
-            return {name.removeprefix("module."): _view(cache[tensor.storage], tensor) for name, tensor in tensors.items()}
+            storages = dict.fromkeys(tensor.storage for tensor in tensors.values())
+            check_size(file, sum(storage.size * storage.dtype.itemsize for storage in storages))
+            check_size(file, sum(tensor.size * tensor.storage.dtype.itemsize for tensor in tensors.values()))
+            loaded = {storage: load(storage) for storage in storages}
+            return {name.removeprefix("module."): _view(loaded[tensor.storage], tensor) for name, tensor in tensors.items()}
     except FileNotFoundError:
         raise InputError(f"{path}: does not exist; give a .pth file") from None
     except Refused as error:
@@ -97,17 +106,40 @@ def _tensors(top: Any) -> dict[str, Tensor]:
 
 
 def _view(values: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """A contiguous copy of the view, inside its storage."""
-    sizes = (tensor.offset, *tensor.shape, *tensor.strides)
-    if not all(type(size) is int and size >= 0 for size in sizes) or len(tensor.shape) != len(tensor.strides):
-        raise Refused("a tensor's shape is not one")
-    last = tensor.offset + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.strides, strict=True))
-    if 0 not in tensor.shape and (last >= len(values) or math.prod(tensor.shape) > len(values)):
-        raise Refused("a tensor reaches outside its storage")
-    if 0 in tensor.shape:
+    """The tensor's values, contiguous: a part of its storage where they lie in order there, else a copy."""
+    if not tensor.size:
         return np.zeros(tensor.shape, values.dtype)
     strides = [stride * values.itemsize for stride in tensor.strides]
-    return np.array(np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides), order="C")
+    return np.asarray(np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides), order="C")
+
+
+# --- reading in bounds ---------------------------------------------------------------------------------------------------
+
+
+def check_size(file: IO[bytes], claimed: int) -> None:
+    """Raise Refused where a file wants more bytes of memory than one of its size has reason to."""
+    if claimed > RATIO * os.fstat(file.fileno()).st_size + SMALL_BYTES:
+        raise Refused(f"claims {claimed} bytes of values, more than a file of its size holds")
+
+
+def read_bytes(stream: IO[bytes], size: int) -> np.ndarray:
+    """The next bytes, uint8 [size]. Memory grows with what really arrives. Raises Refused if they are cut short."""
+    values, filled = np.empty(size, np.uint8), 0  # addresses, that become memory as they are filled
+    while filled < size and (chunk := stream.read(min(CHUNK_BYTES, size - filled))):
+        values[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        filled += len(chunk)
+    if filled < size:
+        raise Refused("its values are cut short")
+    return values
+
+
+def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
+    """A member as a stream; of the other methods a few bytes may become gigabytes at once. Raises Refused."""
+    if member.flag_bits & 0x1:
+        raise Refused(f"{member.filename!r} is encrypted")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise Refused(f"{member.filename!r} is neither stored nor deflated")
+    return archive.open(member)
 
 
 # --- the two layouts -----------------------------------------------------------------------------------------------------
@@ -121,25 +153,25 @@ def _read_zip(file: IO[bytes]) -> tuple[Any, Load]:
     if len(pickles) != 1:
         raise Refused("is a zip, but none of PyTorch's")
     prefix = pickles[0].filename.removesuffix("data.pkl")
-    if prefix + "byteorder" in archive.namelist() and _member(archive, prefix + "byteorder", 16) != b"little":
+    if prefix + "byteorder" in archive.namelist() and _member(archive, prefix + "byteorder", 16).tobytes() != b"little":
         raise Refused("is of a big-endian machine")
 
     def load(storage: Storage) -> np.ndarray:
         size = storage.size * storage.dtype.itemsize
-        data = _member(archive, f"{prefix}data/{storage.key}", size)
-        if len(data) != size:
+        values = _member(archive, f"{prefix}data/{storage.key}", size)
+        if len(values) != size:
             raise Refused(f"the data of storage {storage.key!r} are cut short")
-        return np.frombuffer(data, storage.dtype)
+        return values.view(storage.dtype)
 
-    return _run(io.BytesIO(_member(archive, pickles[0].filename, MAX_PICKLE_BYTES))), load
+    return _run(io.BytesIO(_member(archive, pickles[0].filename, MAX_PICKLE_BYTES).tobytes())), load
 
 
-def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+def _member(archive: zipfile.ZipFile, name: str, limit: int) -> np.ndarray:
     member = archive.getinfo(name)
     if member.file_size > limit:
         raise Refused(f"{name!r} is larger than it may be")
-    with archive.open(member) as stream:
-        return stream.read(limit + 1)[:limit]
+    with open_member(archive, member) as stream:
+        return read_bytes(stream, member.file_size)
 
 
 def _read_legacy(file: IO[bytes]) -> tuple[Any, Load]:
@@ -153,7 +185,7 @@ def _read_legacy(file: IO[bytes]) -> tuple[Any, Load]:
         raise Refused("is of a big-endian machine")
     top = _run(file)
     keys = _run(file)
-    if not isinstance(keys, list):
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise Refused("lists no storages")
     starts: dict[str, int] = {}
     sizes: dict[str, int] = {}
@@ -172,14 +204,13 @@ def _read_legacy(file: IO[bytes]) -> tuple[Any, Load]:
         if sizes.get(storage.key) != storage.size:
             raise Refused(f"storage {storage.key!r} is not of the size it is said to be")
         file.seek(starts[storage.key])
-        return np.frombuffer(file.read(storage.size * storage.dtype.itemsize), storage.dtype)
+        return read_bytes(file, storage.size * storage.dtype.itemsize).view(storage.dtype)
 
     return top, load
 
 
 # --- the pickle's instructions -------------------------------------------------------------------------------------------
 
-_MARK = object()
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 LITERALS = (
@@ -191,13 +222,13 @@ TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 def _run(file: IO[bytes]) -> Any:
     """The value that one pickle describes, of dicts, lists, tuples, numbers, texts, None, Global, Storage and Tensor. Raises Refused."""
-    stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    stack: list[Any] = []  # above the last mark
+    below: list[list[Any]] = []  # the stacks between the marks before it
+    memo: dict[Any, Any] = {}
 
     def to_mark() -> list[Any]:
-        at = len(stack) - 1 - stack[::-1].index(_MARK)
-        values = stack[at + 1 :]
-        del stack[at:]
+        nonlocal stack
+        values, stack = stack, below.pop()
         return values
 
     start = file.tell()
@@ -213,25 +244,27 @@ def _run(file: IO[bytes]) -> Any:
         elif name in EMPTY:
             stack.append(EMPTY[name]())
         elif name == "MARK":
-            stack.append(_MARK)
+            below.append(stack)
+            stack = []
         elif name in TUPLES:
             stack[-TUPLES[name] :] = [tuple(stack[-TUPLES[name] :])]
         elif name == "TUPLE":
-            stack.append(tuple(to_mark()))
+            values = to_mark()
+            stack.append(tuple(values))
         elif name in ("APPEND", "APPENDS"):
             values = [stack.pop()] if name == "APPEND" else to_mark()
             _expect(stack[-1], list).extend(values)
         elif name in ("SETITEM", "SETITEMS"):
             values = to_mark() if name == "SETITEMS" else [stack.pop() for _ in range(2)][::-1]
-            _expect(stack[-1], dict).update(zip(values[0::2], values[1::2], strict=True))
+            _expect(stack[-1], dict).update(zip(map(_key, values[0::2]), values[1::2], strict=True))
         elif name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
-            memo[len(memo) if name == "MEMOIZE" else int(argument)] = stack[-1]
+            memo[len(memo) if name == "MEMOIZE" else _key(argument)] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET", "GET"):
-            stack.append(memo[int(argument)])
+            stack.append(memo[argument])
         elif name == "GLOBAL":
             stack.append(Global(*argument.split(" ", 1)))
         elif name == "STACK_GLOBAL":
-            stack[-2:] = [Global(*stack[-2:])]
+            stack[-2:] = [Global(*(_expect(part, str) for part in stack[-2:]))]
         elif name == "BINPERSID":
             stack.append(_storage(stack.pop()))
         elif name == "REDUCE":
@@ -255,6 +288,13 @@ def _expect(value: Any, kind: type) -> Any:
     return value
 
 
+def _key(value: Any) -> Any:
+    """What may be a key: a text, a name or a small number; a tuple's hash can go too deep, those of large numbers collide. Raises Refused."""
+    if isinstance(value, str | Global) or (type(value) is int and abs(value) < 2**63):
+        return value
+    raise Refused("is not well formed")
+
+
 def _storage(identity: Any) -> Storage:
     """('storage', type, key, device, size), and in the old layout a view, which is None in state dicts."""
     kind, dtype, key, _, size, *view = identity if isinstance(identity, tuple) and len(identity) in (5, 6) else [None] * 5
@@ -265,13 +305,27 @@ def _storage(identity: Any) -> Storage:
     return Storage(key, np.dtype(DTYPES[dtype.name]), size)
 
 
+def _tensor(storage: Storage, offset: Any, shape: tuple, strides: tuple) -> Tensor:
+    """A view that lies inside its storage. Raises Refused."""
+    if not len(shape) == len(strides) <= MAX_DIMENSIONS:
+        raise Refused("a tensor's shape is not one")
+    if not all(type(size) is int and size >= 0 for size in (offset, *shape, *strides)):
+        raise Refused("a tensor's shape is not one")
+    last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    if 0 not in shape and (last >= storage.size or math.prod(shape) > storage.size):
+        raise Refused("a tensor reaches outside its storage")
+    return Tensor(storage, offset, shape, strides)
+
+
 def _call(function: Any, arguments: Any) -> Any:
     """What a call stands for, where it is one of those that every file of weights holds. Raises Refused."""
     match function, arguments:
         case Global("collections", "OrderedDict"), ():
             return {}
         case Global("collections", "OrderedDict"), (list(pairs),):  # as Python 2 wrote it
-            return {name: value for name, value in pairs if isinstance(name, str)}
+            named = {name: value for name, value in pairs if isinstance(name, str)}
+            pairs.clear()  # or one long list, named a million times, would be gone through as often
+            return named
         case Global("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor"), (
             Storage() as storage,
             offset,
@@ -279,7 +333,7 @@ def _call(function: Any, arguments: Any) -> Any:
             tuple(strides),
             *_,
         ):
-            return Tensor(storage, offset, shape, strides)
+            return _tensor(storage, offset, shape, strides)
         case Global("torch._utils", "_rebuild_parameter"), (Tensor() as tensor, *_):
             return tensor
     name = f"{function.module}.{function.name}" if isinstance(function, Global) else "something"

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import fcntl
 import io
+import math
 import os
 import sys
 import warnings
@@ -36,7 +37,7 @@ class Options:
     dtype: str = "float32"  # float32 | bfloat16, of the computation
     split: str = "train"  # which part of the data, where it has parts
     resolution: tuple[int, ...] = ()  # SIZE, or HEIGHT WIDTH, to resize to; the images' own or commonest size if not given
-    crop: str = "center"  # center | none (stretch): how other shapes are brought to the resolution
+    crop: str = "center"  # center | none (stretch) | whole (left out): how other shapes are brought to the resolution
     channels: int = 0  # 1, 3 or 4; 0: 1 if all images are grey, else 3
     random_crop: tuple[int, ...] = ()  # SIZE, or HEIGHT WIDTH, cut out of each image at a random place, each time anew
     flip: bool = False  # mirror each image left to right with probability 1/2
@@ -124,6 +125,14 @@ def guarded(run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
+    except MemoryError as error:
+        print(f"{name}: {error or 'not enough memory'}; take fewer or smaller images", file=sys.stderr)
+        return 2
+    except OSError as error:  # a full disk, a folder without permission
+        if not error.strerror:
+            raise
+        print(f"{name}: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 def load_data(options: Options) -> data.Source:
@@ -139,6 +148,8 @@ def begin(options: Options) -> None:
             raise InputError(f"--{field.replace('_', '-')} {getattr(options, field)}: must be at least 1")
     if not 0 <= options.seed < 2**32:
         raise InputError(f"--seed {options.seed}: must be from 0 to 2^32 - 1")
+    if not 0 <= options.resident_mb < math.inf:
+        raise InputError(f"--resident-mb {options.resident_mb}: 0 or more, in units of 2^20 bytes")
     if options.channels not in (0, 1, 3, 4):
         raise InputError(f"--channels {options.channels}: one of 0 (as the data), 1, 3, 4")
     for field in ("resolution", "random_crop"):
@@ -223,7 +234,9 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
     if jax.process_index() == 0:
         checkpoint.write_config(run, settings)  # not before the checkpoint is known to fit them
     first = int(jax.device_get(state.step)) if state is not None else 0
-    if first >= options.steps and (run / checkpoint.WEIGHTS).exists():
+    if state is not None and first >= options.steps:
+        if jax.process_index() == 0:  # it may have been killed before they were, beside those of an earlier SIGTERM
+            checkpoint.export(run, core.weights(state))
         say(f"{run} is finished: {first} steps are done; give more --steps to go on")
         return 0
     say(f"{source.name}\n{'resuming' if first else 'training'} {run}: step {first} of {options.steps}, on {describe_devices()}")
@@ -240,7 +253,8 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
                 log_every=options.log_every, flip=options.flip, crop=crop, hooks=[*measured, *shown, *written],
             )  # fmt: skip
         except core.NotFinite as error:
-            say(f"stopped: {error}. The same command with --steps {error.step - 1} goes to the step before, and saves it")
+            advice = f"The same command with --steps {error.step - 1} goes to the step before, and saves it"
+            say(f"stopped: {error}. {advice if error.step > 1 else 'No step was whole: look at the data, or lower the rates'}")
             return 1
         finally:
             manager.wait_until_finished()
@@ -263,6 +277,12 @@ def evaluation(recipe: Recipe, source: data.Source, options: Options) -> tuple[l
 
     if not hasattr(recipe, "sample"):
         raise InputError(f"--eval-every {options.eval_every}: the model draws no images of its own; leave it out")
+    if options.random_crop:
+        raise InputError("--eval-every with --random-crop: samples would be compared with whole images; leave one out")
+    if options.eval_extractor not in extractors.TABLE:
+        raise InputError(f"--eval-extractor {options.eval_extractor}: one of {', '.join(extractors.TABLE)}")
+    if options.eval_images < evaluation.FEW:
+        say(f"--eval-images {options.eval_images}: a distance of so few is biased upwards; compare it with its like alone")
     extractor = extractors.extractor(options.eval_extractor)
     name, measure = f"eval/{extractor.frechet_name}", evaluation.distance_to(source, extractor, progress())
     return [hooks.evaluation(recipe, options.eval_every, name, measure, options.eval_images, options.seed)], name

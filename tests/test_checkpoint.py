@@ -86,6 +86,16 @@ def test_a_damaged_newest_falls_back_with_a_warning(tmp_path, manager, damage):
     assert int(checkpoint.restore(manager, like()).step) == 2
 
 
+def test_a_damaged_one_that_was_asked_for_is_said_beside_what_there_is(tmp_path, manager):
+    fill(manager, {1: 3.0, 2: 2.0})
+    for path in (tmp_path / "checkpoints" / "2" / "state").rglob("*"):
+        if path.is_file() and path.stat().st_size > 500:
+            path.unlink()
+    with pytest.raises(InputError, match=r"--step 2: that checkpoint of .* is damaged; there is also 1$"):
+        checkpoint.restore(manager, like(), 2)
+    assert int(checkpoint.restore(manager, like(), 1).step) == 1
+
+
 def test_altered_bytes_are_noticed(manager, monkeypatch):
     """Even those that no checksum of the storage covers."""
     fill(manager, {1: 3.0, 2: 2.0})

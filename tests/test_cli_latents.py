@@ -218,11 +218,18 @@ def test_what_is_there_is_written_over_with_force_alone(runs, command, tmp_path)
         assert command(*walk, name, "--seconds", "2")[0] == 0
     (tmp_path / "walk/notes.txt").write_text("dear")
     for name in ("walk", "x.gif"):
-        code, said = command(*walk, name, "--seconds", "1")
+        code, said = command(*walk, name, "--seconds", "3")
         assert code == 2
         assert "--force" in said
-        assert command(*walk, name, "--seconds", "1", "--force")[0] == 0
-    assert sorted(path.name for path in (tmp_path / "walk").iterdir()) == ["00000.png", "00001.png", "notes.txt"]
+        assert command(*walk, name, "--seconds", "3", "--force")[0] == 0
+    there = [f"{number:05}.png" for number in range(6)] + ["notes.txt"]
+    assert sorted(path.name for path in (tmp_path / "walk").iterdir()) == there
+    before = {path: path.read_bytes() for path in (tmp_path / "walk").iterdir()}
+    code, said = command(*walk, "walk", "--seconds", "2", "--force")  # its end would seem to be the longer walk's
+    assert code == 2
+    assert "holds frames beyond these 4 (00004.png, 2 in all)" in said
+    assert "choose another folder" in said
+    assert {path: path.read_bytes() for path in (tmp_path / "walk").iterdir()} == before
 
 
 def test_a_walk_that_fails_leaves_what_was_there(tmp_path):

@@ -1,7 +1,10 @@
 """genjax translate and genjax convert as a person calls them: names and sizes stay, nothing is lost, hostile files do nothing."""
 
 import dataclasses
+import errno
 import json
+import os
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -68,6 +71,44 @@ def test_large_pictures_go_through_in_tiles(run, tmp_path):
     assert cli.translate(run, tmp_path / "a.png", out=tmp_path / "out", tile=32, overlap=8) == 0
     with Image.open(tmp_path / "out/a.png") as image:
         assert image.size == (150, 40)
+
+
+@pytest.mark.parametrize("suffix", pictures.WRITTEN)
+def test_transparency_is_kept_or_over_white(tmp_path, suffix):
+    pixels = np.full((8, 8, 4), (200, 100, 0, 255), np.uint8)
+    pixels[:, 4:, 3] = 0
+    pictures.write(tmp_path / f"a{suffix}", pixels)
+    with Image.open(tmp_path / f"a{suffix}") as image:
+        keeps, got = image.mode == "RGBA", np.int32(image)
+    assert keeps == (suffix in (".png", ".webp", ".tif", ".tiff"))
+    assert np.abs(got[0, 7, 3] if keeps else got[0, 7] - 255).max() <= 2
+    assert np.abs(got[0, 0, :3] - (200, 100, 0)).max() <= 12  # JPEG and WebP lose a little
+
+
+def test_grey_stays_grey(tmp_path):
+    pictures.write(tmp_path / "a.jpg", np.zeros((8, 8, 1), np.uint8))
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.mode == "L"
+
+
+def test_what_cannot_be_written_is_named_with_the_reason_and_leaves_nothing(tmp_path, monkeypatch):
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(InputError, match=r"a\.png: cannot be written \(Is a directory\)"):
+        pictures.write(tmp_path / "a.png", pixels)
+    with pytest.raises(InputError, match=r"none/a\.png: cannot be written \(No such file or directory\)"):
+        pictures.write(tmp_path / "none/a.png", pixels)
+    with pytest.raises(InputError, match=r"a\.webp: cannot be written \(.*16383"):
+        pictures.write(tmp_path / "a.webp", np.zeros((1, 2**14, 3), np.uint8))
+
+    def full(path, data):
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"b\.png: cannot be written \(No space left on device\)"):
+        pictures.write(tmp_path / "b.png", pixels)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_nothing_is_written_over_without_force(run, tmp_path):

@@ -1,7 +1,10 @@
 """Files of weights are read as torch.load reads them, and hostile ones are refused; nothing in them is executed."""
 
+import contextlib
 import os
 import pickle
+import time
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -40,6 +43,16 @@ def ordered(**values: bytes) -> bytes:
 VALUES = np.arange(6, dtype=np.float32)
 
 
+@contextlib.contextmanager
+def memory_below(limit: float):
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()
+
+
 def save(path, description: bytes, *, data: bytes = VALUES.tobytes(), key="0", extra=()):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", description)
@@ -61,8 +74,15 @@ def test_a_state_dict_is_read(tmp_path):
     np.testing.assert_array_equal(got["t"], VALUES.reshape(2, 3).T)
     np.testing.assert_array_equal(got["b"], [4, 5])
     assert got["t"].flags.c_contiguous
-    got["w"][0, 0] = 7  # a copy of its own
+    got["w"][0, 0] = 7  # it can be written to
     assert got["b"].dtype == np.float32
+
+
+def test_keys_are_texts_numbers_and_names_of_classes(tmp_path):
+    """As optimizers (ids of parameters, 64 bits) and Lightning (classes of callbacks) keep their states."""
+    keys = number(3) + b"N" + b"\x8a\x07" + (140234567890123).to_bytes(7, "little") + b"N" + b"cmodule\nCallback\n" + b"N"
+    description = instructions(b"}(" + keys + text("w") + tensor() + b"u")
+    assert list(pth.state_dict(save(tmp_path / "w.pth", description))) == ["w"]
 
 
 def test_a_checkpoint_that_keeps_the_weights_under_a_key_is_read(tmp_path):
@@ -86,6 +106,14 @@ def test_the_layout_before_the_zip_is_read(tmp_path):
         (tmp_path / "cut.pth").write_bytes(b"".join(parts)[:-cut])
         with pytest.raises(InputError, match=r"cut\.pth"):
             pth.state_dict(tmp_path / "cut.pth")
+
+
+def legacy(keys: bytes) -> bytes:
+    head = (pth.LEGACY_MAGIC, 1001, {"little_endian": True})
+    return b"".join(pickle.dumps(part, 2) for part in head) + instructions(ordered(w=tensor())) + keys
+
+
+DEEP = b"K\x01" + b"\x85" * 200_000  # a tuple in a tuple in a tuple ..., whose hash is as deep
 
 
 class Hostile:
@@ -119,6 +147,17 @@ HOSTILE = {
     "a missing memo": b"\x80\x02h\x05.",
     "an odd dict": instructions(b"}(" + text("a") + b"u"),
     "an unhashable key": instructions(b"}(]" + number(1) + b"u"),
+    "a deep key": instructions(b"}" + DEEP + b"Ns"),
+    "deep keys": instructions(b"}(" + DEEP + b"Nu"),
+    "a deep name": instructions(b"}" + DEEP + text("x") + b"\x93Ns"),
+    "a storage of a deep type": instructions(
+        b"(" + text("storage") + text("torch") + DEEP + b"\x93" + (text("0") + number(1)) * 2 + b"tQ"
+    ),
+    "deep keys of storages": legacy(instructions(b"](" + DEEP + b"e")),
+    "a key of many digits": instructions(b"}" + b"\x8a\x09" + bytes(8) + b"\x01" + b"Ns"),
+    "a memo of many digits": b"N" + b"p%d\n" % 2**64 + b"0}.",
+    "a shape of many dimensions": instructions(ordered(w=tensor(shape=(1,) * 33, strides=(1,) * 33))),
+    "a mark that is gone": instructions(b"(tt"),
     "no end": b"\x80\x02}",
     "no pickle": b"\xff\xfe",
     "nothing": b"",
@@ -149,6 +188,71 @@ def test_a_deflated_bomb_is_not_inflated(tmp_path):
         archive.writestr("archive/data/0", bytes(2**26))
     with pytest.raises(InputError, match="larger than it may be"):
         pth.state_dict(tmp_path / "w.pth")
+
+
+def test_values_that_a_file_is_too_small_for_are_not_inflated(tmp_path):
+    size = pth.SMALL_BYTES + 2**26
+    description = instructions(ordered(w=tensor(size=size // 4, shape=(size // 4,), strides=(1,))))
+    with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", description)
+        archive.writestr("archive/data/0", bytes(size))
+    with memory_below(2**23), pytest.raises(InputError, match=f"claims {size} bytes"):
+        pth.state_dict(tmp_path / "w.pth")
+
+
+def test_many_views_of_one_storage_do_not_become_many_copies(tmp_path):
+    views = {f"w{i}": tensor(size=2**20, shape=(2**10, 2**10), strides=(1, 2**10)) for i in range(100)}
+    save(tmp_path / "w.pth", instructions(ordered(**views)), data=bytes(2**22))
+    with pytest.raises(InputError, match=f"claims {100 * 2**22} bytes"):
+        pth.state_dict(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("layout", ["zip", "legacy"])
+def test_values_are_held_once(tmp_path, layout):
+    size = 2**22
+    values, description = (
+        np.arange(size, dtype=np.float32),
+        instructions(ordered(w=tensor(size=size, shape=(size,), strides=(1,)))),
+    )
+    path = save(tmp_path / "w.pth", description, data=values.tobytes())
+    if layout == "legacy":
+        head = [pickle.dumps(part, 2) for part in (pth.LEGACY_MAGIC, 1001, {"little_endian": True})]
+        path.write_bytes(b"".join([*head, description, pickle.dumps(["0"], 2), size.to_bytes(8, "little"), values.tobytes()]))
+    with memory_below(1.3 * values.nbytes):
+        got = pth.state_dict(path)["w"]
+    np.testing.assert_array_equal(got, values)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_nobody_writes_weights_with_are_refused(tmp_path, method):
+    """Their decoders inflate without bounds."""
+    with zipfile.ZipFile(tmp_path / "w.pth", "w", method) as archive:
+        archive.writestr("archive/data.pkl", instructions(ordered(w=tensor())))
+        archive.writestr("archive/data/0", VALUES.tobytes())
+    with pytest.raises(InputError, match="neither stored nor deflated"):
+        pth.state_dict(tmp_path / "w.pth")
+
+
+PAIR = b"](" + text("a") + b"Ne"
+SHAPE = b"(" + b"K\x01" * 20_000 + b"tq\x01"
+STORAGE = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + number(6) + b"tQq\x00"
+SLOW = {
+    "one shape for many tensors": STORAGE
+    + SHAPE
+    + b"ctorch._utils\n_rebuild_tensor_v2\n(h\x00K\x00h\x01h\x01tR0" * 10_000
+    + b"}",
+    "many marks over a deep stack": b"N" * 100_000 + b"(t0" * 100_000 + b"}",
+    "one list for many dicts": b"](" + PAIR * 30_000 + b"eq\x00" + b"ccollections\nOrderedDict\n(h\x00tR0" * 30_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("case", SLOW)
+def test_no_description_takes_long(tmp_path, case):
+    save(tmp_path / "w.pth", instructions(SLOW[case]))
+    began = time.process_time()
+    with pytest.raises(InputError, match=r"no tensors by name|a tensor's shape is not one"):
+        pth.state_dict(tmp_path / "w.pth")
+    assert time.process_time() - began < 4
 
 
 def test_missing_files_and_folders_are_named(tmp_path):

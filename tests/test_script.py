@@ -74,7 +74,7 @@ def test_a_run_starts_from_the_weights_of_another_and_resumes(whole, tmp_path):
     assert "weights from" not in said
     code, said = finish(start(tmp_path / "none", "--transfer", tmp_path))
     assert code == 2
-    assert "no such file" in said
+    assert "no model.safetensors there; give the folder of a finished run" in said
     assert not (tmp_path / "none").exists()
 
 
@@ -309,12 +309,53 @@ def test_a_run_measures_itself_and_keeps_its_best(tmp_path, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["20", "40"]
 
 
+def test_a_finished_run_has_the_weights_of_its_last_step_whatever_lay_there(tmp_path, monkeypatch):
+    """It may have been killed between its last checkpoint and them, beside those of an earlier SIGTERM."""
+    options = script.Options(out=tmp_path / "run", steps=4, batch_size=8, log_every=2, save_every=2)
+    config = vae.Config(shape=(8, 8, 1), hidden=(4,), latent_size=2, batch_size=8)
+    monkeypatch.setattr(script, "lock", lambda run: None)  # of this process, until it ends
+    train = lambda: script.train("vae", vae.recipe(config), config, script.load_data(options), options)
+    assert train() == 0
+    path = tmp_path / "run" / "model.safetensors"
+    whole = path.read_bytes()
+    for stale in (lambda: path.write_bytes(b"of another step"), path.unlink):
+        stale()
+        assert train() == 0
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "x.png"), "x.png: No space left on device"),
+        (MemoryError("Unable to allocate 107. GiB"), "Unable to allocate 107. GiB; take fewer or smaller images"),
+        (InputError("--n 0: at least 1"), "--n 0: at least 1"),
+    ],
+)
+def test_what_the_machine_lacks_is_said_in_a_line(error, said, capsys):
+    def run():
+        raise error
+
+    assert script.guarded(run) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f": {said}")
+
+
+def test_an_os_error_that_says_nothing_keeps_its_traceback():
+    def run():
+        raise OSError("odd")
+
+    with pytest.raises(OSError, match="odd"):
+        script.guarded(run)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"eval_every": 50, "log_every": 20}, "--eval-every 50: a multiple of --log-every"),
         ({"eval_every": -1, "log_every": 1, "save_every": 1}, "--eval-every -1"),
         ({"eval_images": 1}, "--eval-images 1"),
+        ({"resident_mb": float("nan")}, "--resident-mb nan: 0 or more"),
+        ({"resident_mb": -1}, "--resident-mb -1: 0 or more"),
     ],
 )
 def test_measuring_that_means_nothing_is_refused(options, said):
@@ -322,6 +363,11 @@ def test_measuring_that_means_nothing_is_refused(options, said):
         script.begin(script.Options(**options))
 
 
-def test_a_model_that_draws_nothing_cannot_measure_itself():
+def test_what_cannot_measure_itself_is_said():
+    options, recipe = script.Options(eval_every=5), vae.recipe(vae.Config(shape=(8, 8, 1)))
     with pytest.raises(InputError, match="--eval-every 5: the model draws no images"):
-        script.evaluation(object(), None, script.Options(eval_every=5))
+        script.evaluation(object(), None, options)
+    with pytest.raises(InputError, match="--eval-every with --random-crop"):
+        script.evaluation(recipe, None, dataclasses.replace(options, random_crop=(4,)))
+    with pytest.raises(InputError, match="--eval-extractor none: one of inception, "):
+        script.evaluation(recipe, None, dataclasses.replace(options, eval_extractor="none"))

@@ -125,12 +125,14 @@ def conversions(header: Header, shape: tuple[int, int, int]) -> tuple[str, ...]:
 def convert(image: "Image.Image", shape: tuple[int, int, int], crop: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Bring an opened image to uint8 [height, width, channels].
 
-    crop: "center" scales the shorter side and cuts the rest off, "none" stretches. Returns the pixels and what had to be
-    converted, in words. Raises Unreadable.
+    crop: "center" scales the shorter side and cuts the rest off, "none" stretches, "whole" refuses another size. Returns the
+    pixels and what had to be converted, in words. Raises Unreadable.
     """
     height, width, channels = shape
     header = describe(image)
     done = conversions(header, shape)
+    if crop == "whole" and header.size != (height, width):
+        raise Unreadable(f"{'x'.join(map(str, header.size))}, not {height}x{width}")
     try:
         # Only JPEG heeds this: it decodes at a half, quarter or eighth, no less than twice what is wanted.
         enough = 2 * max(height, width)

@@ -106,6 +106,9 @@ def choose_shape(headers: list[Header], request: Request) -> tuple[int, int, int
         return (*request.resolution, channels)
     sizes = Counter(header.size for header in headers)
     (height, width), votes = min(sizes.items(), key=lambda item: (-item[1], item[0]))
+    if len(sizes) > 1 and request.crop == "whole":
+        wrong = f"images of {len(sizes)} sizes ({votes} of {len(headers)} looked at are {height}x{width})"
+        raise refuse(request, wrong, "whole images are compared: make them of one size first")
     if len(sizes) > 1:
         request.say(
             f"data: images of {len(sizes)} sizes, all become the most common, {height}x{width} "

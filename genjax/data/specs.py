@@ -40,9 +40,10 @@ def load(
     spec: "digits" (embedded) | a folder or .zip of images, whose folders become labels | a .npz | a folder of idx files |
     "tfds:NAME". split: which part, where the set has parts. resolution: height and width in pixels, one number for both; by
     default that of the images, or of most of them. channels: 1 grey, 3 RGB, 4 RGBA; by default 1 if all are grey, else 3.
-    crop: "center" scales the shorter side and cuts the longer, "none" stretches. max_bad: share of the images that may be
-    unreadable. resident_mb: sets whose decoded bytes (in units of 2**20) exceed it are streamed. say: gets each line about
-    what was converted or skipped. option: the command-line option that messages name.
+    crop: "center" scales the shorter side and cuts the longer, "none" stretches, "whole" does neither: what has another size
+    counts as unreadable. max_bad: share of the images that may be unreadable. resident_mb: sets whose decoded bytes (in units
+    of 2**20) exceed it are streamed. say: gets each line about what was converted or skipped. option: the command-line option
+    that messages name.
 
     Raises InputError, with one line that says what would work.
     """
@@ -51,7 +52,7 @@ def load(
     checks = (
         ("--resolution", resolution, resolution is None or is_size(resolution), f"1 to {MAX_SIDE}"),
         ("--channels", channels, channels is None or channels in MODES, "1 (grey), 3 (RGB) or 4 (RGBA)"),
-        ("--crop", crop, crop in ("center", "none"), "center or none"),
+        ("--crop", crop, crop in ("center", "none", "whole"), "center, none or whole"),
         ("--max-bad", max_bad, 0 <= max_bad <= 1, "a share from 0 to 1"),
     )
     for name, value, right, instead in checks:

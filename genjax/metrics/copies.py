@@ -29,23 +29,25 @@ class Nearest(NamedTuple):
 
 
 def nearest(
-    real: Any, fake: Any, *, count: int | None = None, shown: int = 8, k: int = 5, held_out: Any = None, held_out_split: str = "test",
-    extractor: str | Extractor = "pixels", weights: str | Path | None = None, split: str = "train", truncation: float = 1.0,
-    step: int | None = None, seed: int = 0, track: Track = lambda batches, *_: batches,
+    real: Any, fake: Any, *, count: int | None = None, shown: int = 8, k: int = 5, held_out: Any = None, held_out_split: str | None = None,
+    extractor: str | Extractor = "pixels", weights: str | Path | None = None, split: str = "train", fake_split: str = "train",
+    truncation: float = 1.0, step: int | None = None, seed: int = 0, track: Track = lambda batches, *_: batches,
 ) -> Nearest:  # fmt: skip
     """The k nearest training images of each of `count` samples (of a run 1000 if not given, else all), by pixels or an extractor's features.
 
     `real`, `fake`, `extractor` and the rest are as of `evaluate`. Shown are those that are nearest to one training image beside how near they
     are to the k-th, since plain images are near to many (after Carlini et al. 2023, arXiv 2301.13188; for k = 1 the nearest). With `held_out`,
-    images of the data that the model was not trained on, each sample's distance also comes as its ratio to their median one: a model that
-    copies has ratios near 0, one that does not has them near 1; no such number proves that nothing is memorised. Images are compared at the
-    size they have. Raises InputError.
+    images of the data that the model was not trained on (where they are the SPEC `real`, its part "test" if no other is named), each sample's
+    distance also comes as its ratio to their median one: a model that copies has ratios near 0, one that does not has them near 1; no such
+    number proves that nothing is memorised. Images are compared at the size they have. Raises InputError.
     """
     if shown < 1:
         raise InputError(f"--rows {shown}: at least 1")
     if isinstance(extractor, str):
         extractor = extractors.extractor(extractor, weights)
-    truth, [drawn] = sets.open_pair(real, fake, count, of_run=1000, seeds=[seed], split=split, truncation=truncation, step=step)
+    truth, [drawn] = sets.open_pair(
+        real, fake, count, of_run=1000, seeds=[seed], split=split, fake_split=fake_split, truncation=truncation, step=step
+    )
     if truth.shape != drawn.shape and extractor.name == "pixels":
         raise InputError(
             f"--extractor pixels: images of {truth.shape} and {drawn.shape} do not compare; take a network's features"
@@ -54,7 +56,9 @@ def nearest(
     unseen = None
     if held_out is not None:
         shape = drawn.shape if sets.is_run(fake) else ()
-        others = sets.open_set(held_out, split=held_out_split, shape=shape, option="--held-out")
+        same = isinstance(real, str | Path) and str(held_out) == str(real)
+        part = held_out_split or ("test" if same else "train")
+        others = sets.open_set(held_out, split=part, shape=shape, option="--held-out")
         unseen = features.kept(others, extractor, ("features",), track=track)["features"]
     images = np.concatenate(list(drawn.batches()))
     made = features.extract(drawn._replace(batches=lambda: iter([images])), extractor, track=track)["features"]

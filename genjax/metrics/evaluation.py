@@ -53,16 +53,17 @@ class Metric(NamedTuple):
 def evaluate(
     real: Any, fake: Any, metrics: Sequence[str] = ("fd", "kid", "prdc"), *, extractor: str | Extractor = "inception",
     protocol: str = "tf_legacy", weights: str | Path | None = None, count: int | None = None, real_count: int | None = None,
-    split: str = "train", truncation: float = 1.0, step: int | None = None, seed: int = 0, draws: int | None = None, batch_size: int = 64,
-    track: Track = lambda batches, *_: batches,
+    split: str = "train", fake_split: str = "train", truncation: float = 1.0, step: int | None = None, seed: int = 0,
+    draws: int | None = None, batch_size: int = 64, track: Track = lambda batches, *_: batches,
 ) -> Evaluation:  # fmt: skip
     """Measure `fake` against `real`, each an array [n, h, w, c] (uint8, or float in [-1, 1]), a SPEC as of `--data`, or a run's folder.
 
     `metrics`: names of METRICS. `extractor`: a name of extractors.TABLE, whose weights are `weights` or in GENJAX_WEIGHTS, or an Extractor,
     whose protocol it then is (of a function of one's own, `protocol` says the covariances' alone).
     `count` images of the fake set (of a run: the protocol's number if not given), `real_count` of the real one (all). A run is drawn from
-    `draws` times, 3 if not given, with its last weights or the checkpoint of `step`; a real SPEC is then brought to its images' shape.
-    Features of the real set are kept on disk. Raises InputError.
+    `draws` times, 3 if not given, with its last weights or the checkpoint of `step`; a real SPEC is then brought to its images' shape, and its
+    classes are drawn as often as they are there. Features of the real set are kept on disk. Raises InputError, for a set of several sizes too:
+    protocols resize whole images.
     """
     for name in metrics:
         if name not in METRICS:
@@ -79,7 +80,7 @@ def evaluate(
         raise InputError(f"--draws {draws}: at least 1, and more than 1 only of a run")
     truth, drawn = sets.open_pair(
         real, fake, count, of_run=rules.samples or 50_000, seeds=range(seed, seed + draws), real_count=real_count, split=split,
-        truncation=truncation, step=step,
+        fake_split=fake_split, truncation=truncation, step=step,
     )  # fmt: skip
     real_features = features.kept(truth, extractor, taps, batch_size=batch_size, track=track)
     context, rows = Context(extractor, rules.ddof, seed), []

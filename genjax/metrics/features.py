@@ -34,13 +34,17 @@ def extract(
     size = -(-min(batch_size, images.count) // mesh.size) * mesh.size
     everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     extractor = extractor._replace(params=jax.device_put(extractor.params, everywhere))
-    found: dict[str, list[np.ndarray]] = {tap: [] for tap in taps}
-    ahead: tuple[int, Any] | None = None  # one batch is computed while the next is read
+    found: Features = {}
+    ahead: tuple[int, int, Any] | None = None  # one batch is computed while the next is read
 
-    def take(count: int, outputs: Any) -> None:
-        for tap, parts in found.items():
-            parts.append(np.asarray(outputs[tap], np.float32)[:count])
+    def take(start: int, count: int, outputs: Any) -> None:
+        for tap in taps:
+            rows = np.asarray(outputs[tap], np.float32)[:count]
+            if tap not in found:
+                found[tap] = np.empty((images.count, *rows.shape[1:]), np.float32)
+            found[tap][start : start + count] = rows
 
+    start = 0
     for pixels in track(rebatched(images.batches(), size), -(-images.count // size), images.name):
         filled = np.concatenate([pixels, np.repeat(pixels[-1:], size - len(pixels), 0)]) if len(pixels) < size else pixels
         try:
@@ -49,10 +53,11 @@ def extract(
             raise InputError(f"{images.name}: {error}") from None
         if ahead:
             take(*ahead)
-        ahead = len(pixels), outputs
+        ahead = start, len(pixels), outputs
+        start += len(pixels)
     if ahead:
         take(*ahead)
-    return {tap: np.concatenate(parts) for tap, parts in found.items()}
+    return found
 
 
 def kept(images: Images, extractor: Extractor, taps: Sequence[str], **options: Any) -> Features:

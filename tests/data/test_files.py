@@ -99,6 +99,24 @@ def test_the_most_common_size_wins_and_one_line_sums_up(images, load, said, enco
     ]
 
 
+def test_whole_images_are_of_one_size(images, load, refused, said, encode, monkeypatch):
+    files = {f"{i}.png": encode(size=(8, 6)) for i in range(9)}
+    assert load(images(files), crop="whole").shape == (6, 8, 3)
+    files["4.png"] = encode(size=(9, 9))
+    assert "images of 2 sizes (8 of 9 looked at are 6x8); whole images are compared" in refused(images(files), crop="whole")
+    monkeypatch.setattr(items, "PROBED", 1)
+    assert load(images(files), crop="whole", max_bad=0.2).size == 8
+    assert "left out: 4.png (9x9, not 6x8)" in said[-1]
+
+
+def test_a_folder_with_other_images_of_the_same_sizes_is_another(folder, load):
+    def bitmap(value):
+        return b"BM" + struct.pack("<IIIIiiHHIIiiII", 54 + 192, 0, 54, 40, 8, 8, 1, 24, 0, 0, 0, 0, 0, 0) + bytes([value]) * 192
+
+    prints = [load(folder({f"{i}.bmp": bitmap(value) for i in range(4)})).fingerprint for value in (1, 2, 1)]
+    assert prints[0] == prints[2] != prints[1]
+
+
 def test_grey_sets_stay_grey_and_mixed_ones_become_rgb(images, load, encode):
     grey = {"1.png": encode(5, mode="L"), "2.png": encode((5, 255), mode="LA")}
     assert load(images(grey)).shape == (8, 8, 1)

@@ -35,6 +35,20 @@ def test_planted_copies_come_first_beside_what_they_copy():
     assert 0.9 < np.median(seen.found.ratio) < 1.1
 
 
+def test_what_is_held_out_of_the_set_itself_is_its_test_split(tmp_path):
+    for part, count in (("set/train", 9), ("set/test", 3), ("other", 4)):
+        (tmp_path / part).mkdir(parents=True)
+        for index, image in enumerate(pixels(count, count)):
+            Image.fromarray(image).save(tmp_path / part / f"{index}.png")
+    known, samples = str(tmp_path / "set"), pixels(5, 3)  # samples that were held out
+    assert nearest(known, pixels(3, 3), held_out=known, k=1).found.ratio is not None
+    images = np.concatenate([pixels(3, 3), samples[3:]])
+    own = nearest(known, images, held_out=known, k=1).found
+    other = nearest(known, images, held_out=str(tmp_path / "other"), k=1).found
+    np.testing.assert_allclose(own.ratio, own.distances[:, 0] / np.median(own.distances[:3, 0]), rtol=1e-5)
+    assert not np.allclose(own.ratio, other.ratio)
+
+
 def test_the_sheet_has_a_row_a_sample():
     seen = nearest(pixels(60), pixels(30, 1), shown=3, k=2)
     rows = seen.sheet().reshape(3, 3, 4, 4, 3)

@@ -174,6 +174,66 @@ def test_what_cannot_be_measured_is_said(options, said):
         evaluate(pixels(9), pixels(5, 1), **({"metrics": ["kid"], "extractor": TOY} | options))
 
 
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (pixels(9).astype(np.int64), "real: images are uint8, or float in .* not int64"),
+        (pixels(9).astype(np.float32), r"real: float images are in \[-1, 1\], these in \[0, 255\]"),
+        (np.where(np.arange(48).reshape(4, 4, 3) == 7, np.nan, pixels(9) / 255), r"these in \[nan, nan\]"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(images, said):
+    """Clipped to bytes they would give a distance like any other."""
+    with pytest.raises(InputError, match=said):
+        evaluate(images, pixels(9), ["kid"], extractor=TOY)
+
+
+def test_floats_are_the_bytes_that_they_stand_for():
+    images = pixels(9)
+    for dtype in (np.float32, np.float64, jnp.bfloat16):
+        (seen,) = sets.open_set((images / 127.5 - 1).astype(dtype)).batches()
+        np.testing.assert_allclose(seen, images, atol=1 if dtype == jnp.bfloat16 else 0)
+    with pytest.warns(UserWarning, match="no value of these images is below 0"):
+        sets.open_set(images / 255)
+
+
+def test_several_sizes_are_refused(tmp_path):
+    """A protocol resizes whole images: cut to the commonest size first, they would give another distance under its name."""
+    mixed = folder(tmp_path / "mixed", [*pixels(5), np.zeros((4, 8, 3), np.uint8)])
+    with pytest.raises(InputError, match=r"real '.*mixed': images of 2 sizes .*make them of one size first"):
+        sets.open_set(str(mixed), option="real")
+    assert sets.open_set(str(mixed), shape=(4, 4, 3)).count == 6  # as a run draws them
+
+
+def test_each_set_has_its_own_split(tmp_path):
+    (tmp_path / "real").mkdir()
+    folder(tmp_path / "real/train", pixels(5))
+    folder(tmp_path / "real/test", pixels(9, 1))
+    fake = folder(tmp_path / "fake", pixels(7, 2))
+    truth, [made] = sets.open_pair(str(tmp_path / "real"), str(fake), None, of_run=0, seeds=[0], split="test")
+    assert (truth.count, made.count) == (9, 7)
+    truth, [made] = sets.open_pair(str(fake), str(tmp_path / "real"), None, of_run=0, seeds=[0], fake_split="test")
+    assert (truth.count, made.count) == (7, 9)
+
+
+def test_a_conditional_run_draws_classes_as_often_as_real_images_have_them(tmp_path, monkeypatch):
+    config = dcgan.Config(shape=(8, 8, 3), latent_size=3, channels=4, norm="none", conditional="concat", num_labels=2)
+    (tmp_path / "run").mkdir()
+    checkpoint.write_config(tmp_path / "run", {"model": "dcgan", "config": dataclasses.asdict(config)})
+    checkpoint.export(tmp_path / "run", toys.weights(dcgan.recipe(config)))
+    (tmp_path / "real").mkdir()
+    for label, count in (("a", 18), ("b", 2)):
+        folder(tmp_path / "real" / label, pixels(count))
+    drawn = []
+    monkeypatch.setattr(latents, "drawn", lambda *arguments: drawn.append(arguments[-1]) or iter([]))
+    for real in (tmp_path / "real", tmp_path / "real/a"):
+        _, [made] = sets.open_pair(str(real), tmp_path / "run", 2000, of_run=0, seeds=[3])
+        list(made.batches())
+        assert ("labels as often as real ones" in made.name) == (real.name == "real")
+    assert drawn[0].mean() == pytest.approx(0.1, abs=0.02)
+    assert drawn[1] is None  # without labels each class in turn
+
+
 def test_images_that_the_extractor_refuses_are_named():
     def refuse(images):
         raise ValueError("only grey")
