@@ -10,6 +10,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import PartitionSpec
 
 Array = jax.Array
 PyTree = Any
@@ -108,6 +109,17 @@ def descend(
         grads, aux = jax.tree.map(lambda x: x / accumulate, jax.lax.scan(add, zero, slices)[0])
     updates, opt = tx.update(grads, opt, params)
     return optax.apply_updates(params, updates), opt, aux
+
+
+def over_devices(x: Array) -> Array:
+    """What a step drew, [batch, ...], split over the devices that the trainer trains on, as its batch is; elsewhere as it is.
+
+    Nothing else tells XLA so: latents alone would have every device run the generator for the whole batch.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if "data" not in mesh.axis_names or x.shape[0] % mesh.shape["data"]:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec("data"))
 
 
 def ema(average: PyTree, params: PyTree, decay: float | Array) -> PyTree:

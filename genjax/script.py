@@ -239,14 +239,18 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
             checkpoint.export(run, core.weights(state))
         say(f"{run} is finished: {first} steps are done; give more --steps to go on")
         return 0
+    ends = getattr(config, "constant_steps", 0) + getattr(config, "decay_steps", 0)
+    if getattr(config, "decay_steps", 0) and ends < options.steps:
+        say(f"learning rates are 0 from step {ends} on: with --steps {options.steps} give --model.decay-steps, too")
     say(f"{source.name}\n{'resuming' if first else 'training'} {run}: step {first} of {options.steps}, on {describe_devices()}")
     batch = first_images(source, mesh, crop)
     with hooks.progress(options.log_every, first, options.steps) as shown:
-        written = [hooks.samples(recipe, run / "samples", options.sample_every, batch, options.seed)]
+        written = []
         if jax.process_index() == 0:
             written.append(hooks.jsonl(run / "metrics.jsonl", options.log_every, first))
             written += [hooks.tensorboard(run / "tensorboard", options.log_every)] if options.tensorboard else []
         written.append(hooks.save(manager, options.save_every))
+        written.append(hooks.samples(recipe, run / "samples", options.sample_every, batch, options.seed))
         try:
             result = trainer.fit(
                 recipe, source, steps=options.steps, seed=options.seed, state=state, mesh=mesh,

@@ -156,7 +156,8 @@ def program(
         if resident:
             arrays = data.take(arrays, jnp.uint32(seed), state.step.astype(jnp.uint32), plan.batch_size)
         batch = jax.lax.with_sharding_constraint(data.prepare(arrays, data_key, flip, crop), split)
-        return advance(state, batch, key, plan)
+        with jax.sharding.use_abstract_mesh(split.mesh.abstract_mesh):  # for core.over_devices
+            return advance(state, batch, key, plan)
 
     def run(state: State, root: Array, arrays: dict[str, Array], count: Array):
         def body(carry):

@@ -309,13 +309,14 @@ def test_a_run_measures_itself_and_keeps_its_best(tmp_path, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["20", "40"]
 
 
-def test_a_finished_run_has_the_weights_of_its_last_step_whatever_lay_there(tmp_path, monkeypatch):
+def test_a_finished_run_has_the_weights_of_its_last_step_whatever_lay_there(tmp_path, monkeypatch, capsys):
     """It may have been killed between its last checkpoint and them, beside those of an earlier SIGTERM."""
     options = script.Options(out=tmp_path / "run", steps=4, batch_size=8, log_every=2, save_every=2)
-    config = vae.Config(shape=(8, 8, 1), hidden=(4,), latent_size=2, batch_size=8)
+    config = vae.Config(shape=(8, 8, 1), hidden=(4,), latent_size=2, batch_size=8, decay_steps=3)
     monkeypatch.setattr(script, "lock", lambda run: None)  # of this process, until it ends
     train = lambda: script.train("vae", vae.recipe(config), config, script.load_data(options), options)
     assert train() == 0
+    assert "rates are 0 from step 3 on: with --steps 4 give --model.decay-steps, too" in capsys.readouterr().err
     path = tmp_path / "run" / "model.safetensors"
     whole = path.read_bytes()
     for stale in (lambda: path.write_bytes(b"of another step"), path.unlink):

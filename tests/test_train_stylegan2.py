@@ -21,7 +21,7 @@ def test_a_preset_is_a_whole_setting(name):
     preset = train.PRESETS[name]
     assert preset.preset == name
     shape = (*(train.script.pair(preset.resolution) or (32, 32)), 3)
-    train.stylegan2.check(dataclasses.replace(preset.model, shape=shape, batch_size=preset.batch_size))
+    train.stylegan2.check(train.automatic(dataclasses.replace(preset.model, shape=shape, batch_size=preset.batch_size)))
 
 
 def test_auto_follows_sides_and_batch_but_not_over_what_is_given():
@@ -32,6 +32,11 @@ def test_auto_follows_sides_and_batch_but_not_over_what_is_given():
     large = train.automatic(dataclasses.replace(auto, shape=(1024, 1024, 3), batch_size=4))
     assert (large.channels, large.learning_rate, large.ema_half_life_images) == (32768, 2e-3, 1250)
     assert train.automatic(dataclasses.replace(auto, r1=3.0)).r1 == 3.0
+    plain = train.Config()  # what is given may be what it would be without the preset
+    given = {field: getattr(plain, field) for field in ("channels", "learning_rate", "r1", "ema_half_life_images")}
+    assert train.automatic(dataclasses.replace(auto, **given)) == dataclasses.replace(auto, **given)
+    for name, preset in train.PRESETS.items():
+        assert name == "auto" or train.automatic(preset.model) == preset.model
 
 
 def test_a_run_is_written_and_loaded(tmp_path):

@@ -40,11 +40,13 @@ CIFAR = Config(
     ema_half_life_images=500_000,
 )  # fmt: skip
 
+# Where this is left, `automatic` decides.
+AUTO = Config(augment="bgc", mapping_layers=2, channels=0, learning_rate=0.0, r1=-1.0, ema_half_life_images=-1.0)
 LONG = Arguments(batch_size=32, steps=780_000, save_every=5000)
 PRESETS = {
     "": Arguments(resolution=(16,), model=DIGITS),
     "tiny": Arguments(preset="tiny", resolution=(64,), steps=20_000, model=TINY),
-    "auto": dataclasses.replace(LONG, preset="auto", model=Config(augment="bgc", mapping_layers=2)),
+    "auto": dataclasses.replace(LONG, preset="auto", model=AUTO),
     "cifar": Arguments(preset="cifar", batch_size=64, steps=1_560_000, save_every=5000, model=CIFAR),
     "paper256": Arguments(preset="paper256", resolution=(256,), batch_size=64, steps=390_000, save_every=5000, model=PAPER256),
     "paper512": Arguments(preset="paper512", resolution=(512,), batch_size=64, steps=390_000, save_every=5000, model=PAPER512),
@@ -54,7 +56,7 @@ PRESETS = {
 
 
 def automatic(config: Config) -> Config:
-    """What `auto` says for the sides and the batch size of this Config, where it has not been given. Karras et al. 2020b, appendix C."""
+    """A Config with what its sides and batch size decide in place of what AUTO leaves open. Karras et al. 2020b, appendix C."""
     pixels, batch = config.shape[0] * config.shape[1], config.batch_size
     said = {
         "channels": 32768 if pixels >= 512**2 else 16384,
@@ -62,15 +64,15 @@ def automatic(config: Config) -> Config:
         "r1": 2e-4 * pixels / batch,
         "ema_half_life_images": batch * 10_000 / 32,
     }
-    given = {field for field in said if getattr(config, field) != getattr(PRESETS["auto"].model, field)}
-    return dataclasses.replace(config, **{field: value for field, value in said.items() if field not in given})
+    left = {field for field in said if getattr(config, field) == getattr(AUTO, field)}
+    return dataclasses.replace(config, **{field: said[field] for field in left})
 
 
 def run(args: Arguments) -> int:
-    stylegan2.check(dataclasses.replace(args.model, conditional=False, batch_size=args.batch_size, dtype=args.dtype))
+    early = dataclasses.replace(args.model, conditional=False, batch_size=args.batch_size, dtype=args.dtype)
+    stylegan2.check(automatic(early))  # before the data are read
     source = script.load_data(args)
-    config = script.configured(args.model, source, args)
-    config = automatic(config) if args.preset == "auto" else config
+    config = automatic(script.configured(args.model, source, args))
     return script.train("stylegan2", stylegan2.recipe(config), config, source, args)
 
 

@@ -297,6 +297,8 @@ def check(config: Config) -> None:
         demand(getattr(config, field) >= 1, field, "at least 1")
     for field in ("disc_mapping_layers", "r1", "path_weight", "ema_half_life_images", "narrow", "freeze_disc"):
         demand(getattr(config, field) >= 0, field, "0 or more")
+    demand(config.augment_target <= 1, "augment_target", "a mean of signs, at most 1")
+    demand(config.taps == config.taps[::-1] and sum(config.taps) > 0, "taps", "symmetric, such as 1 3 3 1")
     for field in ("learning_rate", "mapping_rate", "ema_ramp", "clamp", "augment_kimg"):
         demand(getattr(config, field) > 0, field, "more than 0")
     for field in ("adam_b1", "adam_b2", "style_decay"):
@@ -385,9 +387,10 @@ def recipe(config: Config) -> StyleGAN2:
         """The styles w of n latents [n, size], and those of all layers [n, layers, size], of some from a random layer on another latent's."""
         latent_key, mixing_key = jax.random.split(key)
         if not config.style_mixing:
-            first = map_styles(params, jax.random.normal(latent_key, (n, config.latent_size)), labels)
+            z = core.over_devices(jax.random.normal(latent_key, (n, config.latent_size)))
+            first = map_styles(params, z, labels)
             return first, jnp.broadcast_to(first[:, None], (n, count, config.style_size))
-        z = jax.random.normal(latent_key, (n, 2, config.latent_size)).reshape(2 * n, -1)
+        z = core.over_devices(jax.random.normal(latent_key, (n, 2, config.latent_size))).reshape(2 * n, -1)
         first, second = jnp.unstack(map_styles(params, z, jnp.repeat(labels, 2, axis=0)).reshape(n, 2, -1), axis=1)
         mixing, place = jax.random.uniform(mixing_key, (2, n))
         cut = jnp.where(mixing < config.style_mixing, 1 + jnp.floor(place * (count - 1)), count)

@@ -28,7 +28,7 @@ class Config:
     channels: tuple[int, ...] = (32, 64, 128)  # conv: one stride-2 4x4 stage each; SiLU between them
     latent_size: int = 50  # dimensions of z (Burda et al.)
     likelihood: str = "bernoulli"  # bernoulli | gaussian | logistic (discretized over 256 levels, its scale learned)
-    scale: float = 1.0  # gaussian, logistic: standard deviation, in units of the [-1, 1] range; where learned, its start
+    scale: float = 1.0  # gaussian: deviation, logistic: s (deviation / 1.81), in the [-1, 1] range; where learned, its start
     learn_scale: bool = False  # gaussian: learn one scale a channel (sigma-VAE)
     binarize: str = "none"  # none | static | dynamic | threshold: what the Bernoulli sees of grey pixels
     dequantize: bool = False  # gaussian: add uniform noise of one 8-bit step, so that its density bounds a likelihood

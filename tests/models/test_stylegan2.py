@@ -254,6 +254,9 @@ def test_bfloat16_networks_are_near_the_float32_ones_and_clamped():
         ({"accumulate": 3}, "--model.accumulate 3"),
         ({"style_mixing": 1.5}, "--model.style-mixing"),
         ({"dtype": "float16"}, "--dtype"),
+        ({"augment_target": 60.0}, "--model.augment-target 60"),
+        ({"taps": (1, 3, 2)}, "--model.taps"),
+        ({"taps": ()}, "--model.taps"),
     ],
 )
 def test_configs_that_mean_nothing_are_refused(fields, named):
