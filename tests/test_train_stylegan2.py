@@ -35,6 +35,8 @@ def test_auto_follows_sides_and_batch_but_not_over_what_is_given():
     plain = train.Config()  # what is given may be what it would be without the preset
     given = {field: getattr(plain, field) for field in ("channels", "learning_rate", "r1", "ema_half_life_images")}
     assert train.automatic(dataclasses.replace(auto, **given)) == dataclasses.replace(auto, **given)
+    with pytest.raises(InputError, match="--batch-size 0"):
+        train.stylegan2.check(train.automatic(dataclasses.replace(auto, batch_size=0)))
     for name, preset in train.PRESETS.items():
         assert name == "auto" or train.automatic(preset.model) == preset.model
 

@@ -57,7 +57,7 @@ PRESETS = {
 
 def automatic(config: Config) -> Config:
     """A Config with what its sides and batch size decide in place of what AUTO leaves open. Karras et al. 2020b, appendix C."""
-    pixels, batch = config.shape[0] * config.shape[1], config.batch_size
+    pixels, batch = config.shape[0] * config.shape[1], max(config.batch_size, 1)  # less is stylegan2.check's to refuse
     said = {
         "channels": 32768 if pixels >= 512**2 else 16384,
         "learning_rate": 2e-3 if pixels >= 1024**2 else 2.5e-3,
