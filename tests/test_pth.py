@@ -1,14 +1,13 @@
 """Files of weights are read as torch.load reads them, and hostile ones are refused; nothing in them is executed."""
 
-import contextlib
 import os
 import pickle
 import time
-import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
+import toys
 
 from genjax import pth
 from genjax.core import InputError
@@ -41,16 +40,6 @@ def ordered(**values: bytes) -> bytes:
 
 
 VALUES = np.arange(6, dtype=np.float32)
-
-
-@contextlib.contextmanager
-def memory_below(limit: float):
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < limit
-    finally:
-        tracemalloc.stop()
 
 
 def save(path, description: bytes, *, data: bytes = VALUES.tobytes(), key="0", extra=()):
@@ -196,7 +185,7 @@ def test_values_that_a_file_is_too_small_for_are_not_inflated(tmp_path):
     with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", description)
         archive.writestr("archive/data/0", bytes(size))
-    with memory_below(2**23), pytest.raises(InputError, match=f"claims {size} bytes"):
+    with toys.memory_below(2**23), pytest.raises(InputError, match=f"claims {size} bytes"):
         pth.state_dict(tmp_path / "w.pth")
 
 
@@ -218,7 +207,7 @@ def test_values_are_held_once(tmp_path, layout):
     if layout == "legacy":
         head = [pickle.dumps(part, 2) for part in (pth.LEGACY_MAGIC, 1001, {"little_endian": True})]
         path.write_bytes(b"".join([*head, description, pickle.dumps(["0"], 2), size.to_bytes(8, "little"), values.tobytes()]))
-    with memory_below(1.3 * values.nbytes):
+    with toys.memory_below(1.3 * values.nbytes):
         got = pth.state_dict(path)["w"]
     np.testing.assert_array_equal(got, values)
 

@@ -1,12 +1,11 @@
 """Archives of numpy's are read as numpy reads them; damaged and hostile ones are refused in one line, in bounded memory."""
 
-import contextlib
 import io
-import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
+import toys
 
 from genjax import pth, tensors
 from genjax.core import InputError
@@ -19,16 +18,6 @@ ARRAYS = {
     "half": np.ones(3, np.float16),
     "yes": np.array([True, False]),
 }
-
-
-@contextlib.contextmanager
-def memory_below(limit: float):
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < limit
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -94,7 +83,7 @@ HOSTILE = {
 def test_hostile_and_damaged_archives_are_refused_in_one_line_and_little_memory(tmp_path, case):
     path = tmp_path / "w.npz"
     path.write_bytes(HOSTILE[case])
-    with memory_below(2**23), pytest.raises(InputError) as refused:
+    with toys.memory_below(2**23), pytest.raises(InputError) as refused:
         tensors.read(path)
     assert str(refused.value).startswith(f"{path}: cannot be read (")
     assert str(refused.value).endswith("; give an intact .npz")

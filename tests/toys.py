@@ -1,8 +1,10 @@
 """States and weights made by NumPy, since to compile a model's `init` takes longer; files as PyTorch's; what commands are run with."""
 
+import contextlib
 import io
 import os
 import pickle
+import tracemalloc
 import zipfile
 import zlib
 
@@ -51,6 +53,17 @@ class _Pickler(pickle._Pickler):
             self.save(value)
         self.save_name("collections", "OrderedDict")
         self.write(b")RtR")
+
+
+@contextlib.contextmanager
+def memory_below(limit: float):
+    """Fails where more bytes than `limit` are held at once meanwhile, as Python counts them."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()
 
 
 def save_pth(path, arrays):

@@ -10,10 +10,8 @@ import zlib
 from collections.abc import Callable
 from typing import IO, NamedTuple
 
-import numpy as np
-
 from genjax.data.decode import MAX_FILE_BYTES, SUFFIXES, Unreadable, open_image
-from genjax.data.items import PROBED, Items
+from genjax.data.items import PROBED, Items, spread
 from genjax.data.source import Request, printable, reason, refuse
 
 SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
@@ -39,7 +37,7 @@ def read_folder(root: str, request: Request) -> Items:
         except OSError as error:
             raise Unreadable(reason(error)) from error
 
-    for index in np.unique(np.linspace(0, len(listed) - 1, min(len(listed), PROBED)).astype(np.int64)).tolist():
+    for index in spread(len(listed), PROBED):
         with contextlib.suppress(Unreadable):  # all of them would be a second reading of the set
             listed[index] = listed[index]._replace(crc=zlib.crc32(read(listed[index])))
     return arrange(f"folder {printable(os.path.basename(os.path.abspath(root)))}", listed, read, request)

@@ -85,9 +85,9 @@ def probe(items: Items, request: Request, failures: dict[int, str]) -> list[Head
 
     Adds what cannot be opened to `failures`. Raises InputError when that is all.
     """
-    count = 1 if items.pixels is not None else min(items.size, PROBED)
+    count = 1 if items.pixels is not None else PROBED
     headers = []
-    for index in np.unique(np.linspace(0, items.size - 1, count).astype(np.int64)).tolist():
+    for index in spread(items.size, count):
         try:
             headers.append(describe(items.open(index)))
         except Unreadable as error:
@@ -95,6 +95,11 @@ def probe(items: Items, request: Request, failures: dict[int, str]) -> list[Head
     if not headers:
         raise too_many(items, request, failures)
     return headers
+
+
+def spread(size: int, count: int) -> list[int]:
+    """Up to `count` places from the first of `size` to the last, evenly."""
+    return np.unique(np.linspace(0, size - 1, min(size, count)).astype(np.int64)).tolist()
 
 
 def choose_shape(headers: list[Header], request: Request) -> tuple[int, int, int]:
