@@ -30,7 +30,7 @@ import jax
 import numpy as np
 import step_time
 
-from genjax import core, ops, script, trainer
+from genjax import convolution, core, script, trainer
 
 # Published figures: bfloat16 operations a second, dense, and bytes a second that a chip sends (one direction, all links).
 SYSTEMS = {
@@ -127,11 +127,11 @@ def trained(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int, step
 
 def for_accelerators(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int) -> tuple[Traffic, float]:
     """What the devices tell each other in a step, and the step's operations, with convolutions lowered as for a GPU."""
-    usual = ops.lowering
-    ops.lowering = lambda role, backend, *case: usual(role, "gpu", *case)
+    usual = convolution.lowering
+    convolution.lowering = lambda role, backend, *case: usual(role, "gpu", *case)
     jax.clear_caches()
     *_, programs = built(recipe, arrays, count)
-    ops.lowering = usual
+    convolution.lowering = usual
     jax.clear_caches()
     flops = count * sum(program.cost_analysis()["flops"] for program in programs)
     return totals([collectives(program.as_text()) for program in programs]), flops

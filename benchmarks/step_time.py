@@ -200,13 +200,21 @@ def counted(name: str, module, config, arrays: dict[str, np.ndarray], device: st
     import torch
     from torch.utils import _python_dispatch, flop_counter
 
+    def convolution(x, weight, transposed, y) -> float:  # its gradients to x and to the weight cost the same
+        return 2 * math.prod((x if transposed else y).shape) * math.prod(weight.shape[1:])
+
     class Count(_python_dispatch.TorchDispatchMode):  # FlopCounterMode's hooks on modules do not survive gradients of gradients
         total = 0.0
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             value = func(*args, **(kwargs or {}))
-            rule = flop_counter.flop_registry.get(func._overloadpacket)
-            self.total += rule(*args, **(kwargs or {}), out_val=value) if rule else 0
+            match func._overloadpacket:
+                case torch.ops.aten.convolution:
+                    self.total += convolution(args[0], args[1], args[6], value)
+                case torch.ops.aten.convolution_backward:  # FlopCounterMode counts grouped ones groups times
+                    self.total += sum(args[10][:2]) * convolution(args[1], args[2], args[7], args[0])
+                case name if rule := flop_counter.flop_registry.get(name):
+                    self.total += rule(*args, **(kwargs or {}), out_val=value)
             return value
 
     step_fn = importlib.import_module(f"peers.{name}").step_fn

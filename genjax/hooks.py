@@ -122,9 +122,13 @@ def samples(recipe: Recipe, directory: Path, n: int, batch: Batch, seed: int) ->
     `batch` is on all devices: every process computes the preview, the first writes it.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    preview = jax.jit(
-        lambda weights, batch: recipe.preview(weights, jax.random.key(seed), batch), out_shardings=batch["images"].sharding
-    )
+    split: Any = batch["images"].sharding
+
+    def draw(weights, batch):
+        with jax.sharding.use_abstract_mesh(split.mesh.abstract_mesh):  # for core.over_devices
+            return recipe.preview(weights, jax.random.key(seed), batch)
+
+    preview = jax.jit(draw, out_shardings=split)
 
     def write(event):
         for name, pictures in preview(core.weights(event.state), batch).items():
@@ -141,7 +145,7 @@ def evaluation(
 
     It comes before the hooks that use the row. All processes draw, and measure what they drew.
     """
-    size = min(count, 64)
+    size = min(count, 64, recipe.config.batch_size // getattr(recipe.config, "accumulate", 1))  # no more at once than a step does
     draw = jax.jit(lambda weights, key: ops.to_uint8(recipe.sample(weights, key, size)))
 
     def write(event):

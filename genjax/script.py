@@ -56,10 +56,11 @@ class Options:
     distributed: str = ""  # several processes: auto (SLURM, Cloud TPU, Open MPI) | ADDRESS:PORT,COUNT,INDEX
 
 
-def main(arguments: type[T], run: Callable[[T], int], presets: dict[str, T] | None = None) -> None:
+def main(arguments: type[T], run: Callable[[T], int], presets: dict[str, T] | None = None, larger: str = "") -> None:
     """Parse the command line and run. Bad input ends in one line on standard error and exit code 2.
 
-    `presets`: the defaults of all options by the name given as --preset, "" being those without it.
+    `presets`: the defaults of all options by the name given as --preset, "" being those without it. `larger`: those to name where pictures
+    are given without one, whose networks are sized for the embedded digits.
     """
     import tyro
 
@@ -67,7 +68,12 @@ def main(arguments: type[T], run: Callable[[T], int], presets: dict[str, T] | No
         preset = chosen(presets or {}, sys.argv[1:])
         return tyro.cli(arguments) if preset is None else tyro.cli(arguments, default=preset)
 
-    args = parsed(parse)
+    args: Any = parsed(parse)
+    if larger and not args.preset and (args.data != "digits" or getattr(args, "data_a", "")):
+        print(
+            f"{Path(sys.argv[0]).name}: these networks are sized for the embedded digits; for pictures there is {larger}",
+            file=sys.stderr,
+        )
     raise SystemExit(guarded(lambda: run(args)))
 
 

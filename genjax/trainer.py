@@ -21,7 +21,7 @@ from genjax import data, xla
 from genjax.core import Array, InputError, Metrics, NotFinite, Plan, Recipe, State
 from genjax.hooks import Event, Hook
 
-SECONDS_OUT_OF_TOUCH = 0.5  # between two looks of the host at the device: what Ctrl-C waits for, and far more than a look costs
+SECONDS_OUT_OF_TOUCH = 2.0  # between two looks of the host at the device: what Ctrl-C waits for, and far more than a look costs
 
 
 class Result(NamedTuple):

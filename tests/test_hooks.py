@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -59,12 +60,16 @@ def test_the_time_left_counts_no_compilation(capsys, monkeypatch):
     assert "0:00:20 left" in capsys.readouterr().err
 
 
-def test_samples_are_measured_always_of_the_same_latents():
-    """In batches of 64, of which the last is cut."""
+@pytest.mark.parametrize("size", [32, 256])
+def test_samples_are_measured_always_of_the_same_latents(size):
+    """In batches of 64, or of what a step has at once where that is less; the last is cut."""
 
     class Drawing:
+        config = types.SimpleNamespace(batch_size=size, accumulate=2)
+
         @staticmethod
         def sample(weights, key, n):
+            assert n == min(64, size // 2)
             return jax.random.uniform(key, (n, 2, 2, 1), minval=-1) + weights["params"]["net"][0]
 
     seen = []

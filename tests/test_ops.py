@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import images, ops
+from genjax import convolution, images, ops
 
 
 def draw(*shape, seed=0):
@@ -176,14 +176,14 @@ def test_conv_is_the_definition(k, pad, channels):
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 8), (1, 3)])
 def test_wide_conv_is_the_definition(size, monkeypatch):  # wide enough for Winograd's form
-    monkeypatch.setattr(ops, "MANY", 1)
+    monkeypatch.setattr(convolution, "MANY", 1)
     x, kernel = jnp.asarray(draw(1, *size, 128)), jnp.asarray(draw(3, 3, 128, 128, seed=1) / 34)
     assert_same_to_second_order(ops.conv, plain_conv, x, kernel)
 
 
 @pytest.mark.parametrize("size", [(6, 8), (5, 7)])
 def test_wide_down_conv_and_its_transpose_are_the_definition(size, monkeypatch):  # 4x4 kernels in Winograd's form
-    monkeypatch.setattr(ops, "MANY", 1)
+    monkeypatch.setattr(convolution, "MANY", 1)
     kernel = jnp.asarray(draw(4, 4, 16, 16, seed=1) / 16)
     assert_same_to_second_order(ops.down_conv, plain_down, jnp.asarray(draw(2, *size, 16)), kernel)
     x = jnp.asarray(draw(2, -(-size[0] // 2), -(-size[1] // 2), 16))
@@ -192,14 +192,14 @@ def test_wide_down_conv_and_its_transpose_are_the_definition(size, monkeypatch):
 
 
 GEOMETRIES = [
-    ops.Geometry(1, 1, 0, (5, 6), (5, 6)),
-    ops.Geometry(3, 1, 1, (5, 6), (5, 6)),
-    ops.Geometry(3, 1, 0, (5, 7), (3, 5)),
-    ops.Geometry(4, 1, 1, (5, 6), (4, 5)),
-    ops.Geometry(3, 2, 1, (5, 6), (3, 3)),
-    ops.Geometry(4, 2, 1, (7, 6), (4, 3)),
-    ops.Geometry(3, 2, 0, (7, 9), (3, 4)),
-    ops.Geometry(2, 2, 0, (5, 7), (3, 4)),
+    convolution.Geometry(1, 1, 0, (5, 6), (5, 6)),
+    convolution.Geometry(3, 1, 1, (5, 6), (5, 6)),
+    convolution.Geometry(3, 1, 0, (5, 7), (3, 5)),
+    convolution.Geometry(4, 1, 1, (5, 6), (4, 5)),
+    convolution.Geometry(3, 2, 1, (5, 6), (3, 3)),
+    convolution.Geometry(4, 2, 1, (7, 6), (4, 3)),
+    convolution.Geometry(3, 2, 0, (7, 9), (3, 4)),
+    convolution.Geometry(2, 2, 0, (5, 7), (3, 4)),
 ]
 
 
@@ -208,35 +208,51 @@ GEOMETRIES = [
 def test_every_lowering_is_xlas_own(role, geometry):
     x, y = jnp.asarray(draw(2, *geometry.x, 3)), jnp.asarray(draw(2, *geometry.y, 5, seed=1))
     kernel = jnp.asarray(draw(geometry.k, geometry.k, 3, 5, seed=2))
-    forms = {"value": ops.VALUE, "image": ops.IMAGE, "kernel": ops.KERNEL}[role]
+    forms = {"value": convolution.VALUE, "image": convolution.IMAGE, "kernel": convolution.KERNEL}[role]
     arguments = {"value": (x, kernel), "image": (y, kernel), "kernel": (x, y)}[role]
     want = forms["xla"](geometry, *arguments)
     for name, form in forms.items():
-        if "winograd" in name and (geometry.k, geometry.stride) not in ops.WIDE:
+        if "winograd" in name and (geometry.k, geometry.stride) not in convolution.WIDE:
             continue
         if ("turned" in name or (name == "overlap" and role == "value")) and geometry.stride == 2:
             continue
         assert_same(jax.jit(form, static_argnums=0)(geometry, *arguments), want, 1e-4)
 
 
+@pytest.mark.parametrize(("k", "stride"), [(3, 1), (4, 2)])
+@pytest.mark.parametrize(("m", "most"), [(2, 1e-6), (4, 3e-6)])
+def test_rounding_errors_of_winograds_form_are_small(k, stride, m, most):
+    geometry = convolution.Geometry(k, stride, 1, (16, 16), (16 // stride, 16 // stride))
+    x, kernel = draw(4, 16, 16, 64), draw(k, k, 64, 32, seed=1)
+    got = jax.jit(convolution.VALUE[f"winograd_{m}"], static_argnums=0)(geometry, jnp.asarray(x), jnp.asarray(kernel))
+    padded = np.pad(x.astype(np.float64), [(0, 0), (1, 1), (1, 1), (0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (k, k), axis=(1, 2))[:, ::stride, ::stride]
+    want = np.einsum("nhwcab,abco->nhwo", windows, kernel.astype(np.float64))
+    assert np.sqrt(np.mean((np.asarray(got) - want) ** 2)) < most * np.std(want)
+
+
 def test_the_choice_is_of_lowerings_that_apply():
     sizes = [1, 3, 16, 64, 128, 512]
     chosen = {"value": set(), "image": set(), "kernel": set()}
-    for role, forms in (("value", ops.VALUE), ("image", ops.IMAGE), ("kernel", ops.KERNEL)):
+    for role, forms in (("value", convolution.VALUE), ("image", convolution.IMAGE), ("kernel", convolution.KERNEL)):
         for geometry in GEOMETRIES:
             for channels in sizes:
                 for features in sizes:
-                    for batch in (1, 1000):
+                    for batch in (1, 20, 40, 1000):
                         for dtype in (jnp.float32, jnp.bfloat16):
-                            name = ops.lowering(role, "cpu", geometry, batch, channels, features, jnp.dtype(dtype))
+                            name = convolution.lowering(role, "cpu", geometry, batch, channels, features, jnp.dtype(dtype))
                             assert name in forms
-                            assert "winograd" not in name or ((geometry.k, geometry.stride) in ops.WIDE and dtype == jnp.float32)
+                            assert "winograd" not in name or (
+                                (geometry.k, geometry.stride) in convolution.WIDE and dtype == jnp.float32
+                            )
                             assert geometry.stride == 1 or ("turned" not in name and (role, name) != ("value", "overlap"))
                             chosen[role].add(name)
-                            assert ops.lowering(role, "gpu", geometry, batch, channels, features, jnp.dtype(dtype)) == "xla"
-    assert chosen["value"] == set(ops.VALUE)
-    assert chosen["image"] | {"xla"} == set(ops.IMAGE)
-    assert chosen["kernel"] | {"xla"} == set(ops.KERNEL)
+                            assert (
+                                convolution.lowering(role, "gpu", geometry, batch, channels, features, jnp.dtype(dtype)) == "xla"
+                            )
+    assert chosen["value"] == set(convolution.VALUE)
+    assert chosen["image"] | {"xla"} == set(convolution.IMAGE)
+    assert chosen["kernel"] | {"xla"} == set(convolution.KERNEL)
 
 
 @pytest.mark.parametrize("backend", ["gpu", "tpu"])

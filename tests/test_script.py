@@ -296,6 +296,22 @@ def test_an_unknown_preset_is_refused(capsys):
     assert "--preset smal: one of small" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("argv", "said"), [(["--data", "pictures"], True), (["--data", "pictures", "--preset", "small"], False), ([], False)]
+)
+def test_pictures_without_a_preset_are_told_of_larger_networks(argv, said, monkeypatch, capsys):
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Arguments(script.Options):
+        preset: str = ""
+
+    monkeypatch.setattr("sys.argv", ["train.py", *argv])
+    monkeypatch.setattr(script, "guarded", lambda run: run())
+    with pytest.raises(SystemExit) as end:
+        script.main(Arguments, lambda args: 0, {"": Arguments(), "small": Arguments(preset="small")}, larger="--preset small")
+    assert end.value.code == 0
+    assert ("sized for the embedded digits; for pictures there is --preset small" in capsys.readouterr().err) == said
+
+
 def test_a_run_measures_itself_and_keeps_its_best(tmp_path, monkeypatch):
     distances = iter([3.0, 1.0, 2.0, 4.0])
     monkeypatch.setattr(evaluation, "distance_to", lambda source, extractor, track: lambda batches, count: next(distances))

@@ -85,4 +85,4 @@ def run(args: Arguments) -> int:
 
 
 if __name__ == "__main__":
-    script.main(Arguments, run, PRESETS)
+    script.main(Arguments, run, PRESETS, larger="--preset unet64, or paper on a GPU")

@@ -77,4 +77,4 @@ def run(args: Arguments) -> int:
 
 
 if __name__ == "__main__":
-    script.main(Arguments, run, PRESETS)
+    script.main(Arguments, run, PRESETS, larger="--preset tiny, or auto on a GPU")

@@ -182,7 +182,7 @@ class Discriminator(nn.Module):
             parts = {"stride": 2} if i < config.disc_layers else {"pad": 1}
             layer = _normed if i and config.disc_norm == "instance" else _plain
             x = nn.leaky_relu(layer(x, config.disc_channels * min(2**i, 8), config, f"conv_{i}", 4, **parts), 0.2)
-        return _plain(x, 1, config, "logits", 4, pad=1)[..., 0].astype(jnp.float32)
+        return layers.Conv(1, kernel=4, pad=1, weight_init=_normal, name="logits")(x)[..., 0]  # float32 whatever x is
 
 
 NETWORKS = {"resnet": ResNet, "unet": UNet, "affine": Affine}

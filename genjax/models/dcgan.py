@@ -88,11 +88,11 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, x, labels, train):
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        parts = {"spectral": config.spectral, "weight_init": _normal, "dtype": dtype}
+        parts = {"spectral": config.spectral, "weight_init": _normal}
         x = layers.with_planes(x, labels) if config.conditional == "concat" else x
         for i, features in enumerate(widths(config)):
             norm = config.disc_norm == "batch" and i > 0  # not on the images' own layer
-            x = layers.Conv(features, kernel=4, stride=2, use_bias=not norm, name=f"down_{i}", **parts)(x)
+            x = layers.Conv(features, kernel=4, stride=2, use_bias=not norm, dtype=dtype, name=f"down_{i}", **parts)(x)
             x = layers.BatchNorm(train, scale_init=_scale, name=f"norm_{i}")(x) if norm else x
             x = nn.leaky_relu(x, 0.2)
         return layers.Logit(config.conditional == "projection", name="logit", **parts)(x.reshape(x.shape[0], -1), labels)

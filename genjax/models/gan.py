@@ -317,7 +317,7 @@ class Discriminator(nn.Module):
         if config.conditional == "concat":
             x = jnp.concatenate([x, labels], axis=-1)
         x = layers.MLP(config.hidden[::-1], "leaky_relu", dtype, name="hidden")(x)
-        return layers.Logit(config.conditional == "projection", dtype=dtype, name="logit")(x, labels)
+        return layers.Logit(config.conditional == "projection", name="logit")(x, labels)
 
 
 def check(config: Config) -> None:

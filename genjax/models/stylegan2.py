@@ -569,6 +569,18 @@ def recipe(config: Config) -> StyleGAN2:
         return judge(weights["params"]["disc"], images, one_hot(labels, images.shape[0]))
 
     def preview(weights: Weights, key, batch: Batch):
-        return {"samples": sample(weights, key, 64), "truncated": sample(weights, key, 64, truncation=0.7)}
+        labels = jnp.arange(64) % max(label_size, 1)
+        at_once = math.gcd(64, config.batch_size // config.accumulate)  # no more than a step does
+
+        def sheet(truncation):
+            def some(part):
+                latents, labels = (core.over_devices(x) for x in part)
+                return jnp.clip(synthesis(weights, mapping(weights, latents, labels if label_size else None, truncation)), -1, 1)
+
+            latents = jax.random.normal(key, (64, config.latent_size))
+            parts = jax.tree.map(lambda x: x.reshape(-1, at_once, *x.shape[1:]), (latents, labels))
+            return jax.lax.map(some, parts).reshape(64, *config.shape)
+
+        return {"samples": sheet(1.0), "truncated": sheet(0.7)}
 
     return StyleGAN2(config, init, step, plan, preview, lazy, sample, mapping, synthesis, style_mix, interpolate, discriminate)

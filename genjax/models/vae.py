@@ -113,20 +113,22 @@ class Decoder(nn.Module):
         x = jnp.concatenate([z, labels], axis=-1)
         if config.network == "mlp":
             x = layers.MLP(config.hidden[::-1], config.activation, dtype, name="hidden")(x)
-            x = nn.Dense(height * width * channels, dtype=dtype, name="pixels")(x).reshape(-1, height, width, channels)
+            x = nn.Dense(height * width * channels, dtype=jnp.float32, name="pixels")(x).reshape(-1, height, width, channels)
         else:
             *sizes, smallest = _stage_sizes(config)
             widths = (channels, *config.channels)
             x = nn.silu(nn.Dense(smallest[0] * smallest[1] * widths[-1], dtype=dtype, name="smallest")(x))
             x = x.reshape(-1, *smallest, widths[-1])
             for i in reversed(range(len(sizes))):
-                x = layers.Conv(widths[i], kernel=4, stride="up", size=sizes[i], dtype=dtype, name=f"up_{i}")(x)
+                parts = {"dtype": dtype if i > 0 else jnp.float32, "name": f"up_{i}"}  # what the likelihood sees is float32
+                x = layers.Conv(widths[i], kernel=4, stride="up", size=sizes[i], **parts)(x)
                 x = nn.silu(x) if i > 0 else x
         log_scale = jnp.full((channels,), jnp.log(config.scale), jnp.float32)
         if config.likelihood == "logistic" or config.learn_scale:
             log_scale = self.param("log_scale", lambda _: log_scale)
-            log_scale = jnp.maximum(log_scale, -6.0)  # below half an 8-bit step a density only memorises rounding, and overflows
-        return x.astype(jnp.float32), log_scale
+            # Below half an 8-bit step a density only memorises rounding, and overflows. The floor leaks, so that there is a way back up.
+            log_scale = nn.leaky_relu(log_scale + 6, 0.01) - 6
+        return x, log_scale
 
 
 # --- the recipe ----------------------------------------------------------------------------------------------------------

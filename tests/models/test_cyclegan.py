@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import toys
 
-from genjax import core, losses
+from genjax import core, layers, losses
 from genjax.core import InputError
 from genjax.models import cyclegan
 
@@ -51,6 +51,25 @@ def pictures(seed, *shape):
 
 
 BATCH = {"images": pictures(1, 2, 16, 16, 3), "images_b": pictures(2, 2, 16, 16, 3)}
+
+
+def test_logits_of_bfloat16_networks_are_not_rounded():
+    model = made(dtype="bfloat16")
+    logits = model.discriminate(core.weights(toys.state(model)), BATCH["images"])
+    assert logits.dtype == jnp.float32
+    assert np.any(logits != logits.astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_instance_norm_and_its_gradient_are_the_definition(batch):
+    x, g = pictures(1, batch, 4, 5, 3), pictures(2, batch, 4, 5, 3)
+    norm = layers.InstanceNorm()
+
+    def plain(x):
+        return (x - x.mean((1, 2), keepdims=True)) * jax.lax.rsqrt(x.var((1, 2), keepdims=True) + 1e-5)
+
+    for form in (lambda f: f(x), lambda f: jax.vjp(f, x)[1](g)[0]):
+        np.testing.assert_allclose(form(lambda x: norm.apply({}, x)), form(plain), atol=1e-5)
 
 
 def test_sizes_are_the_papers():

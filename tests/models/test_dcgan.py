@@ -105,6 +105,9 @@ def test_bfloat16_networks_give_float32_images_near_the_float32_ones():
         wide, images = (jax.jit(m.sample, static_argnums=2)(weights, jax.random.key(1), 4) for m in (model, narrow))
         assert images.dtype == jnp.float32
         np.testing.assert_allclose(images, wide, atol=0.05)
+        logits = jax.jit(narrow.discriminate)(weights, images)
+        assert logits.dtype == jnp.float32
+        assert np.any(logits != logits.astype(jnp.bfloat16))
 
 
 @pytest.mark.parametrize(

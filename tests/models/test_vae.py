@@ -240,6 +240,27 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((state.params, metrics)))
 
 
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_what_the_likelihood_sees_of_bfloat16_networks_is_not_rounded(network):
+    config = dataclasses.replace(TINY, shape=(8, 8, 1), network=network, channels=(4, 4), dtype="bfloat16")
+    z = jax.random.normal(jax.random.key(0), (4, config.latent_size))
+    (x, _), _ = vae.Decoder(config).init_with_output(jax.random.key(1), z, jnp.zeros((4, 0)))
+    assert x.dtype == jnp.float32
+    assert np.any(x != x.astype(jnp.bfloat16))
+
+
+def test_a_learned_scale_below_its_floor_finds_back():
+    config = dataclasses.replace(TINY, likelihood="logistic")
+    decoder, z = vae.Decoder(config), jnp.zeros((1, config.latent_size))
+    params = decoder.init(jax.random.key(0), z, jnp.zeros((1, 0)))["params"]
+
+    def scale(value):
+        return decoder.apply({"params": {**params, "log_scale": jnp.full(config.shape[2], value)}}, z, jnp.zeros((1, 0)))[1][0]
+
+    np.testing.assert_allclose([scale(-3.0), scale(-6.0), scale(-7.0)], [-3, -6, -6.01], rtol=1e-6)
+    assert jax.grad(scale)(-7.0) > 0
+
+
 @pytest.mark.parametrize(
     ("changes", "option"),
     [
