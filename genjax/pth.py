@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from genjax.bounded import Malformed, fill, open_member
 from genjax.core import InputError
 
 DTYPES = {
@@ -29,7 +30,6 @@ MAX_PICKLE_BYTES = 2**23  # of instructions: names and shapes; a byte may come t
 MAX_DIMENSIONS = 32
 RATIO = 16  # weights are stored as they are, or shrink little: a file may claim so many times its size
 SMALL_BYTES = 2**26  # and this beside, because zeros do shrink
-CHUNK_BYTES = 2**20
 CONTAINERS = (
     "state_dict",
     "params_ema",
@@ -39,10 +39,6 @@ CONTAINERS = (
     "generator",
     "g_ema",
 )  # keys under which weights are often kept
-
-
-class Refused(ValueError):
-    """A file that is no file of weights, is damaged, or wants more than data; the text says which."""
 
 
 class Global(NamedTuple):
@@ -89,7 +85,7 @@ def state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
             return {name.removeprefix("module."): _view(loaded[tensor.storage], tensor) for name, tensor in tensors.items()}
     except FileNotFoundError:
         raise InputError(f"{path}: does not exist; give a .pth file") from None
-    except Refused as error:
+    except Malformed as error:
         raise InputError(f"{path}: {error}; give a .pth that holds a state dict and nothing else") from None
     except Exception as error:  # a damaged archive raises anything from BadZipFile to struct.error and UnicodeDecodeError
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -102,7 +98,7 @@ def _tensors(top: Any) -> dict[str, Tensor]:
             found = {name: value for name, value in candidate.items() if isinstance(name, str) and isinstance(value, Tensor)}
             if found:
                 return found
-    raise Refused("holds no tensors by name")
+    raise Malformed("holds no tensors by name")
 
 
 def _view(values: np.ndarray, tensor: Tensor) -> np.ndarray:
@@ -117,29 +113,16 @@ def _view(values: np.ndarray, tensor: Tensor) -> np.ndarray:
 
 
 def check_size(file: IO[bytes], claimed: int) -> None:
-    """Raise Refused where a file wants more bytes of memory than one of its size has reason to."""
+    """Raise Malformed where a file wants more bytes of memory than one of its size has reason to."""
     if claimed > RATIO * os.fstat(file.fileno()).st_size + SMALL_BYTES:
-        raise Refused(f"claims {claimed} bytes of values, more than a file of its size holds")
+        raise Malformed(f"claims {claimed} bytes of values, more than a file of its size holds")
 
 
 def read_bytes(stream: IO[bytes], size: int) -> np.ndarray:
-    """The next bytes, uint8 [size]. Memory grows with what really arrives. Raises Refused if they are cut short."""
-    values, filled = np.empty(size, np.uint8), 0  # addresses, that become memory as they are filled
-    while filled < size and (chunk := stream.read(min(CHUNK_BYTES, size - filled))):
-        values[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
-        filled += len(chunk)
-    if filled < size:
-        raise Refused("its values are cut short")
+    """The next bytes, uint8 [size]. Raises Malformed if they are cut short."""
+    values = np.empty(size, np.uint8)
+    fill(values, stream)
     return values
-
-
-def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
-    """A member as a stream; of the other methods a few bytes may become gigabytes at once. Raises Refused."""
-    if member.flag_bits & 0x1:
-        raise Refused(f"{member.filename!r} is encrypted")
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise Refused(f"{member.filename!r} is neither stored nor deflated")
-    return archive.open(member)
 
 
 # --- the two layouts -----------------------------------------------------------------------------------------------------
@@ -151,16 +134,16 @@ def _read_zip(file: IO[bytes]) -> tuple[Any, Load]:
     archive = zipfile.ZipFile(file)
     pickles = [member for member in archive.infolist() if member.filename.rsplit("/", 1)[-1] == "data.pkl"]
     if len(pickles) != 1:
-        raise Refused("is a zip, but none of PyTorch's")
+        raise Malformed("is a zip, but none of PyTorch's")
     prefix = pickles[0].filename.removesuffix("data.pkl")
     if prefix + "byteorder" in archive.namelist() and _member(archive, prefix + "byteorder", 16).tobytes() != b"little":
-        raise Refused("is of a big-endian machine")
+        raise Malformed("is of a big-endian machine")
 
     def load(storage: Storage) -> np.ndarray:
         size = storage.size * storage.dtype.itemsize
         values = _member(archive, f"{prefix}data/{storage.key}", size)
         if len(values) != size:
-            raise Refused(f"the data of storage {storage.key!r} are cut short")
+            raise Malformed(f"the data of storage {storage.key!r} are cut short")
         return values.view(storage.dtype)
 
     return _run(io.BytesIO(_member(archive, pickles[0].filename, MAX_PICKLE_BYTES).tobytes())), load
@@ -169,7 +152,7 @@ def _read_zip(file: IO[bytes]) -> tuple[Any, Load]:
 def _member(archive: zipfile.ZipFile, name: str, limit: int) -> np.ndarray:
     member = archive.getinfo(name)
     if member.file_size > limit:
-        raise Refused(f"{name!r} is larger than it may be")
+        raise Malformed(f"{name!r} is larger than it may be")
     with open_member(archive, member) as stream:
         return read_bytes(stream, member.file_size)
 
@@ -178,15 +161,15 @@ def _read_legacy(file: IO[bytes]) -> tuple[Any, Load]:
     """Magic number, version, machine, the object, the keys of its storages, and for each its length and values."""
     file.seek(0)
     if _run(file) != LEGACY_MAGIC:
-        raise Refused("is no file of PyTorch's")
+        raise Malformed("is no file of PyTorch's")
     _run(file)
     machine = _run(file)
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:
-        raise Refused("is of a big-endian machine")
+        raise Malformed("is of a big-endian machine")
     top = _run(file)
     keys = _run(file)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise Refused("lists no storages")
+        raise Malformed("lists no storages")
     starts: dict[str, int] = {}
     sizes: dict[str, int] = {}
     item_sizes = {tensor.storage.key: tensor.storage.dtype.itemsize for tensor in _tensors(top).values()}
@@ -194,15 +177,15 @@ def _read_legacy(file: IO[bytes]) -> tuple[Any, Load]:
     for key in keys:
         size = int.from_bytes(file.read(8), "little", signed=True)
         if key not in item_sizes:
-            raise Refused("holds values of no known type beside its weights")
+            raise Malformed("holds values of no known type beside its weights")
         starts[key], sizes[key] = file.tell(), size
         if size < 0 or file.tell() + size * item_sizes[key] > end:
-            raise Refused("its values are cut short")
+            raise Malformed("its values are cut short")
         file.seek(size * item_sizes[key], os.SEEK_CUR)
 
     def load(storage: Storage) -> np.ndarray:
         if sizes.get(storage.key) != storage.size:
-            raise Refused(f"storage {storage.key!r} is not of the size it is said to be")
+            raise Malformed(f"storage {storage.key!r} is not of the size it is said to be")
         file.seek(starts[storage.key])
         return read_bytes(file, storage.size * storage.dtype.itemsize).view(storage.dtype)
 
@@ -221,7 +204,7 @@ TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def _run(file: IO[bytes]) -> Any:
-    """The value that one pickle describes, of dicts, lists, tuples, numbers, texts, None, Global, Storage and Tensor. Raises Refused."""
+    """The value that one pickle describes, of dicts, lists, tuples, numbers, texts, None, Global, Storage and Tensor. Raises Malformed."""
     stack: list[Any] = []  # above the last mark
     below: list[list[Any]] = []  # the stacks between the marks before it
     memo: dict[Any, Any] = {}
@@ -235,7 +218,7 @@ def _run(file: IO[bytes]) -> Any:
     argument: Any
     for opcode, argument, position in pickletools.genops(file):
         if (position or 0) - start > MAX_PICKLE_BYTES:
-            raise Refused("its description is too long")
+            raise Malformed("its description is too long")
         name = opcode.name
         if name in LITERALS:
             stack.append(argument)
@@ -278,47 +261,47 @@ def _run(file: IO[bytes]) -> Any:
         elif name == "STOP":
             return stack.pop()
         elif name not in ("PROTO", "FRAME"):
-            raise Refused(f"holds the instruction {name}, which no state dict needs")
-    raise Refused("ends too early")
+            raise Malformed(f"holds the instruction {name}, which no state dict needs")
+    raise Malformed("ends too early")
 
 
 def _expect(value: Any, kind: type) -> Any:
     if type(value) is not kind:
-        raise Refused("is not well formed")
+        raise Malformed("is not well formed")
     return value
 
 
 def _key(value: Any) -> Any:
-    """What may be a key: a text, a name or a small number; a tuple's hash can go too deep, those of large numbers collide. Raises Refused."""
+    """What may be a key: a text, a name or a small number; a tuple's hash can go too deep, those of large numbers collide. Raises Malformed."""
     if isinstance(value, str | Global) or (type(value) is int and abs(value) < 2**63):
         return value
-    raise Refused("is not well formed")
+    raise Malformed("is not well formed")
 
 
 def _storage(identity: Any) -> Storage:
     """('storage', type, key, device, size), and in the old layout a view, which is None in state dicts."""
     kind, dtype, key, _, size, *view = identity if isinstance(identity, tuple) and len(identity) in (5, 6) else [None] * 5
     if kind != "storage" or not isinstance(dtype, Global) or dtype.module != "torch" or dtype.name not in DTYPES or any(view):
-        raise Refused("holds a value of no known type")
+        raise Malformed("holds a value of no known type")
     if type(key) is not str or type(size) is not int or size < 0:
-        raise Refused("is not well formed")
+        raise Malformed("is not well formed")
     return Storage(key, np.dtype(DTYPES[dtype.name]), size)
 
 
 def _tensor(storage: Storage, offset: Any, shape: tuple, strides: tuple) -> Tensor:
-    """A view that lies inside its storage. Raises Refused."""
+    """A view that lies inside its storage. Raises Malformed."""
     if not len(shape) == len(strides) <= MAX_DIMENSIONS:
-        raise Refused("a tensor's shape is not one")
+        raise Malformed("a tensor's shape is not one")
     if not all(type(size) is int and size >= 0 for size in (offset, *shape, *strides)):
-        raise Refused("a tensor's shape is not one")
+        raise Malformed("a tensor's shape is not one")
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
     if 0 not in shape and (last >= storage.size or math.prod(shape) > storage.size):
-        raise Refused("a tensor reaches outside its storage")
+        raise Malformed("a tensor reaches outside its storage")
     return Tensor(storage, offset, shape, strides)
 
 
 def _call(function: Any, arguments: Any) -> Any:
-    """What a call stands for, where it is one of those that every file of weights holds. Raises Refused."""
+    """What a call stands for, where it is one of those that every file of weights holds. Raises Malformed."""
     match function, arguments:
         case Global("collections", "OrderedDict"), ():
             return {}
@@ -337,4 +320,4 @@ def _call(function: Any, arguments: Any) -> Any:
         case Global("torch._utils", "_rebuild_parameter"), (Tensor() as tensor, *_):
             return tensor
     name = f"{function.module}.{function.name}" if isinstance(function, Global) else "something"
-    raise Refused(f"asks to call {name[:80]!r}, which is never done")
+    raise Malformed(f"asks to call {name[:80]!r}, which is never done")

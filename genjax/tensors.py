@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from genjax import pth
+from genjax.bounded import npy_header, open_member
 from genjax.core import InputError
 
 KINDS = (".safetensors", ".npz", ".pth", ".pt", ".th", ".ckpt")
@@ -46,14 +47,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """The array of one member. Raises ValueError where its header and its values do not fit."""
-    with pth.open_member(archive, member) as stream:
-        version = np.lib.format.read_magic(stream)
-        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-        if header is None:
-            raise ValueError(f"{member.filename!r} is in version {version} of the npy format")
-        shape, fortran, dtype = header(stream)
-        if dtype.hasobject:
-            raise ValueError(f"{member.filename!r} holds Python objects, which are never loaded")
+    with open_member(archive, member) as stream:
+        shape, fortran, dtype = npy_header(stream)
         values = pth.read_bytes(stream, member.file_size - stream.tell())
     if math.prod(shape) * dtype.itemsize != len(values):
         raise ValueError(f"{member.filename!r} holds {len(values)} bytes, not the {shape} of {dtype} that its header claims")

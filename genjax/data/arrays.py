@@ -2,16 +2,16 @@
 
 import gzip
 import hashlib
-import io
 import math
 import os
 import re
 import zipfile
 import zlib
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from genjax.bounded import Malformed, Stream, fill, npy_header, open_member
 from genjax.core import InputError
 from genjax.data.decode import from_array
 from genjax.data.items import Items
@@ -20,12 +20,9 @@ from genjax.data.source import ALIGNMENT, Request, aligned, printable, reason, r
 IDX_NAME = re.compile(r"(train|t10k)-(images|labels)[-.]idx\d-ubyte(\.gz)?")
 DEFLATE_RATIO = 1032  # deflate cannot expand by more, so a larger claim is false
 MAX_ARRAY_BYTES = 2**36
-CHUNK_BYTES = 2**20
 IMAGE_KEYS = {"train": ("images", "x_train", "train_images", "data", "x"), "test": ("x_test", "test_images")}
 LABEL_KEYS = {"train": ("labels", "y_train", "train_labels", "y"), "test": ("y_test", "test_labels")}
 MAX_LABELS = 2**16
-
-Stream = IO[bytes] | io.BufferedIOBase
 
 
 def read_digits(request: Request) -> Items:
@@ -101,7 +98,7 @@ def choose_images(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo],
         raise refuse(request, f"has no split {request.split!r} (it holds {names})", f"name the array {known}")
     image_like = []
     for key, member in members.items():
-        with archive.open(member) as stream:
+        with open_member(archive, member) as stream:
             shape, _, dtype = npy_header(stream)
         if dtype == np.uint8 and len(shape) in (3, 4):
             image_like.append(key)
@@ -112,24 +109,10 @@ def choose_images(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo],
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """One array of an .npz; numpy.load would allocate what the header claims before reading. Raises Malformed."""
-    if member.flag_bits & 0x1:
-        raise Malformed(f"{printable(member.filename)} is encrypted")
-    with archive.open(member) as stream:
+    with open_member(archive, member) as stream:
         shape, fortran, dtype = npy_header(stream)
         flat = read_claimed(stream, dtype, shape, member.compress_size * DEFLATE_RATIO)
     return flat.reshape(shape, order="F" if fortran else "C")
-
-
-def npy_header(stream: Stream) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran order, dtype. Raises Malformed for Python objects, whose reading would run code."""
-    version = np.lib.format.read_magic(stream)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-    if read is None:
-        raise Malformed(f"has an array in version {version} of the npy format")
-    shape, fortran, dtype = read(stream)
-    if dtype.hasobject:
-        raise Malformed("holds pickled Python objects, which are never loaded")
-    return shape, fortran, dtype
 
 
 def read_claimed(stream: Stream, dtype: np.dtype, shape: tuple[int, ...], limit: int) -> np.ndarray:
@@ -140,12 +123,8 @@ def read_claimed(stream: Stream, dtype: np.dtype, shape: tuple[int, ...], limit:
     claimed = math.prod(shape) * dtype.itemsize
     if claimed > min(limit, MAX_ARRAY_BYTES):
         raise Malformed(f"claims {claimed} bytes in its header ({shape}), more than it can hold")
-    data, filled = aligned((claimed,)), 0  # addresses, that become memory as they are filled
-    while filled < claimed and (chunk := stream.read(min(CHUNK_BYTES, claimed - filled))):
-        data[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
-        filled += len(chunk)
-    if filled < claimed:
-        raise Malformed(f"ends after {filled} of the {claimed} bytes of its header ({shape})")
+    data = aligned((claimed,))
+    fill(data, stream)
     if stream.read(1):
         raise Malformed(f"goes on after the {claimed} bytes of its header ({shape})")
     return data.view(dtype)
@@ -213,10 +192,6 @@ def check_labels(labels: np.ndarray, size: int, request: Request) -> np.ndarray:
 def only_train(request: Request) -> None:
     if request.split != "train":
         raise refuse(request, f"has no split {request.split!r}", "its one split is train")
-
-
-class Malformed(ValueError):
-    """A file is not what it claims to be; the text says how."""
 
 
 def describe(error: Exception) -> str:
