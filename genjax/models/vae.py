@@ -97,7 +97,7 @@ class Encoder(nn.Module):
             for i, channels in enumerate(config.channels):
                 x = nn.silu(layers.Conv(channels, kernel=4, stride=2, dtype=dtype, name=f"down_{i}")(x))
             x = x.reshape(x.shape[0], -1)
-        x = nn.Dense(2 * config.latent_size, dtype=dtype, name="posterior")(x).astype(jnp.float32)
+        x = nn.Dense(2 * config.latent_size, dtype=jnp.float32, name="posterior")(x)
         return x[:, : config.latent_size], x[:, config.latent_size :]
 
 
