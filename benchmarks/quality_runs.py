@@ -2,7 +2,7 @@
 
 SHORT = "--log-every 100 --sample-every 500 --save-every 500"
 VAE = f"vae.py --resolution 32 --model.network conv {SHORT}"
-GREY = f"stylegan2.py --resolution 32 --model.channels 512 --model.max-channels 64 --model.r1 10 {SHORT}"  # less tells constant backgrounds from noise
+GREY = f"stylegan2.py --resolution 32 --model.channels 512 --model.max-channels 64 {SHORT}"
 RUNS = {  # name: (data, whose features measure it, script of train/ and its options)
     "vae-mnist": ("mnist", "lenet", f"{VAE} --steps 3000 --model.decay-steps 3000"),
     "dcgan-mnist": ("mnist", "lenet", f"dcgan.py --preset mnist --steps 3000 --model.decay-steps 3000 {SHORT}"),
