@@ -235,7 +235,7 @@ def interleave(parts: Sequence[Array], axis: int) -> Array:
 # of 4. 4x4 kernels at stride 2: of each of the four phases (even or odd rows and columns of x and of w) a 2x2 convolution at stride 1, whose sum,
 # with the phases as channels, takes 36 products instead of 64 for a tile of 2, 100 instead of 256 for one of 4.
 
-POINTS = {  # by (m, r): with one at infinity, where the polynomials are taken; rounding errors are 1.5 (m = 2) and 2 to 4 times (m = 4) a plain sum's
+POINTS = {  # by (m, r): where the polynomials are taken, beside infinity; rounding errors are 1.5 (m = 2) and 2 to 4 times (m = 4) those of a plain sum
     (2, 2): (0.0, 1.0),
     (2, 3): (0.0, 1.0, -1.0),
     (4, 2): (0.0, 0.5, -1.0, 2.0),
@@ -247,7 +247,6 @@ Matrix = tuple[tuple[float, ...], ...]
 class Winograd(NamedTuple):
     """Along one axis. The gradients take the transposed matrices."""
 
-    m: int
     x: Matrix  # B^T, [n, n]
     kernel: Matrix  # G, [n, r]
     y: Matrix  # A^T, [m, n]
@@ -262,7 +261,7 @@ def _winograd(m: int, r: int) -> Winograd:
     scales = [math.prod(point - other for other in rest) for point, rest in zip(points, others, strict=True)]
     kernel = [[point**k / scale for k in range(r)] for point, scale in zip(points, scales, strict=True)]
     y = [[point**i for point in points] + [float(i == m - 1)] for i in range(m)]
-    return Winograd(m, _frozen(x), _frozen([*kernel, [float(k == r - 1) for k in range(r)]]), _frozen(y))
+    return Winograd(_frozen(x), _frozen([*kernel, [float(k == r - 1) for k in range(r)]]), _frozen(y))
 
 
 def _monic(roots: Sequence[float]) -> tuple[float, ...]:
