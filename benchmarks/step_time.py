@@ -18,7 +18,7 @@ GENJAX_STYLEGAN2_REFERENCE names (peers/stylegan2_reference.py). Lazy penalties 
     compile_sec                     trace and compile of our programs, nothing cached
     peak_mb                         what our compiled program says that it holds at once, 10^6 bytes: arguments, outputs that share no
                                     memory with them, temporaries; beside the resident data set
-    gflop                           of a step by the plain definition of its layers: what PyTorch counts in the eager peer, 10^9
+    gflop                           of a step by the plain definition of its layers: convolutions and products of the eager peer, 10^9
     share_of_peak                   gflop over our time, over what a large matrix product of that dtype reaches here (peak_gflops, by our side)
     load                            the machine's load average before the start: what other processes kept busy. Wants to be about 0
 """

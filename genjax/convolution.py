@@ -41,15 +41,16 @@ class Geometry(NamedTuple):
 def lowering(role: str, backend: str, geometry: Geometry, batch: int, channels: int, features: int, dtype: jnp.dtype) -> str:
     """Which form computes `role` ("value", "image", "kernel"). The CPU's are measured (benchmarks/ops.py); others take XLA's own, not measured.
 
-    On a CPU: Winograd's, in tiles of 4 or else 2, where the products are wide and many enough to pay for its sums; where one side has few channels, the k * k taps are
-    taken of that side; at stride 2 the value and the kernel's gradient share their patches; else what copied least when measured.
+    On a CPU: Winograd's, in tiles of 4 or else 2, where the products are wide and many enough to pay for its sums; where one side has few
+    channels, the k * k taps are taken of that side; at stride 2 the value and the kernel's gradient share their patches; else what copied
+    least when measured.
     """
     if backend != "cpu":
         return "xla"
     k, stride, _, _, (height, width) = geometry
     wide = (k, stride) in WIDE and min(channels, features) >= WIDE[k, stride][role] and dtype == jnp.float32
     for m in (4, 2) if wide else ():
-        if batch * -(-height // m) * -(-width // m) >= MANY:
+        if batch * math.prod(_tile_counts(geometry, m)) >= MANY:
             return ("winograd_turned" if role == "image" and stride == 1 else "winograd") + f"_{m}"
     match role:
         case "value" if stride == 1 and features <= FEW and k > 1:
@@ -382,10 +383,10 @@ def _overlapped(parts: Sequence[Array], axis: int, m: int) -> list[Array]:
 
 def _winograd_kernel_gradient(geometry: Geometry, x: Array, y: Array, *, m: int) -> Array:
     k, stride, form = geometry.k, geometry.stride, _form(geometry, m)
-    transposed = lambda matrices: jnp.swapaxes(matrices, 1, 2)
+    swapped = lambda matrices: jnp.swapaxes(matrices, 1, 2)
     x_tiles, y_tiles = _winograd_x(geometry, m, x), _winograd_y(geometry, m, y)
     # At stride 2 x's matrices have 4 times its channels: the product is of y's transposed, the smaller ones.
-    products = transposed(x_tiles) @ y_tiles if stride == 1 else transposed(transposed(y_tiles) @ x_tiles)
+    products = swapped(x_tiles) @ y_tiles if stride == 1 else swapped(swapped(y_tiles) @ x_tiles)
     taps = _both_axes(_transpose(form.kernel), products.reshape(len(form.x), len(form.x), *products.shape[1:]))
     taps = taps.reshape(k // stride, k // stride, stride, stride, x.shape[3], y.shape[3])
     return jnp.transpose(taps, (0, 2, 1, 3, 4, 5)).reshape(k, k, x.shape[3], y.shape[3])
