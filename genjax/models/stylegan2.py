@@ -569,16 +569,16 @@ def recipe(config: Config) -> StyleGAN2:
         return judge(weights["params"]["disc"], images, one_hot(labels, images.shape[0]))
 
     def preview(weights: Weights, key, batch: Batch):
-        labels = jnp.arange(64) % max(label_size, 1)
         at_once = math.gcd(64, config.batch_size // config.accumulate)  # no more than a step does
+        latents = jax.random.normal(key, (64, config.latent_size))
+        labels = jnp.arange(64) % label_size if label_size else None
+        parts = jax.tree.map(lambda x: x.reshape(-1, at_once, *x.shape[1:]), (latents, labels))
 
         def sheet(truncation):
             def some(part):
-                latents, labels = (core.over_devices(x) for x in part)
-                return jnp.clip(synthesis(weights, mapping(weights, latents, labels if label_size else None, truncation)), -1, 1)
+                latents, labels = jax.tree.map(core.over_devices, part)
+                return jnp.clip(synthesis(weights, mapping(weights, latents, labels, truncation)), -1, 1)
 
-            latents = jax.random.normal(key, (64, config.latent_size))
-            parts = jax.tree.map(lambda x: x.reshape(-1, at_once, *x.shape[1:]), (latents, labels))
             return jax.lax.map(some, parts).reshape(64, *config.shape)
 
         return {"samples": sheet(1.0), "truncated": sheet(0.7)}
