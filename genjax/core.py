@@ -51,7 +51,7 @@ class State(flax.struct.PyTreeNode):
 
 
 class Recipe(Protocol):
-    """What the trainer needs of a model; every model's tuple has these four beside its own verbs.
+    """What the trainer needs of a model; every model's tuple has these four beside its own verbs, which are compiled functions (`jax.jit`).
 
     It may also have `lazy`: {term: (state, batch, key, plan) -> (State, metrics)}, terms of `Plan.due` that `step` makes first, one after another,
     and that leave `state.step` as it is. The trainer then compiles each of them alone, and `step` without them, rather than every combination.

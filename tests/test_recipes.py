@@ -287,6 +287,13 @@ def test_verbs_are_deterministic_and_pure(name):
         assert value.shape == (2, *first[verb].shape)
 
 
+def test_verbs_called_from_python_are_compiled(model):
+    """Operation by operation they would take ten times as long. A style_mix is the exception: its work is synthesis."""
+    for verb in set(model._fields) - {"config", "init", "step", "plan", "preview", "lazy", "style_mix"}:
+        function = getattr(model, verb)
+        assert function is None or isinstance(function, jax.stages.Wrapped), verb
+
+
 def test_previews_are_images(name, model):
     weights = core.weights(init(name)(jax.random.key(0)))
     for title, pictures in jax.jit(model.preview)(weights, jax.random.key(0), batch()).items():

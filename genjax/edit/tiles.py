@@ -18,10 +18,10 @@ def translator(
     All tiles are normalised as the whole picture is, made small enough for one tile: by themselves each would have a contrast of its own.
     A network that must see the whole picture, and is light, gets it.
     """
-    translate = functools.partial(jax.jit(model.translate, static_argnames="direction"), weights, direction=direction)
+    translate = functools.partial(model.translate, weights, direction=direction)
     if model.statistics is None:
         return lambda image: np.asarray(ops.to_uint8(translate((image.astype(np.float32) / 127.5 - 1)[None])))[0]
-    statistics = functools.partial(jax.jit(model.statistics, static_argnames="direction"), weights, direction=direction)
+    statistics = functools.partial(model.statistics, weights, direction=direction)
 
     def translated(image: np.ndarray) -> np.ndarray:
         values = image.astype(np.float32) / 127.5 - 1

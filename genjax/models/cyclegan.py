@@ -352,6 +352,7 @@ def recipe(config: Config) -> CycleGAN:
             raise ValueError(f"direction is a2b or b2a, not {direction!r}")
         return {"params": weights["params"][f"gen_{direction}"]}
 
+    @jax.jit(static_argnames="direction")
     def translate(weights: Weights, images, direction: str = "a2b", statistics: Any = None):
         given = {} if statistics is None else {"instance": statistics}
         padded = whole(images)
@@ -359,13 +360,16 @@ def recipe(config: Config) -> CycleGAN:
         (height, width), corner = images.shape[1:3], [(padded.shape[i] - images.shape[i]) // 2 for i in (1, 2)]
         return translated[:, corner[0] : corner[0] + height, corner[1] : corner[1] + width]
 
+    @jax.jit(static_argnames="direction")
     def statistics(weights: Weights, image, direction: str = "a2b"):
         return generator.apply(network(weights, direction), whole(image), mutable=["instance"])[1]["instance"]
 
+    @jax.jit(static_argnames="direction")
     def cycle(weights: Weights, images, direction: str = "a2b"):
         other = DIRECTIONS[1 - DIRECTIONS.index(direction)]
         return translate(weights, translate(weights, images, direction), other)
 
+    @jax.jit(static_argnames="side")
     def discriminate(weights: Weights, images, side: str = "b"):
         return judge(weights["params"][f"disc_{side}"], images)
 

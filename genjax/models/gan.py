@@ -248,17 +248,21 @@ def two_player(config: Game, generator: nn.Module, discriminator: nn.Module) -> 
         variables = {"params": weights["params"][name], **weights["stats"].get(name, {})}
         return networks[name].apply(variables, inputs, one_hot(labels, inputs.shape[0]), train=False)
 
+    @jax.jit
     def generate(weights: Weights, latents, labels=None):
         return jnp.clip(run("gen", weights, latents, labels), -1, 1)
 
+    @jax.jit
     def discriminate(weights: Weights, images, labels=None):
         return run("disc", weights, images, labels)
 
+    @jax.jit(static_argnames="n")
     def sample(weights: Weights, key, n: int, labels=None, truncation=1.0):
         if labels is None and label_size:
             labels = jnp.arange(n) % label_size
         return generate(weights, truncation * latents(key, n), labels)
 
+    @jax.jit(static_argnames="count")
     def interpolate(weights: Weights, first, second, count: int, labels=None):
         along = jnp.linspace(0.0, 1.0, count)
         return jax.vmap(lambda t: generate(weights, ops.slerp(first, second, t), labels), out_axes=1)(along)

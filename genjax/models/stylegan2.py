@@ -526,15 +526,18 @@ def recipe(config: Config) -> StyleGAN2:
         first = jnp.arange(count)[None, :, None] < (count if cutoff is None else cutoff)
         return jnp.where(first, moved[:, None], styles[:, None])
 
+    @jax.jit(static_argnames="truncation_cutoff")
     def mapping(weights: Weights, latents, labels=None, truncation=1.0, truncation_cutoff: int | None = None):
         styles = map_styles(weights["params"]["gen"], latents, one_hot(labels, latents.shape[0]))
         return truncated(weights, styles, truncation, truncation_cutoff)
 
+    @jax.jit(static_argnames="noise")
     def synthesis(weights: Weights, styles, noise: str = "const", key=None):
         if noise not in NOISES or (noise == "random") != (key is not None):
             raise ValueError(f"noise is one of {', '.join(NOISES)}, and random takes a key; not {noise!r}")
         return draw(weights["params"]["gen"], weights["stats"]["gen"], styles, noise, key)
 
+    @jax.jit(static_argnames=("n", "truncation_cutoff", "noise"))
     def sample(
         weights: Weights, key, n: int, labels=None, truncation=1.0, truncation_cutoff: int | None = None, noise: str = "const"
     ):
@@ -551,6 +554,7 @@ def recipe(config: Config) -> StyleGAN2:
         images = synthesis(weights, styles.reshape(-1, *styles.shape[2:]))
         return jnp.clip(images, -1, 1).reshape(*styles.shape[:2], *images.shape[1:])
 
+    @jax.jit(static_argnames=("count", "space"))
     def interpolate(weights: Weights, first, second, count: int, labels=None, space: str = "z", truncation=1.0):
         if space not in ("z", "w"):
             raise ValueError(f"space is z or w, not {space!r}")
@@ -565,6 +569,7 @@ def recipe(config: Config) -> StyleGAN2:
 
         return jax.vmap(between, out_axes=1)(jnp.linspace(0.0, 1.0, count))
 
+    @jax.jit
     def discriminate(weights: Weights, images, labels=None):
         return judge(weights["params"]["disc"], images, one_hot(labels, images.shape[0]))
 

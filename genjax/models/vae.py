@@ -286,28 +286,34 @@ def recipe(config: Config) -> VAE:
 
     # --- verbs ---
 
+    @jax.jit
     def encode(weights: Weights, images, labels=None):
         return encoder.apply(
             {"params": weights["params"]["enc"]}, observe(jax.random.key(0), images), one_hot(labels, images.shape[0])
         )
 
+    @jax.jit
     def decode(weights: Weights, latents, labels=None):
         values, _ = decoder.apply({"params": weights["params"]["dec"]}, latents, one_hot(labels, latents.shape[0]))
         return 2 * jax.nn.sigmoid(values) - 1 if bernoulli else jnp.clip(values, -1, 1)
 
+    @jax.jit(static_argnames="n")
     def sample(weights: Weights, key, n: int, labels=None, temperature=1.0):
         if labels is None and config.conditional:
             labels = jnp.arange(n) % config.num_labels
         return decode(weights, temperature * jax.random.normal(key, (n, config.latent_size)), labels)
 
+    @jax.jit
     def reconstruct(weights: Weights, images, labels=None):
         return decode(weights, encode(weights, images, labels)[0], labels)
 
+    @jax.jit(static_argnames="count")
     def interpolate(weights: Weights, first, second, count: int, labels=None):
         a, b = encode(weights, first, labels)[0], encode(weights, second, labels)[0]
         along = jnp.linspace(0.0, 1.0, count)[:, None, None]
         return jnp.stack([decode(weights, z, labels) for z in (1 - along) * a[None] + along * b[None]], axis=1)
 
+    @jax.jit(static_argnames="analytic_kl")
     def elbo(weights: Weights, key, images, labels=None, analytic_kl=True):
         observe_key, noise_key = jax.random.split(key)
         x = observe(observe_key, images)
@@ -316,6 +322,7 @@ def recipe(config: Config) -> VAE:
             log_w, kl, log_p = log_weights(weights["params"], x, one_hot(labels, x.shape[0]), noise)
         return log_p[0] - jnp.sum(kl, axis=-1) if analytic_kl else log_w[0]
 
+    @jax.jit(static_argnames=("k", "chunk"))
     def iw_log_likelihood(weights: Weights, key, images, k: int, labels=None, chunk: int = 50):
         if not is_likelihood:
             raise ValueError(
@@ -336,6 +343,7 @@ def recipe(config: Config) -> VAE:
             total, _ = jax.lax.scan(add, jnp.full(x.shape[0], -jnp.inf), jnp.arange(0, k, chunk))
         return total - jnp.log(jnp.float32(k))
 
+    @jax.jit(static_argnames="k")
     def bits_per_dim(weights: Weights, key, images, k: int = 1, labels=None):
         bits = -iw_log_likelihood(weights, key, images, k, labels) / (height * width * channels * jnp.log(2.0))
         # A density over [-1, 1] is one over 256 levels, each 2 / 255 wide, times that width.
