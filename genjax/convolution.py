@@ -42,8 +42,8 @@ def lowering(role: str, backend: str, geometry: Geometry, batch: int, channels: 
     """Which form computes `role` ("value", "image", "kernel"). The CPU's are measured (benchmarks/ops.py); others take XLA's own, not measured.
 
     On a CPU: Winograd's, in tiles of 4 or else 2, where the products are wide and many enough to pay for its sums; where one side has few
-    channels, the k * k taps are taken of that side; at stride 2 the value and the kernel's gradient share their patches; else what copied
-    least when measured.
+    channels, the k * k taps are taken of that side; at stride 2 the value and the kernel's gradient share their patches, and a large kernel
+    is not turned for a few pixels; else what copied least when measured.
     """
     if backend != "cpu":
         return "xla"
@@ -57,6 +57,8 @@ def lowering(role: str, backend: str, geometry: Geometry, batch: int, channels: 
             return "overlap"
         case "value":
             return "patches" if stride == 2 or k == 1 or channels >= 128 else "xla"
+        case "image" if (k, stride) == (4, 2) and channels * features >= 1024 * batch * height * width:
+            return "phases"
         case "image":
             return "overlap" if stride == 2 or k == 1 or channels <= FEW or features >= 256 else "turned"
         case _ if stride == 1 and features <= FEW and k > 1:
@@ -231,6 +233,23 @@ def interleave(parts: Sequence[Array], axis: int) -> Array:
     return y.reshape(*y.shape[:axis], -1, *y.shape[axis + 2 :])
 
 
+def _phases_image(geometry: Geometry, y: Array, kernel: Array) -> Array:
+    """Stride 2: every second row and column of x by themselves, from the taps that reach them. An up-convolution's kernel is read as it is stored."""
+    (k, _, low, (height, width), _), kernel = geometry, jnp.swapaxes(kernel, 2, 3)
+
+    def reaching(axis: int, parity: int) -> list[tuple[int, tuple[int, int]]]:
+        """The taps, and what is padded so that y is in place for each."""
+        shifts = [(a, (parity + low - a) // 2) for a in range((parity + low) % 2, k, 2)]
+        return [(a, (-shift, shift + (geometry.x[axis] + 1) // 2 - geometry.y[axis])) for a, shift in shifts]
+
+    def phase(i: int, j: int) -> Array:
+        taps = itertools.product(reaching(0, i), reaching(1, j))
+        return total(_product(_pad(y, [rows, columns]), kernel[a, b]) for (a, rows), (b, columns) in taps)
+
+    x = interleave([interleave([phase(i, j) for j in (0, 1)], 2) for i in (0, 1)], 1)
+    return x[:, :height, :width]
+
+
 # Winograd's F(m x m, r x r) (Lavin and Gray 2015, arXiv 1509.09308, section 4.1): an m x m tile of y from n x n of x, n = m + r - 1, on both axes
 # y = A^T [(G w) * (B^T x)]. At stride 1 r is the kernel's size, and 3x3 takes 16 products instead of 36 for a tile of 2, 36 instead of 144 for one
 # of 4. 4x4 kernels at stride 2: of each of the four phases (even or odd rows and columns of x and of w) a 2x2 convolution at stride 1, whose sum,
@@ -400,6 +419,7 @@ IMAGE = {
     "xla": _xla_image,
     "turned": _turned_image,
     "overlap": _overlap_image,
+    "phases": _phases_image,
     **_by_tile(_winograd_image),
     **_by_tile(_winograd_turned, "winograd_turned"),
 }

@@ -216,6 +216,8 @@ def test_every_lowering_is_xlas_own(role, geometry):
             continue
         if ("turned" in name or (name == "overlap" and role == "value")) and geometry.stride == 2:
             continue
+        if name == "phases" and geometry.stride == 1:
+            continue
         assert_same(jax.jit(form, static_argnums=0)(geometry, *arguments), want, 1e-4)
 
 
@@ -246,6 +248,7 @@ def test_the_choice_is_of_lowerings_that_apply():
                                 (geometry.k, geometry.stride) in convolution.WIDE and dtype == jnp.float32
                             )
                             assert geometry.stride == 1 or ("turned" not in name and (role, name) != ("value", "overlap"))
+                            assert geometry.stride == 2 or name != "phases"
                             chosen[role].add(name)
                             assert (
                                 convolution.lowering(role, "gpu", geometry, batch, channels, features, jnp.dtype(dtype)) == "xla"
