@@ -310,8 +310,8 @@ def recipe(config: Config) -> VAE:
     @jax.jit(static_argnames="count")
     def interpolate(weights: Weights, first, second, count: int, labels=None):
         a, b = encode(weights, first, labels)[0], encode(weights, second, labels)[0]
-        along = jnp.linspace(0.0, 1.0, count)[:, None, None]
-        return jnp.stack([decode(weights, z, labels) for z in (1 - along) * a[None] + along * b[None]], axis=1)
+        along = jnp.linspace(0.0, 1.0, count)
+        return jax.vmap(lambda t: decode(weights, (1 - t) * a + t * b, labels), out_axes=1)(along)
 
     @jax.jit(static_argnames="analytic_kl")
     def elbo(weights: Weights, key, images, labels=None, analytic_kl=True):
