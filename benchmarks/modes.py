@@ -215,14 +215,13 @@ def play(mixture: Mixture, game: dict[str, Any], args: Gaussians):
     """Train with each seed; yields (seed, what was counted, the points [samples, 2])."""
     model = gan.recipe(gan.Config(**COMMON, **game, decay_steps=args.steps))
     run = trainer(model, drawer(mixture))
-    sample = jax.jit(model.sample, static_argnums=2)
     run(*start(model, 0), 1)  # compiles
     for seed in range(args.seeds):
         state, root = start(model, seed)
         began = time.perf_counter()
         state = jax.block_until_ready(run(state, root, args.steps))
         seconds = time.perf_counter() - began
-        points = sample(core.weights(state), jax.random.fold_in(root, 2**31 + 1), args.samples)
+        points = model.sample(core.weights(state), jax.random.fold_in(root, 2**31 + 1), args.samples)
         points = np.asarray(points, np.float64).reshape(-1, 2) * mixture.scale
         yield seed, {**count_modes(points, mixture), "seconds": seconds}, points
 
@@ -297,18 +296,18 @@ def stacked(args: Stacked) -> int:
         of_data = count(draw, jax.random.fold_in(root, 2**31 + 2))
         lines.append(write({"data": True, **of_data, "samples": args.samples, "classifier_accuracy": accuracy}))
     seconds = json.loads(lines[-1]).get("seconds", 0.0)
-    run, sample = trainer(model, draw), jax.jit(model.sample, static_argnums=2)
+    run = trainer(model, draw)
     while done < args.steps:
         began = time.perf_counter()
         state = run(state, root, min(args.every, args.steps - done))
         done = int(state.step)
         seconds += time.perf_counter() - began
         weights = core.weights(state)
-        counted = count(lambda key, n, weights=weights: sample(weights, key, n), jax.random.fold_in(root, 2**31 + 1))
+        counted = count(lambda key, n, weights=weights: model.sample(weights, key, n), jax.random.fold_in(root, 2**31 + 1))
         lines.append(write({"step": done, "seconds": seconds, **counted, "device": script.describe_devices()}))
         checkpoint.write_atomically(curve, ("\n".join(lines) + "\n").encode())
         checkpoint.save(manager, state, {})
-        images.save_grid(np.asarray(sample(weights, jax.random.key(0), 64)), args.out / "samples.png")
+        images.save_grid(np.asarray(model.sample(weights, jax.random.key(0), 64)), args.out / "samples.png")
     manager.wait_until_finished()
     checkpoint.export(args.out, core.weights(state))
     return 0

@@ -258,7 +258,7 @@ def jax_runs(form: Function, arguments: list[jax.Array], many: bool) -> tuple[di
 
         began = time.perf_counter()
         if many:
-            program = jax.jit(loop).lower(1, inputs).compile(xla.options("reductions", "wide", "quick"))
+            program = jax.jit(loop).lower(1, inputs).compile(xla.options(*xla.STEP))
             run = lambda count: jax.block_until_ready(program(count, inputs))
         else:
             program = jax.jit(f).lower(*inputs).compile()

@@ -176,7 +176,7 @@ def program(
 
 def compiled(program: Callable, arguments: Sequence[Any]) -> Callable:
     """A program for these arguments, of which the first, the State, is donated."""
-    return jax.jit(program, donate_argnums=0).lower(*arguments).compile(xla.options("reductions", "wide", "quick"))
+    return jax.jit(program, donate_argnums=0).lower(*arguments).compile(xla.options(*xla.STEP))
 
 
 def root_key(seed: int, sharding: NamedSharding) -> Array:

@@ -15,6 +15,8 @@ CPU = {
     # LLVM's first level of optimisation: all models measured are as fast, and compile in a fifth less.
     "quick": {"xla_backend_optimization_level": 1},
 }
+FEATURES = ("reductions", "wide")  # what networks whose features are measured are compiled with,
+STEP = (*FEATURES, "quick")  # and a training step
 
 
 def options(*names: str) -> dict[str, Any]:

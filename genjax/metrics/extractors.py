@@ -59,7 +59,7 @@ def _compiled():
     return jax.jit(
         lambda apply, taps, params, images: apply(params, images, taps),
         static_argnums=(0, 1),
-        compiler_options=xla.options("reductions", "wide"),
+        compiler_options=xla.options(*xla.FEATURES),
     )
 
 
