@@ -23,8 +23,7 @@ class Arguments(script.Options):
     model: Config = Config()
 
 
-# Small networks, a slow average for few steps. Digits need a quarter of its features and no augmentation; on grounds of one constant
-# a weaker R1 lets the generator collapse.
+# Small networks, a slow average for few steps. Digits need a quarter of its features, no augmentation, and an R1 against collapse.
 TINY = Config(
     augment="bgc", latent_size=128, style_size=128, mapping_layers=2, channels=2048, max_channels=128, r1=1.0, learning_rate=2.5e-3
 )  # fmt: skip
