@@ -24,7 +24,8 @@ import tyro
 from rich.progress import track
 
 import genjax
-from genjax import checkpoint, core, data, script
+from genjax import checkpoint, data, script
+from genjax.errors import InputError
 from genjax.metrics import extractors, frechet
 
 CHUNK = 500  # images at once
@@ -70,7 +71,7 @@ def kept_steps(run: Path) -> list[int]:
     folder = run / checkpoint.CHECKPOINTS
     steps = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
     if not steps:
-        raise core.InputError(f"{folder}: no checkpoints; give the folder that a training script wrote with --out")
+        raise InputError(f"{folder}: no checkpoints; give the folder that a training script wrote with --out")
     return steps
 
 
@@ -80,14 +81,14 @@ def mnist(spec: str, read: Callable) -> tuple[np.ndarray, np.ndarray]:
     for split, size in (("train", 60_000), ("test", 10_000)):
         source = data.load(spec, split=split, channels=1)
         if source.size != size or source.shape != (28, 28, 1) or source.arrays is None:
-            raise core.InputError(f"--data {spec}: {source.name}; MNIST has {size} images of 28x28")
+            raise InputError(f"--data {spec}: {source.name}; MNIST has {size} images of 28x28")
         parts.append(read(chunks_of(source.arrays["images"]))[0])
     return parts[0], parts[1]
 
 
 def main(args: Arguments) -> int:
     if not args.runs or args.n < CHUNK or args.n % CHUNK:
-        raise core.InputError(f"--n {args.n}: a multiple of {CHUNK}" if args.runs else "RUN: give a run's folder, or several")
+        raise InputError(f"--n {args.n}: a multiple of {CHUNK}" if args.runs else "RUN: give a run's folder, or several")
     read = reader(args.lenet)
     references: dict[str, tuple[np.ndarray, np.ndarray, float]] = {}
     for run in args.runs:
@@ -101,7 +102,7 @@ def main(args: Arguments) -> int:
             began = time.perf_counter()
             model, weights = genjax.load(run, step)
             if model.config.shape not in ((28, 28, 1), (32, 32, 1)):
-                raise core.InputError(f"{run}: of {model.config.shape} images; give a run on MNIST at 28x28 or 32x32, grey")
+                raise InputError(f"{run}: of {model.config.shape} images; give a run on MNIST at 28x28 or 32x32, grey")
             draw = draw or jax.jit(lambda *given: genjax.to_uint8(model.sample(*given)), static_argnums=2)  # noqa: B023
             root = jax.random.key(args.seed)
             numbers = track(range(args.n // CHUNK), f"{run} {step or ''}", disable=not sys.stderr.isatty())

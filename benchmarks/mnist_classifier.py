@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from genjax import augment, checkpoint, data, layers
-from genjax.core import InputError
+from genjax.errors import InputError
 
 WANTED = 0.99  # test accuracy below which a count of modes would be the classifier's more than the generator's
 

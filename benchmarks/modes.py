@@ -32,7 +32,7 @@ import numpy as np
 import tyro
 
 from genjax import __version__, checkpoint, core, images, script
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.models import dcgan, gan
 
 

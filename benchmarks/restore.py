@@ -24,9 +24,10 @@ from rich.progress import track
 from tyro.extras import subcommand_cli_from_dict
 
 import genjax
-from genjax import core, pictures, pth, script
+from genjax import pictures, pth, script
 from genjax.edit import degrade
 from genjax.edit.tiles import translator
+from genjax.errors import InputError
 from genjax.metrics import paired
 
 HELD_BACK = 5  # each fifth picture by name
@@ -40,11 +41,11 @@ def split(source: Path, out: Path, /) -> int:
         out: a folder that does not exist
     """
     if out.exists():
-        raise core.InputError(f"{out}: exists; choose another folder")
+        raise InputError(f"{out}: exists; choose another folder")
     try:
         archive = zipfile.ZipFile(source)
     except (OSError, zipfile.BadZipFile) as error:
-        raise core.InputError(f"{source}: not a zip of pictures ({error})") from None
+        raise InputError(f"{source}: not a zip of pictures ({error})") from None
     with archive:
         members = {Path(name).name: name for name in archive.namelist() if Path(name).suffix.lower() in pictures.WRITTEN}
         for number, name in enumerate(sorted(members)):
@@ -72,7 +73,7 @@ def pairs(
         out: a folder for degraded, restored, clean side by side
     """
     if (degraded is None) == (making == ""):
-        raise core.InputError("--degraded FOLDER or --making NAME: give one of them")
+        raise InputError("--degraded FOLDER or --making NAME: give one of them")
     if out:
         out.mkdir(parents=True, exist_ok=True)
     model, weights = genjax.load(run, step or None)
@@ -117,7 +118,7 @@ def opened(clean: Path, degraded: Path) -> Triples:
 
 def made(clean: Path, name: str, seed: int) -> Triples:
     if name not in degrade.DEGRADATIONS:
-        raise core.InputError(f"--making {name}: one of {', '.join(degrade.DEGRADATIONS)}")
+        raise InputError(f"--making {name}: one of {', '.join(degrade.DEGRADATIONS)}")
     change = degrade.degraded(name, seed)
     for number, path in enumerate(pictures.find(clean)):
         reference = read(path)
@@ -128,7 +129,7 @@ def read(path: Path) -> np.ndarray:
     try:
         return pictures.read(path, 3)
     except pictures.Unreadable as error:
-        raise core.InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
 
 
 def show(triples: Triples, folder: Path) -> Triples:
@@ -144,7 +145,7 @@ def aod_net(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     shapes = {"1": (3, 3, 1, 1), "2": (3, 3, 3, 3), "3": (3, 6, 5, 5), "4": (3, 6, 7, 7), "5": (3, 12, 3, 3)}
     wanted = {f"e_conv{name}.weight": shape for name, shape in shapes.items()}
     if {name: array.shape for name, array in weights.items() if name.endswith("weight")} != wanted:
-        raise core.InputError(f"--aodnet {path}: not the weights of AOD-Net")
+        raise InputError(f"--aodnet {path}: not the weights of AOD-Net")
     apply = jax.jit(lambda images: aod_net_values(weights, images))
     return lambda image: np.asarray(jnp.rint(jnp.clip(apply(image[None] / np.float32(255)), 0, 1) * 255).astype(jnp.uint8))[0]
 

@@ -8,20 +8,20 @@ def load(directory, step=None):
 
     Reads config.json and model.safetensors alone; or, given a step, the checkpoint of it, also while the run is going on.
     `model` is the tuple of pure functions of its kind, e.g. `models.vae.VAE`.
-    Raises `core.InputError`, which is a ValueError, if the folder holds no finished run, or no checkpoint of that step.
+    Raises `errors.InputError`, which is a ValueError, if the folder holds no finished run, or no checkpoint of that step.
     """
     from pathlib import Path
 
     import jax
 
-    from genjax import checkpoint, core, models
+    from genjax import checkpoint, core, errors, models
 
     run = Path(directory)
     settings = checkpoint.read_config(run)
     try:
         model = models.build(settings["model"], settings["config"])
     except (KeyError, TypeError) as error:
-        raise core.InputError(f"{run / checkpoint.CONFIG}: no model of this version ({error})") from None
+        raise errors.InputError(f"{run / checkpoint.CONFIG}: no model of this version ({error})") from None
     like = jax.eval_shape(model.init, jax.random.key(0))
     if step is not None:
         return model, core.weights(checkpoint.read(run, like, step))

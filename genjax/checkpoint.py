@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import quiet, tensors
-from genjax.core import InputError, NotFinite, PyTree, State, Weights
+from genjax.core import PyTree, State, Weights
+from genjax.errors import InputError, NotFinite
 
 CONFIG, WEIGHTS, CHECKPOINTS = "config.json", "model.safetensors", "checkpoints"
 

@@ -33,7 +33,7 @@ def sample(
 
     import genjax
     from genjax import latents
-    from genjax.core import InputError
+    from genjax.errors import InputError
 
     columns, rows = latents.grid(grid) if grid else (None, None)
     if seeds and (n is not None or seed):
@@ -85,7 +85,7 @@ def interpolate(
     from rich.progress import track
 
     from genjax import frames, latents
-    from genjax.core import InputError
+    from genjax.errors import InputError
     from genjax.images import enlarged
 
     stops = latents.numbers("--seeds", seeds)
@@ -134,7 +134,7 @@ def style_mix(
     """
     import genjax
     from genjax import latents
-    from genjax.core import InputError
+    from genjax.errors import InputError
 
     seeds = {option: latents.numbers(option, text) for option, text in (("--rows", rows), ("--columns", columns))}
     table = [len(found) + 1 for found in seeds.values()]
@@ -159,7 +159,7 @@ def style_mix(
 def _load(run: Path, step: int, verbs: tuple[str, ...], refusal: str) -> tuple[Any, Any]:
     """A run's model, which must have one of these verbs, and its weights."""
     import genjax
-    from genjax.core import InputError
+    from genjax.errors import InputError
 
     model, weights = genjax.load(run, step or None)
     if not any(hasattr(model, verb) for verb in verbs):
@@ -168,7 +168,7 @@ def _load(run: Path, step: int, verbs: tuple[str, ...], refusal: str) -> tuple[A
 
 
 def _check_file(out: Path) -> None:
-    from genjax.core import InputError
+    from genjax.errors import InputError
 
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise InputError(f"--out {out}: not a file in a folder that exists")
@@ -194,8 +194,8 @@ def translate(
     from rich.progress import track
 
     from genjax import pictures
-    from genjax.core import InputError
     from genjax.edit.tiles import translator
+    from genjax.errors import InputError
 
     if not 8 <= tile <= 2**14 or not 0 <= 2 * overlap <= tile:
         raise InputError(f"--tile {tile} --overlap {overlap}: a side of at least 8, and at most half of it")
@@ -233,7 +233,7 @@ def convert(kind: str, source: Path, /, out: Path) -> int:
 
     from genjax import __version__, checkpoint, core, models
     from genjax.convert import cyclegan, stylegan2
-    from genjax.core import InputError
+    from genjax.errors import InputError
 
     if kind not in ("cyclegan", "stylegan2"):
         raise InputError(f"{kind}: what weights can be converted from is cyclegan or stylegan2")
@@ -266,7 +266,7 @@ def export(run: Path, /, out: Path, step: int = 0) -> int:
 
     from genjax import checkpoint
     from genjax.convert import stylegan2
-    from genjax.core import InputError
+    from genjax.errors import InputError
 
     if out.suffix != ".safetensors" or out.exists():
         raise InputError(f"--out {out}: {'exists; choose another name' if out.exists() else 'give a NAME.safetensors'}")

@@ -12,23 +12,14 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
+from genjax.errors import InputError as InputError  # by these names too, as in version 0.1
+from genjax.errors import NotFinite as NotFinite
+
 Array = jax.Array
 PyTree = Any
 Batch = dict[str, Array]  # "images": float32 [batch, height, width, channels] in [-1, 1]; "labels": int32 [batch], if any
 Metrics = dict[str, Array]  # float32 scalars by name: "loss/kl", ...
 Weights = dict[str, dict[str, PyTree]]  # {"params": by network, "stats": by network}: what sampling needs of a State
-
-
-class InputError(ValueError):
-    """A mistake that the person at the keyboard can mend. Its text is one line: the option, the value, what would work."""
-
-
-class NotFinite(FloatingPointError):
-    """A number that is no number any more: `name` is a metric's or an array's, `step` the one that it came out of."""
-
-    def __init__(self, name: str, value: float | str, step: int):
-        super().__init__(f"{name} is {value} at step {step}")
-        self.step = step
 
 
 class Plan(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from genjax import pictures
-from genjax.core import InputError
+from genjax.errors import InputError
 
 RATES = {".mp4": 30, ".gif": 20, "": 30}  # frames a second by the path's suffix; none is a folder
 NUMBERED = "[0-9]" * 5 + ".png"

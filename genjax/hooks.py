@@ -14,6 +14,7 @@ import numpy as np
 
 from genjax import checkpoint, core, images, ops
 from genjax.core import Batch, Recipe, State
+from genjax.errors import InputError
 
 
 class Event(NamedTuple):
@@ -61,7 +62,7 @@ def tensorboard(directory: Path, n: int) -> Hook:
     try:
         from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise core.InputError('--tensorboard: needs the extra, pip install "genjax-image[tensorboard]"') from None
+        raise InputError('--tensorboard: needs the extra, pip install "genjax-image[tensorboard]"') from None
     writer = SummaryWriter(str(directory), flush_secs=1)
 
     def write(event):

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import ops
-from genjax.core import InputError, Weights
+from genjax.core import Weights
+from genjax.errors import InputError
 
 MOST = 65_536  # images a command
 BATCH = 64  # images at once, and ...

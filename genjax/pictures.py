@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from genjax.core import InputError
 from genjax.data.decode import MAX_FILE_BYTES, SUFFIXES, Unreadable, convert, describe, open_image, quiet_pillow
+from genjax.errors import InputError
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # others are written as .png
 TRANSPARENT = ("PNG", "WEBP", "TIFF")  # formats that keep an alpha channel, as Pillow reads and writes them

@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from genjax.bounded import Malformed, fill, open_member
-from genjax.core import InputError
+from genjax.errors import InputError
 
 DTYPES = {
     "DoubleStorage": np.float64, "FloatStorage": np.float32, "HalfStorage": np.float16, "BFloat16Storage": ml_dtypes.bfloat16,

@@ -20,7 +20,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genjax import __version__, cache, checkpoint, core, data, hooks, memory, trainer
-from genjax.core import InputError, Recipe
+from genjax.core import Recipe
+from genjax.errors import InputError, NotFinite
 
 T = TypeVar("T")
 
@@ -262,7 +263,7 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
                 recipe, source, steps=options.steps, seed=options.seed, state=state, mesh=mesh,
                 log_every=options.log_every, flip=options.flip, crop=crop, hooks=[*measured, *shown, *written],
             )  # fmt: skip
-        except core.NotFinite as error:
+        except NotFinite as error:
             advice = f"The same command with --steps {error.step - 1} goes to the step before, and saves it"
             say(f"stopped: {error}. {advice if error.step > 1 else 'No step was whole: look at the data, or lower the rates'}")
             return 1

@@ -9,7 +9,7 @@ import numpy as np
 
 from genjax import pth
 from genjax.bounded import npy_header, open_member
-from genjax.core import InputError
+from genjax.errors import InputError
 
 KINDS = (".safetensors", ".npz", ".pth", ".pt", ".th", ".ckpt")
 

@@ -18,7 +18,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from genjax import data, xla
-from genjax.core import Array, InputError, Metrics, NotFinite, Plan, Recipe, State
+from genjax.core import Array, Metrics, Plan, Recipe, State
+from genjax.errors import InputError, NotFinite
 from genjax.hooks import Event, Hook
 
 SECONDS_OUT_OF_TOUCH = 2.0  # between two looks of the host at the device: what Ctrl-C waits for, and far more than a look costs

@@ -1,13 +1,15 @@
 """8 fake CPU devices, a compilation cache, strict ranks, and shapes checked at every call of the annotated modules."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
-# The suite's time is mostly compiling: without LLVM's optimisations it is half of that, without XLA's newer emitters of loops a third of the rest.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-)
+# The suite's time is mostly compiling: without LLVM's optimisations it is half of that, without XLA's newer emitters of loops a third of
+# the rest. Later releases have only these emitters, and XLA aborts the process at a flag that it does not know.
+FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
+if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 # glibc's own default, but a word on it: or scripts that are run here would keep a worker's memory (genjax.memory).
 os.environ.setdefault("MALLOC_ARENA_TEST", "8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

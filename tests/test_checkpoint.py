@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from genjax import checkpoint, core
-from genjax.core import InputError
+from genjax.errors import InputError
 
 # The reads that Orbax gives up on, of a damaged checkpoint, warn when they are collected: here, and not in some later test.
 pytestmark = [

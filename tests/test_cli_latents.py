@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 import genjax
 from genjax import checkpoint, cli, frames, latents
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.models import cyclegan, dcgan, stylegan2, vae
 
 STYLED = stylegan2.Config(shape=(8, 8, 3), latent_size=4, style_size=5, mapping_layers=1, channels=32, group_size=2)

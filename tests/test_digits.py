@@ -2,15 +2,16 @@
 
 import pytest
 
-from genjax import core, data
+from genjax import data
+from genjax.errors import InputError
 
 digits = pytest.importorskip("benchmarks.digits")
 
 
 def test_bad_input_is_named(tmp_path):
-    with pytest.raises(core.InputError, match="no checkpoints"):
+    with pytest.raises(InputError, match="no checkpoints"):
         digits.kept_steps(tmp_path)
-    with pytest.raises(core.InputError, match="--n 1234"):
+    with pytest.raises(InputError, match="--n 1234"):
         digits.main(digits.Arguments(runs=(tmp_path,), lenet=tmp_path / "none", n=1234))
 
 

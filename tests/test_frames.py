@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from genjax import frames
-from genjax.core import InputError
+from genjax.errors import InputError
 
 FRAMES = np.arange(3, dtype=np.uint8)[:, None, None, None] + np.zeros((3, 4, 4, 3), np.uint8)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from genjax import core, hooks
-from genjax.core import InputError
+from genjax.errors import InputError
 
 
 def event(step, steps=30):

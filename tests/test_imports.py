@@ -8,7 +8,7 @@ from pathlib import Path
 import genjax
 
 PACKAGE = Path(genjax.__file__).parent
-LEAVES = {"shapes"}
+LEAVES = {"shapes", "errors"}
 # fmt: off
 ALLOWED = {  # module -> the genjax modules it may import
     "shapes": set(),
@@ -16,6 +16,7 @@ ALLOWED = {  # module -> the genjax modules it may import
     "convolution": set(),
     "ops": {"convolution"},
     "pool": set(),
+    "errors": set(),
     "core": set(),
     "cache": set(),
     "memory": set(),

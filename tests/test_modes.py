@@ -17,7 +17,7 @@ import mnist_classifier
 import modes
 
 from genjax import core
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.models import dcgan, gan
 
 GRID = modes.MIXTURES["grid"]

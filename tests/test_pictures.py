@@ -14,7 +14,7 @@ from PIL import Image
 
 import genjax
 from genjax import checkpoint, cli, core, pictures
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.models import cyclegan
 
 TOY = cyclegan.Config(shape=(16, 16, 3), channels=4, blocks=1, disc_channels=4, disc_layers=1)

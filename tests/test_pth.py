@@ -10,7 +10,7 @@ import pytest
 import toys
 
 from genjax import pth
-from genjax.core import InputError
+from genjax.errors import InputError
 
 
 def instructions(*lines: bytes) -> bytes:

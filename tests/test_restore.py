@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import toys
 
-from genjax import checkpoint, core, pictures
+from genjax import checkpoint, pictures
+from genjax.errors import InputError
 from genjax.metrics import paired
 from genjax.models import cyclegan
 
@@ -44,9 +45,9 @@ def test_split_holds_each_fifth_back(tmp_path, photos):
     assert restore.split(tmp_path / "all.zip", tmp_path / "out") == 0
     assert sorted(path.name for path in (tmp_path / "out/val").iterdir()) == ["4.png", "9.png"]
     assert len(list((tmp_path / "out/train").iterdir())) == 8
-    with pytest.raises(core.InputError, match="exists"):
+    with pytest.raises(InputError, match="exists"):
         restore.split(tmp_path / "all.zip", tmp_path / "out")
-    with pytest.raises(core.InputError, match="not a zip"):
+    with pytest.raises(InputError, match="not a zip"):
         restore.split(photos / "0.png", tmp_path / "other")
 
 
@@ -81,7 +82,7 @@ def test_made_pairs_and_the_way_back(run, photos, capsys):
 def test_bad_input_is_named(run, photos, options):
     if "degraded" in options:
         options = options | {"degraded": photos}
-    with pytest.raises(core.InputError, match="--making"):
+    with pytest.raises(InputError, match="--making"):
         restore.pairs(run, photos, **options)
 
 

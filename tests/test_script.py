@@ -18,7 +18,7 @@ import toys
 
 import genjax
 from genjax import cli, script
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.metrics import evaluation, extractors
 from genjax.models import cyclegan, dcgan, gan, stylegan2, vae
 

@@ -8,7 +8,7 @@ import pytest
 import toys
 
 from genjax import pth, tensors
-from genjax.core import InputError
+from genjax.errors import InputError
 
 ARRAYS = {
     "w": np.arange(6, dtype=np.float32).reshape(2, 3),

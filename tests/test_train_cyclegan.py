@@ -9,7 +9,7 @@ import pytest
 
 import genjax
 from genjax import pictures
-from genjax.core import InputError
+from genjax.errors import InputError
 
 SPEC = importlib.util.spec_from_file_location("train_cyclegan", Path(__file__).parents[1] / "train/cyclegan.py")
 train = importlib.util.module_from_spec(SPEC)

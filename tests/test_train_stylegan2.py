@@ -9,7 +9,7 @@ import jax
 import pytest
 
 import genjax
-from genjax.core import InputError
+from genjax.errors import InputError
 
 SPEC = importlib.util.spec_from_file_location("train_stylegan2", Path(__file__).parents[1] / "train/stylegan2.py")
 train = importlib.util.module_from_spec(SPEC)

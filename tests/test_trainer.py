@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from genjax import core, data, hooks, trainer
-from genjax.core import InputError, Plan
+from genjax.core import Plan
+from genjax.errors import InputError
 
 
 class Toy:

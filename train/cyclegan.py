@@ -9,8 +9,8 @@ python train/cyclegan.py --preset photos --task dehaze --data photos/           
 import dataclasses
 
 from genjax import data, script
-from genjax.core import InputError
 from genjax.edit import degrade
+from genjax.errors import InputError
 from genjax.models import cyclegan
 
 TASKS = {"dehaze": "haze", "lowlight": "lowlight", "deblur": "blur", "deblock": "blocks"}

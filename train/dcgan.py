@@ -8,7 +8,7 @@ python train/dcgan.py --preset emoji64 --data emoji.zip --model.network residual
 import dataclasses
 
 from genjax import script
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.models import dcgan
 
 

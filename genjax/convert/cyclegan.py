@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from genjax import pth
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.models import cyclegan
 
 NETWORKS = {"G_A": "gen_a2b", "G_B": "gen_b2a", "G": "gen_a2b", "D_A": "disc_b", "D_B": "disc_a"}

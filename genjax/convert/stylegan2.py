@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genjax import tensors
-from genjax.core import InputError, Weights
+from genjax.core import Weights
+from genjax.errors import InputError
 from genjax.models import stylegan2
 
 Arrays = Mapping[str, np.ndarray]

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from genjax.bounded import Malformed, Stream, fill, npy_header, open_member
-from genjax.core import InputError
 from genjax.data.decode import from_array
 from genjax.data.items import Items
-from genjax.data.source import ALIGNMENT, Request, aligned, printable, reason, refuse
+from genjax.data.source import ALIGNMENT, Request, aligned, refuse
+from genjax.errors import InputError, printable, reason
 
 IDX_NAME = re.compile(r"(train|t10k)-(images|labels)[-.]idx\d-ubyte(\.gz)?")
 DEFLATE_RATIO = 1032  # deflate cannot expand by more, so a larger claim is false

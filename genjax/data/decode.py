@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from genjax.data.source import reason
+from genjax.errors import reason
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -12,7 +12,8 @@ from typing import IO, NamedTuple
 
 from genjax.data.decode import MAX_FILE_BYTES, SUFFIXES, Unreadable, open_image
 from genjax.data.items import PROBED, Items, spread
-from genjax.data.source import Request, printable, reason, refuse
+from genjax.data.source import Request, refuse
+from genjax.errors import printable, reason
 
 SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
 

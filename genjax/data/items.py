@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from genjax.core import InputError
 from genjax.data.decode import Header, Unreadable, conversions, convert, describe
-from genjax.data.source import Request, Source, aligned, printable, refuse
+from genjax.data.source import Request, Source, aligned, refuse
+from genjax.errors import InputError, printable
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -9,7 +9,8 @@ import socket
 from genjax import quiet
 from genjax.data.decode import open_image
 from genjax.data.items import Items
-from genjax.data.source import Request, printable, reason, refuse
+from genjax.data.source import Request, refuse
+from genjax.errors import printable, reason
 
 EXTRA = 'pip install "genjax-image[tfds]"'
 HOST = ("storage.googleapis.com", 443)  # TensorFlow Datasets looks there before anything else

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from genjax.core import InputError
+from genjax.errors import InputError, printable
 
 
 class Source(NamedTuple):
@@ -88,23 +88,6 @@ def aligned(shape: tuple[int, ...]) -> np.ndarray:
     return memory[start : start + size].reshape(shape)
 
 
-def one_line(text: str) -> str:
-    """`text` as any terminal can show it: file names may hold line breaks, escapes and undecodable bytes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def printable(text: str) -> str:
-    """A name from outside, on one line and not too long."""
-    shown = one_line(text)
-    return shown if len(shown) <= 200 else shown[:100] + "..." + shown[-97:]
-
-
-def reason(error: BaseException) -> str:
-    """Why something failed, in a few printable words."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return printable((text.strip() or type(error).__name__).splitlines()[0])
-
-
 def refuse(request: Request, wrong: str, instead: str) -> InputError:
     """The one-line error for a set that cannot be used: the option, the value, what is wrong, what would work."""
-    return InputError(one_line(f"{request.option} '{printable(request.spec)}': {wrong}; {instead}"))
+    return InputError(f"{request.option} '{printable(request.spec)}': {wrong}; {instead}")

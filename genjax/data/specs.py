@@ -5,11 +5,11 @@ import stat
 import sys
 from collections.abc import Callable
 
-from genjax.core import InputError
 from genjax.data import arrays, files, prepared
 from genjax.data.decode import MODES, quiet_pillow
 from genjax.data.items import Items, build
-from genjax.data.source import Request, Source, reason, refuse
+from genjax.data.source import Request, Source, refuse
+from genjax.errors import InputError, reason
 
 ACCEPTED = "use 'digits', a folder or .zip of images, a .npz, a folder of idx files, or tfds:NAME"
 MAX_SIDE = 2**14  # pixels

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from genjax.core import InputError
 from genjax.data.sampler import order, positions, side_seed
 from genjax.data.source import SECOND, Source, with_suffix
+from genjax.errors import InputError
 
 
 def gather(source: Source, indices: np.ndarray) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.metrics import extractors, features, neighbours, sets
 from genjax.metrics.extractors import Extractor
 from genjax.metrics.features import Track

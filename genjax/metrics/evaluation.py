@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.metrics import extractors, features, frechet, kernel, manifold, neighbours, protocols, scores, sets
 from genjax.metrics.extractors import Extractor
 from genjax.metrics.features import Features, Track

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import tensors, xla
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.metrics import backbones, inception, protocols, small
 from genjax.metrics.protocols import Protocol
 from genjax.shapes import AnyArray, Array, Float, UInt8

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from genjax import cache, tensors
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.metrics.extractors import Extractor
 from genjax.metrics.sets import Images, rebatched
 

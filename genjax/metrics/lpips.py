@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.metrics import backbones, extractors, nets
 from genjax.shapes import AnyArray, Array, Float
 

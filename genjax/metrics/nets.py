@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import ops
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.shapes import AnyArray, Array
 
 Layer = Mapping[str, Any]  # "kernel" [h, w, channels, features] or [inputs, outputs], "bias" [features]

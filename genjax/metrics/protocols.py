@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from genjax import ops
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.metrics.resize import resize
 from genjax.shapes import AnyArray, Array, Float, UInt8
 

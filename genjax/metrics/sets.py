@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import data, ops
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.shapes import AnyArray
 
 

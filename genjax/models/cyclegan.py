@@ -15,6 +15,7 @@ import optax
 
 from genjax import core, layers, losses, pool
 from genjax.core import Array, Batch, Metrics, Plan, State, Weights
+from genjax.errors import InputError
 
 UPSAMPLES = ("transposed", "resize")
 DIRECTIONS = ("a2b", "b2a")
@@ -231,11 +232,11 @@ def check(config: Config) -> None:
         demand(0 <= getattr(config, field) < 1, field, "from 0 to below 1")
     (height, width, _), step = config.shape, multiple(config)
     if height % step or width % step or min(height, width) < 8:
-        raise core.InputError(f"--resolution {height} {width}: each side must be at least 8 and a multiple of {step}")
+        raise InputError(f"--resolution {height} {width}: each side must be at least 8 and a multiple of {step}")
     smallest = min(height, width) // 2**config.disc_layers
     demand(smallest >= 3, "disc_layers", f"too many for images of {height}x{width}: they leave nothing of a patch")
     if config.ssim_weight and min(height, width) < losses.SSIM_WINDOW:
-        raise core.InputError(f"--resolution {height} {width}: --model.ssim-weight needs sides of at least {losses.SSIM_WINDOW}")
+        raise InputError(f"--resolution {height} {width}: --model.ssim-weight needs sides of at least {losses.SSIM_WINDOW}")
 
 
 def recipe(config: Config) -> CycleGAN:

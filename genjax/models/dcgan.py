@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from genjax import core, layers, ops
+from genjax.errors import InputError
 from genjax.models import gan
 from genjax.models.gan import GAN, Game, with_label
 
@@ -205,7 +206,7 @@ def check(config: Config) -> None:
         core.demand(config, not config.spectral, "spectral", "only with --model.network dcgan")
     if stages(config.shape)[0] == 0:
         height, width = config.shape[:2]
-        raise core.InputError(f"--resolution {height} {width}: each side must be at least 8 and even, best a multiple of 16")
+        raise InputError(f"--resolution {height} {width}: each side must be at least 8 and even, best a multiple of 16")
 
 
 def recipe(config: Config) -> GAN:

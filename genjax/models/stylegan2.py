@@ -18,6 +18,7 @@ import optax
 
 from genjax import augment, core, layers, losses, ops
 from genjax.core import Batch, Metrics, Plan, State, Weights
+from genjax.errors import InputError
 from genjax.models.gan import diversity
 
 GEN_NETWORKS = ("skip", "resnet", "orig")
@@ -318,7 +319,7 @@ def check(config: Config) -> None:
     advice = f"{'over --model.accumulate ' if config.accumulate > 1 else ''}a multiple of --model.group-size {config.group_size}, or less"
     demand(some % min(config.group_size, some) == 0, "batch_size", advice)
     if min(config.shape[:2]) < 4:
-        raise core.InputError(f"--resolution {config.shape[0]} {config.shape[1]}: each side must be at least 4")
+        raise InputError(f"--resolution {config.shape[0]} {config.shape[1]}: each side must be at least 4")
 
 
 def recipe(config: Config) -> StyleGAN2:

@@ -13,7 +13,7 @@ from toys import save_pth
 import genjax
 from genjax import cli
 from genjax.convert import cyclegan as convert
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.models import cyclegan
 
 TOY = cyclegan.Config(channels=4, blocks=2, disc_channels=4, disc_layers=2)

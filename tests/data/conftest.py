@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from genjax import data
-from genjax.core import InputError
+from genjax.errors import InputError
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from genjax import data
-from genjax.core import InputError
 from genjax.data import decode, items
+from genjax.errors import InputError
 
 HALF = (255, 0, 0, 128)  # red, half transparent
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from genjax import data
-from genjax.core import InputError
+from genjax.errors import InputError
 
 
 @pytest.fixture

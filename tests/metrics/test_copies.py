@@ -9,7 +9,7 @@ import toys
 from PIL import Image
 
 from genjax import checkpoint, cli
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.metrics import extractors, nearest
 from genjax.models import dcgan
 

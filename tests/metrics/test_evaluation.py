@@ -13,7 +13,7 @@ from PIL import Image
 
 import genjax.cache
 from genjax import checkpoint, cli, latents
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.metrics import evaluate, evaluation, extractors, features, frechet, kernel, manifold, sets
 from genjax.models import dcgan
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.metrics import backbones, extractors, lpips
 
 

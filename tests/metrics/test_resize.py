@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.metrics import protocols
 from genjax.metrics.resize import RULES, matrix, resize
 

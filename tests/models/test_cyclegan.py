@@ -11,7 +11,7 @@ import pytest
 import toys
 
 from genjax import core, layers, losses
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.models import cyclegan
 
 TOY = cyclegan.Config(

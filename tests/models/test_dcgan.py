@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from genjax import core, layers
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.models import dcgan
 
 TINY = dcgan.Config(shape=(8, 12, 1), channels=4, latent_size=3, batch_size=8)

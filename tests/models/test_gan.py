@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from genjax import core, ops
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.models import gan
 
 TINY = gan.Config(shape=(5, 6, 1), hidden=(16,), latent_size=3, batch_size=8)

@@ -10,7 +10,7 @@ import pytest
 import toys
 
 from genjax import losses
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.models import stylegan2
 
 TOY = stylegan2.Config(

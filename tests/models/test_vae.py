@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from genjax import core
-from genjax.core import InputError
+from genjax.errors import InputError
 from genjax.models import vae
 
 TINY = vae.Config(shape=(5, 6, 1), hidden=(16,), latent_size=3, batch_size=8)

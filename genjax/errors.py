@@ -1,0 +1,36 @@
+"""What goes wrong, in words: the two errors that commands turn into one line, and text from outside made printable. Imports nothing of genjax."""
+
+
+class InputError(ValueError):
+    """Invalid user input. The message is one printable line: the option or file, its value, what would work.
+
+    Whatever a file or a name brought into it is escaped here, so that no message can disturb a terminal or a log.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
+
+
+class NotFinite(FloatingPointError):
+    """A metric or an array became NaN or infinite: `name` is the metric's or the array's, `step` the step that it came out of."""
+
+    def __init__(self, name: str, value: float | str, step: int):
+        super().__init__(one_line(f"{name} is {value} at step {step}"))
+        self.step = step
+
+
+def one_line(text: str) -> str:
+    """`text` as any terminal can show it, on one line: line breaks, escapes and undecodable bytes of file names are written as \\n, \\x1b, \\udcff."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """`one_line` of a name or text from outside, its middle left out where it is longer than `limit` characters."""
+    shown = one_line(text)
+    return shown if len(shown) <= limit else f"{shown[: limit // 2]}...{shown[3 - limit // 2 :]}"
+
+
+def reason(error: BaseException, limit: int = 200) -> str:
+    """Why something failed: the first line of the error's text, or its type's name where there is none; printable."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return printable((text.strip() or type(error).__name__).splitlines()[0], limit)
