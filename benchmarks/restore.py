@@ -28,6 +28,7 @@ from genjax import pictures, pth, script
 from genjax.edit import degrade
 from genjax.edit.tiles import translator
 from genjax.errors import InputError
+from genjax.images import FORMATS
 from genjax.metrics import paired
 
 HELD_BACK = 5  # each fifth picture by name
@@ -47,7 +48,7 @@ def split(source: Path, out: Path, /) -> int:
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{source}: not a zip of pictures ({error})") from None
     with archive:
-        members = {Path(name).name: name for name in archive.namelist() if Path(name).suffix.lower() in pictures.WRITTEN}
+        members = {Path(name).name: name for name in archive.namelist() if Path(name).suffix.lower() in FORMATS}
         for number, name in enumerate(sorted(members)):
             folder = out / ("val" if number % HELD_BACK == HELD_BACK - 1 else "train")
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """What a run leaves on disk: checkpoints of the whole State (Orbax), and for use elsewhere its weights (safetensors) beside config.json."""
 
+import hashlib
 import json
 import os
 import warnings
@@ -13,6 +14,7 @@ import numpy as np
 from genjax import quiet, tensors
 from genjax.core import PyTree, State, Weights
 from genjax.errors import InputError, NotFinite
+from genjax.outputs import write_atomically
 
 CONFIG, WEIGHTS, CHECKPOINTS = "config.json", "model.safetensors", "checkpoints"
 
@@ -157,13 +159,6 @@ def _examine(leaves: dict[str, jax.Array]) -> tuple[dict[str, jax.Array], dict[s
 # --- weights and settings ------------------------------------------------------------------------------------------------
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """All or nothing, whenever it is killed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
-
-
 def export(run: Path, weights: Weights) -> None:
     """Write run/model.safetensors, the weights that sampling needs, by name, float32; nothing where they are there already."""
     from safetensors.numpy import save as serialize
@@ -172,6 +167,16 @@ def export(run: Path, weights: Weights) -> None:
     path, content = run / WEIGHTS, serialize(arrays, metadata={"format": "genjax"})
     if not path.is_file() or path.read_bytes() != content:
         write_atomically(path, content)
+
+
+def weights_id(weights: Weights) -> str:
+    """SHA-256 of the names, shapes and values of weights: what tells them from any other."""
+    digest = hashlib.sha256()
+    for name, leaf in flatten(weights).items():
+        array = np.asarray(jax.device_get(leaf), order="C")
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def read_weights(run: Path, like: Weights) -> Weights:

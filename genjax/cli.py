@@ -8,31 +8,34 @@ from typing import Any, Literal
 
 from genjax import script
 
-PNG_BYTES = 2**31  # of the images in one PNG
+PICTURE_BYTES = 2**31  # of the images in one picture
 
 
 def sample(
-    run: Path, /, n: int | None = None, seed: int = 0, seeds: str = "", label: int | None = None, truncation: float = 1.0,
-    grid: str = "", out: Path = Path("grid.png"), step: int = 0,
+    run: Path, /, n: int | None = None, seed: int = 0, seeds: str = "", label: str = "", truncation: float = 1.0,
+    grid: str = "", out: Path = Path("grid.png"), force: bool = False, step: int = 0,
 ) -> int:  # fmt: skip
-    """Draw images from a trained model into one PNG.
+    """Draw images from a trained model, as one grid or as single files.
 
     Args:
         run: the folder of a finished training run, or what `genjax convert` wrote
-        n: how many images; as many as --grid holds if not given, else 64
-        seed: of the latents of all of them
-        seeds: instead of both, a seed an image, such as 0-3,7: the image of seed 7 is the same whatever stands beside it
-        label: of all images, of a conditional model; each class in turn if not given (of --seeds: the seed modulo the classes)
-        truncation: below 1, latents or styles, and so images, are drawn to their mean
+        n: number of images; as many as --grid holds if not given, else 64
+        seed: of the latents of all images of a grid; of single files the first one's, each next file has the next seed
+        seeds: instead of both, one seed per image, such as 0-3,7: an image depends on its seed only
+        label: class of all images, of a conditional model: a name as in config.json, or a number; each class in turn if not given
+            (of --seeds and single files: the seed modulo the classes)
+        truncation: below 1, pulls latents or styles, and so images, toward their mean
         grid: columns x rows, such as 8x4; near a square if not given
-        out: the PNG to write
-        step: take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
+        out: NAME.png (or .jpg, .webp, .bmp, .tif): one grid. A folder, or a pattern such as "img-{seed}.png": one file per seed, of
+            the model's exact size
+        force: replace files that genjax wrote
+        step: checkpoint step to load (works during training); 0: the final weights
     """
     import jax
     import numpy as np
 
     import genjax
-    from genjax import latents
+    from genjax import latents, outputs
     from genjax.errors import InputError
 
     columns, rows = latents.grid(grid) if grid else (None, None)
@@ -46,40 +49,57 @@ def sample(
         raise InputError(f"--seed {seed}: from 0 to {2**32 - 1}")
     if columns and rows and columns * rows < count:
         raise InputError(f"--grid {grid}: holds {columns * rows} images, not {count}")
-    _check_file(out)
+    files = _single_files(out)
+    if files and grid:
+        raise InputError(f"--grid {grid}: --out {out} is for single files; give a name such as grid.png, or leave it out")
+    if files and not seeds:
+        if seed + count > 2**32:
+            raise InputError(f"--seed {seed}: {count} seeds from it on pass {2**32 - 1}")
+        chosen = list(range(seed, seed + count))
+    if not files:
+        outputs.check_file(out, read=[run], force=force)
     model, weights = _load(run, step, ("sample",), f"its model draws no images; genjax translate {run} PICTURES --out DIR")
     latents.check_truncation(model, truncation)
-    most = PNG_BYTES // math.prod(model.config.shape)
-    if count > most:
-        raise InputError(f"--n {count}: at most {most} images of {'x'.join(map(str, model.config.shape))} in one PNG")
-    labels = latents.labels(model, label, chosen or range(count))
-    size = model.config.latent_size
-    z = latents.of_seeds(chosen, size) if chosen else jax.random.normal(jax.random.key(seed), (count, size))
-    pictures = np.concatenate(
-        list(latents.batches(latents.drawer(model, truncation), weights, (), (z, labels), model.config.shape))
-    )
+    size = "x".join(map(str, model.config.shape))
+    most = PICTURE_BYTES // math.prod(model.config.shape)
+    if count > most and not files:
+        raise InputError(f"--n {count}: at most {most} images of {size} in one picture")
+    labels = latents.labels(model, _class(run, label), chosen or range(count))
+    latent = model.config.latent_size
+    z = latents.of_seeds(chosen, latent) if chosen else jax.random.normal(jax.random.key(seed), (count, latent))
+    along, draw = (z, labels), latents.drawer(model, truncation)
+    if files:
+        folder, pattern = files
+        settings = {"command": "sample", "weights": _weights_id(weights), "truncation": truncation, "label": label}
+        names = [pattern.replace(SEED, f"{seed:04}") for seed in chosen]
+        _write_files(
+            folder, names, settings, lambda first: latents.batches(draw, weights, (), along, model.config.shape, first), run, force
+        )
+        script.say(f"{count} images of {size} in {folder}")
+        return 0
+    pictures = np.concatenate(list(latents.batches(draw, weights, (), along, model.config.shape)))
     genjax.save_grid(pictures, out, columns=columns, rows=rows)
-    script.say(f"{count} images of {'x'.join(map(str, pictures.shape[1:]))} in {out}")
+    script.say(f"{count} images of {size} in {out}")
     return 0
 
 
 def interpolate(
     run: Path, /, seeds: str, seconds: float = 10.0, out: Path = Path("walk.gif"), fps: int = 0, space: Literal["z", "w"] = "z",
-    truncation: float = 1.0, label: int | None = None, force: bool = False, step: int = 0,
+    truncation: float = 1.0, label: str = "", force: bool = False, step: int = 0,
 ) -> int:  # fmt: skip
     """Walk from the latents of one seed to those of the next, and from the last back to the first: a video without a seam.
 
     Args:
         run: the folder of a training run, or what `genjax convert` wrote
         seeds: two or more, such as 1,5,9
-        seconds: that one round takes
+        seconds: length of one round
         out: a .mp4 (needs the extra `video`) or .gif; a name without a dot is a folder of PNG frames
-        fps: frames a second; 0: 30, of a .gif 20
+        fps: frames per second; 0: 30, of a .gif 20
         space: z, along arcs between latents, or w, along lines between a StyleGAN2's styles
-        truncation: below 1, latents or styles, and so images, are drawn to their mean
-        label: of all images, of a conditional model
-        force: write over what is there
-        step: take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
+        truncation: below 1, pulls latents or styles, and so images, toward their mean
+        label: class of all images, of a conditional model: a name as in config.json, or a number
+        force: replace files that genjax wrote
+        step: checkpoint step to load (works during training); 0: the final weights
     """
     from rich.console import Console
     from rich.progress import track
@@ -91,34 +111,45 @@ def interpolate(
     stops = latents.numbers("--seeds", seeds)
     if any(before == after for before, after in zip(stops, stops[1:] + stops[:1], strict=True)):
         raise InputError(f"--seeds {seeds}: two or more, each another than the one before, the first than the last")
-    frames.check(out, force)
+    frames.check(out, force, [run])
     kind = out.suffix.lower()
     rate, most = fps or frames.RATES[kind], 50 if kind == ".gif" else 120  # faster GIFs are shown slower
     if not 1 <= rate <= most:
         raise InputError(f"--fps {fps}: from 1 to {most}, or 0")
     if not len(stops) / rate <= seconds <= latents.MOST / rate:
         limits = f"{len(stops) / rate:.4g} to {latents.MOST / rate:.4g}"
-        raise InputError(f"--seconds {seconds}: from {limits} with {len(stops)} seeds and {rate} frames a second")
+        raise InputError(f"--seconds {seconds}: from {limits} with {len(stops)} seeds and {rate} frames per second")
     count = round(seconds * rate)
+    if not kind:
+        frames.check_folder(out, count)
     advice = "its model has no latents to walk through; give a run of a GAN (a VAE's interpolate takes images)"
     model, weights = _load(run, step, ("generate", "synthesis"), advice)
     if space == "w" and not hasattr(model, "synthesis"):
         raise InputError("--space w: only a StyleGAN2 has styles; leave it out")
     latents.check_truncation(model, truncation)
-    labels = latents.labels(model, label, stops)
-    if labels is not None and label is None:
+    labels = latents.labels(model, _class(run, label), stops)
+    if labels is not None and not label:
         raise InputError(f"--label: {run} is conditional; give one from 0 to {model.config.num_labels - 1}")
     z = latents.of_seeds(stops, model.config.latent_size)
-    drawn = latents.walk(model, weights, z, labels, truncation, space, count)
-    shown = track(drawn, "drawing", total=count, console=Console(stderr=True))
-    frames.write(out, (enlarged(pixels[None])[0] for pixels in shown), count, rate)
-    script.say(f"{count} frames, {rate} a second, from seed to seed in {out}")
+
+    def walk(first: int):
+        for pixels in latents.walk(model, weights, z, labels, truncation, space, count, first):
+            yield enlarged(pixels[None])
+
+    if kind:
+        shown = track(walk(0), "drawing", total=count, console=Console(stderr=True))
+        frames.write(out, (pixels[0] for pixels in shown), count, rate)
+    else:
+        settings = {"command": "interpolate", "weights": _weights_id(weights), "seeds": stops, "space": space}
+        settings |= {"truncation": truncation, "label": label, "frames": count}
+        _write_files(out, [frames.name(number) for number in range(count)], settings, walk, run, force)
+    script.say(f"{count} frames, {rate} per second, from seed to seed in {out}")
     return 0
 
 
 def style_mix(
     run: Path, /, rows: str, columns: str, layers: str, out: Path = Path("mix.png"), truncation: float = 1.0,
-    label: int | None = None, step: int = 0,
+    label: str = "", force: bool = False, step: int = 0,
 ) -> int:  # fmt: skip
     """Mix the styles of a StyleGAN2's images: a table with the row's image, some layers' styles from the column's, in one PNG.
 
@@ -127,26 +158,30 @@ def style_mix(
         rows: seeds of the first column's images, such as 85,100
         columns: seeds of the first row's images
         layers: whose styles are the column's, such as 0-6: low ones pose and shape, high ones colour and texture
-        out: the PNG to write
-        truncation: below 1, styles, and so images, are drawn to their mean
-        label: of all images, of a conditional model; the seed modulo the classes if not given
-        step: take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
+        out: the picture to write: .png, .jpg, .webp, .bmp or .tif
+        truncation: below 1, pulls styles, and so images, toward their mean
+        label: class of all images, of a conditional model: a name as in config.json, or a number; the seed modulo the classes if not given
+        force: replace a file that genjax wrote
+        step: checkpoint step to load (works during training); 0: the final weights
     """
     import genjax
-    from genjax import latents
+    from genjax import latents, outputs
     from genjax.errors import InputError
 
     seeds = {option: latents.numbers(option, text) for option, text in (("--rows", rows), ("--columns", columns))}
     table = [len(found) + 1 for found in seeds.values()]
     if table[0] * table[1] > latents.MOST:
         raise InputError(f"--rows {rows} --columns {columns}: a table of at most {latents.MOST} images")
-    _check_file(out)
+    if _single_files(out):
+        raise InputError(f"--out {out}: one table, so one name such as mix.png")
+    outputs.check_file(out, read=[run], force=force)
     model, weights = _load(run, step, ("style_mix",), "its model has no styles; give a run of train/stylegan2.py")
     latents.check_truncation(model, truncation)
+    index = _class(run, label)
 
     def styles(found: list[int]):
         z = latents.of_seeds(found, model.config.latent_size)
-        return model.mapping(weights, z, latents.labels(model, label, found), truncation)
+        return model.mapping(weights, z, latents.labels(model, index, found), truncation)
 
     across, down = styles(seeds["--columns"]), styles(seeds["--rows"])
     chosen = latents.numbers("--layers", layers, across.shape[1])
@@ -167,48 +202,125 @@ def _load(run: Path, step: int, verbs: tuple[str, ...], refusal: str) -> tuple[A
     return model, weights
 
 
-def _check_file(out: Path) -> None:
+def _weights_id(weights: Any) -> str:
+    from genjax import checkpoint
+
+    return checkpoint.weights_id(weights)
+
+
+def _class(run: Path, label: str) -> int | None:
+    """The number of the class that --label names; None of "". A name that the run's config.json holds goes before a number.
+
+    Raises InputError.
+    """
+    import difflib
+
+    from genjax import checkpoint
     from genjax.errors import InputError
 
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise InputError(f"--out {out}: not a file in a folder that exists")
+    settings = checkpoint.read_config(run).get("data")
+    classes = settings.get("classes") if isinstance(settings, dict) else None
+    names = [name for name in classes if isinstance(name, str)] if isinstance(classes, list) else []
+    if not label:
+        return None
+    if label in names:
+        return names.index(label)
+    if label.isascii() and label.isdigit() and len(label) < 10:
+        return int(label)
+    if not names:
+        raise InputError(f"--label {label}: a number from 0; {run} names no classes")
+    near = difflib.get_close_matches(label, names, 3) or names[:3]
+    raise InputError(f"--label {label}: one of its {len(names)} classes, such as {', '.join(near)}, or a number from 0")
+
+
+SEED = "{seed}"
+
+
+def _single_files(out: Path) -> tuple[Path, str] | None:
+    """The folder and the pattern of names that --out asks for; None where it is the name of one picture. Raises InputError."""
+    from genjax.errors import InputError
+    from genjax.images import FORMATS
+
+    known = out.suffix.lower() in FORMATS
+    pattern = out.name.count(SEED)
+    if pattern:
+        if pattern > 1 or not known:
+            raise InputError(f"--out {out}: a pattern has {SEED} in it once, and a suffix of {', '.join(FORMATS)}")
+        return out.parent, out.name
+    if not out.suffix or out.is_dir():
+        return out, f"seed{SEED}.png"
+    if not known:
+        raise InputError(f"--out {out}: one of {', '.join(FORMATS)}; or a folder, for one file per seed")
+    return None
+
+
+def _write_files(
+    folder: Path, names: list[str], settings: dict[str, Any], draw: Callable[[int], Any], run: Path, force: bool
+) -> None:
+    """Write a file per image of the batches [b, h, w, c] of draw(first), but for those that an earlier try has finished."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from genjax import outputs, pictures
+
+    opened = outputs.open_folder(folder, names, settings, read=[run], force=force)
+    first = next((index for index, name in enumerate(names) if name not in opened.done), len(names))
+    if opened.done:
+        script.say(f"{len(opened.done)} of {len(names)} are in {folder} already")
+    if first == len(names):
+        return
+    images = (image for batch in draw(first) for image in batch)
+    rest = track(zip(names[first:], images, strict=True), "drawing", total=len(names) - first, console=Console(stderr=True))
+    for name, image in rest:
+        if name not in opened.done:
+            pictures.write(folder / name, image)
+            opened.record(name)
 
 
 def translate(
     run: Path, input: Path, /, direction: Literal["a2b", "b2a"] = "a2b", out: Path = Path("translated"), force: bool = False, tile: int = 512,
     overlap: int = 64, step: int = 0,
 ) -> int:  # fmt: skip
-    """Translate a picture, or all of a folder, with a trained CycleGAN; names and sizes stay.
+    """Translate a picture, or all of a folder, with a trained CycleGAN; names and sizes stay. The same command again goes on.
 
     Args:
         run: the folder of a training run, or what `genjax convert` wrote
         input: a picture, or a folder of pictures
         direction: a2b or b2a
         out: the folder to write to
-        force: write over pictures that are there already
+        force: replace files that genjax wrote
         tile: larger pictures are done in tiles of this side, in pixels, which bounds the memory
         overlap: pixels over which tiles fade into each other
-        step: take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
+        step: checkpoint step to load (works during training); 0: the final weights
     """
     from rich.console import Console
     from rich.progress import track
 
-    from genjax import pictures
+    from genjax import outputs, pictures
     from genjax.edit.tiles import translator
     from genjax.errors import InputError
 
     if not 8 <= tile <= 2**14 or not 0 <= 2 * overlap <= tile:
-        raise InputError(f"--tile {tile} --overlap {overlap}: a side of at least 8, and at most half of it")
+        raise InputError(f"--tile {tile} --overlap {overlap}: a side of 8 to {2**14}, and at most half of it")
     found = pictures.find(input)
-    targets = pictures.targets(found, input, out, force)
+    sources = [path.relative_to(input) if input.is_dir() else Path(path.name) for path in found]
+    names = [str(pictures.target(name)) for name in sources]
+    digests = [pictures.digest(path) for path in found]
     model, weights = _load(run, step, ("translate",), "is a run of another model; give one of train/cyclegan.py")
     if f"gen_{direction}" not in weights["params"]:
         raise InputError(f"--direction {direction}: {run} holds the other direction only")
+    settings = {"command": "translate", "weights": _weights_id(weights), "direction": direction}
+    settings |= {"tile": tile, "overlap": overlap}
+    folder = outputs.open_folder(out, names, settings, sources=digests, read=[run, *found], force=force)
+    if folder.done:
+        script.say(f"{len(folder.done)} of {len(names)} are in {out} already")
     translated = translator(model, weights, direction, tile, overlap)
     failed = 0
-    for path, target in track(list(zip(found, targets, strict=True)), "translating", console=Console(stderr=True)):
+    rows = [row for row in zip(found, names, digests, strict=True) if row[1] not in folder.done]
+    for path, name, digest in track(rows, "translating", console=Console(stderr=True)):
         try:
-            pictures.write(target, translated(pictures.read(path, model.config.shape[2])))
+            pictures.write(out / name, translated(pictures.read(path, model.config.shape[2])))
+            folder.record(name, digest)
         except pictures.Unreadable as error:
             failed += 1
             script.say(f"{path}: {error}; left out")
@@ -218,27 +330,27 @@ def translate(
     return 0 if not failed else 1
 
 
-def convert(kind: str, source: Path, /, out: Path) -> int:
+def convert(kind: str, source: Path, /, out: Path, force: bool = False) -> int:
     """Turn published PyTorch weights into a run's folder, which the other commands read. Nothing in a file is executed.
 
     Args:
         kind: cyclegan or stylegan2
         source: of cyclegan, a checkpoint folder with latest_net_G_A.pth and the like, or one .pth of a generator; of stylegan2, a
             .safetensors, .npz or .pth of the arrays of NVIDIA's PyTorch networks: G_ema's (with that prefix or none) and D's
-        out: the folder to write; must not exist
+        out: the folder to write
+        force: replace a folder that `genjax convert` wrote
     """
     import dataclasses
 
     import jax
 
-    from genjax import __version__, checkpoint, core, models
+    from genjax import __version__, checkpoint, core, models, outputs
     from genjax.convert import cyclegan, stylegan2
     from genjax.errors import InputError
 
     if kind not in ("cyclegan", "stylegan2"):
         raise InputError(f"{kind}: what weights can be converted from is cyclegan or stylegan2")
-    if out.exists():
-        raise InputError(f"--out {out}: exists; choose another folder")
+    _check_converted(out, source, force)
     if kind == "cyclegan":
         config, weights = cyclegan.weights({"G": source} if source.is_file() else cyclegan.files(source))
     else:
@@ -246,31 +358,55 @@ def convert(kind: str, source: Path, /, out: Path) -> int:
     fields = dataclasses.asdict(config)
     like = core.weights(jax.eval_shape(models.build(kind, fields).init, jax.random.key(0)))
     checkpoint.fitted(checkpoint.flatten(weights), like, str(source))  # before anything is written
-    out.mkdir(parents=True)
-    checkpoint.write_config(out, {"genjax": __version__, "model": kind, "config": fields, "converted": source.name})
-    checkpoint.export(out, weights)
+    with outputs.replacing(out) as folder:
+        folder.mkdir()
+        checkpoint.write_config(folder, {"genjax": __version__, "model": kind, "config": fields, "converted": source.name})
+        checkpoint.export(folder, weights)
     use = f"translate {out} PICTURES --out DIR" if kind == "cyclegan" else f"sample {out} --seeds 0-15 --truncation 0.7"
     script.say(f"{', '.join(sorted(weights['params']))} in {out}; genjax {use}")
     return 0
 
 
-def export(run: Path, /, out: Path, step: int = 0) -> int:
+def _check_converted(out: Path, source: Path, force: bool) -> None:
+    """Raise InputError unless a folder can be made there and nothing is lost."""
+    import os
+
+    from genjax import checkpoint
+    from genjax.errors import InputError
+
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"--out {out}: not in a folder that exists")
+    if not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir():
+        raise InputError(f"--out {out}: is a file; choose a folder")
+    if source.resolve().is_relative_to(out.resolve()):
+        raise InputError(f"--out {out}: is read by this command; choose another folder")
+    if not force:
+        raise InputError(f"--out {out}: exists; choose another folder, or add --force")
+    theirs = {path.name for path in out.iterdir()} - {checkpoint.CONFIG, checkpoint.WEIGHTS}
+    if theirs or "converted" not in checkpoint.read_config(out):
+        raise InputError(f"--out {out}: holds more than `genjax convert` wrote; choose another folder")
+
+
+def export(run: Path, /, out: Path, force: bool = False, step: int = 0) -> int:
     """Write a StyleGAN2's arrays under the key names of NVIDIA's PyTorch networks; `genjax convert` reads them back.
 
     Args:
         run: the folder of a training run of StyleGAN2
-        out: the .safetensors to write; must not exist
-        step: take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
+        out: the .safetensors to write
+        force: replace a file that genjax wrote
+        step: checkpoint step to load (works during training); 0: the final weights
     """
     from safetensors.numpy import save as serialize
 
-    from genjax import checkpoint
+    from genjax import checkpoint, outputs
     from genjax.convert import stylegan2
     from genjax.errors import InputError
 
-    if out.suffix != ".safetensors" or out.exists():
-        raise InputError(f"--out {out}: {'exists; choose another name' if out.exists() else 'give a NAME.safetensors'}")
-    _check_file(out)
+    if out.suffix != ".safetensors":
+        raise InputError(f"--out {out}: give a NAME.safetensors")
+    outputs.check_file(out, read=[run], force=force)
     refusal = f"only a StyleGAN2's arrays have such names; any run's own are in {checkpoint.WEIGHTS}"
     model, weights = _load(run, step, ("style_mix",), refusal)
     try:
@@ -278,7 +414,7 @@ def export(run: Path, /, out: Path, step: int = 0) -> int:
     except InputError as error:
         raise InputError(f"{run}: {error}") from None
     arrays = {f"{network}.{name}": x for network, found in networks.items() for name, x in found.items()}
-    checkpoint.write_atomically(out, serialize(arrays))
+    outputs.write_atomically(out, serialize(arrays, metadata={"software": outputs.MARK}))
     script.say(f"{len(arrays)} arrays in {out}")
     return 0
 
@@ -286,7 +422,7 @@ def export(run: Path, /, out: Path, step: int = 0) -> int:
 def evaluate(
     real: str, fake: str, /, metrics: str = "fd,kid,prdc", extractor: str = "inception", weights: Path | None = None,
     protocol: str = "tf_legacy", n: int = 0, real_n: int = 0, split: str = "train", fake_split: str = "train", truncation: float = 1.0,
-    seed: int = 0, draws: int = 0, step: int = 0, json: Path | None = None,
+    seed: int = 0, draws: int = 0, step: int = 0, json: Path | None = None, force: bool = False,
 ) -> int:  # fmt: skip
     """Measure how near a set of images is to real ones: distances over features, precision and recall, and more.
 
@@ -304,14 +440,15 @@ def evaluate(
         truncation: of a run's images
         seed: of a run's images, and of every random choice
         draws: how often a run is drawn from, for the spread; 0: 3 times
-        step: of a run, take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
+        step: of a run, checkpoint step to load (works during training); 0: the final weights
         json: write the result, with all that it depends on, to this file
+        force: replace a file that genjax wrote
     """
-    from genjax import checkpoint
+    from genjax import outputs
     from genjax.metrics import evaluate
 
     if json is not None:
-        _check_file(json)
+        outputs.check_file(json, "--json", read=[real, fake, *filter(None, [weights])], force=force)
     found = evaluate(
         real, fake, [name.strip() for name in metrics.split(",")], extractor=extractor, weights=weights, protocol=protocol, count=n or None,
         real_count=real_n or None, split=split, fake_split=fake_split, truncation=truncation, seed=seed, draws=draws or None, step=step or None,
@@ -322,14 +459,14 @@ def evaluate(
         spread = f" ± {found.spread[name]:.2g}" if found.spread else ""
         print(f"{name} {value:.5g}{spread}", flush=True)
     if json is not None:
-        checkpoint.write_atomically(json, found.as_json().encode() + b"\n")
+        outputs.write_atomically(json, found.as_json().encode() + b"\n")
     return 0
 
 
 def nearest(
     real: str, fake: str, /, n: int = 0, rows: int = 8, k: int = 5, held_out: str = "", held_out_split: str = "", extractor: str = "pixels",
     weights: Path | None = None, split: str = "train", fake_split: str = "train", truncation: float = 1.0, seed: int = 0, step: int = 0,
-    out: Path = Path("nearest.png"),
+    out: Path = Path("nearest.png"), force: bool = False,
 ) -> int:  # fmt: skip
     """Look for copies: a model's images beside the nearest of those that it was trained on.
 
@@ -347,15 +484,20 @@ def nearest(
         fake_split: which part of the second set
         truncation: of a run's images
         seed: of a run's images
-        step: of a run, take the checkpoint of this step, be it of a run that is going on; 0: the weights that training ended with
-        out: the PNG to write
+        step: of a run, checkpoint step to load (works during training); 0: the final weights
+        out: the picture to write: .png, .jpg, .webp, .bmp or .tif
+        force: replace a file that genjax wrote
     """
     import numpy as np
 
     import genjax
+    from genjax import outputs
+    from genjax.errors import InputError
     from genjax.metrics import nearest
 
-    _check_file(out)
+    if _single_files(out):
+        raise InputError(f"--out {out}: one picture, so one name such as nearest.png")
+    outputs.check_file(out, read=[real, fake, *filter(None, [weights, held_out])], force=force)
     seen = nearest(
         real, fake, count=n or None, shown=rows, k=k, held_out=held_out or None, held_out_split=held_out_split or None,
         extractor=extractor, weights=weights, split=split, fake_split=fake_split, truncation=truncation, step=step or None, seed=seed, track=script.progress(),

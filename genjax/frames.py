@@ -4,57 +4,52 @@ Nothing is written over unasked, and a file is whole or not there.
 """
 
 import itertools
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from genjax import pictures
-from genjax.errors import InputError
+from genjax import outputs
+from genjax.errors import InputError, reason
+from genjax.images import opaque
 
 RATES = {".mp4": 30, ".gif": 20, "": 30}  # frames a second by the path's suffix; none is a folder
 NUMBERED = "[0-9]" * 5 + ".png"
 
 
-def check(out: Path, force: bool) -> None:
-    """Raise InputError where `write` could not write, or would lose something."""
+def check(out: Path, force: bool, read: Sequence[Path] = ()) -> None:
+    """Raise InputError where `write` could not write, or would lose something. read: what the command reads."""
     if out.suffix.lower() not in RATES:
         raise InputError(f"--out {out}: NAME.mp4, NAME.gif, or a name without a dot: a folder of PNG frames")
-    if out.exists() and out.is_dir() == bool(out.suffix):
-        raise InputError(f"--out {out}: is a {'folder' if out.is_dir() else 'file'}; choose another name")
-    if out.exists() and not force:
-        raise InputError(f"--out {out}: is there already; choose another name, or add --force")
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"--out {out}: not in a folder that exists")
+    if not out.suffix:
+        if not out.absolute().parent.is_dir():
+            raise InputError(f"--out {out}: not in a folder that exists")
+        return  # the rest is outputs.open_folder's to see
+    outputs.check_file(out, read=read, force=force)
     if out.suffix.lower() == ".mp4":
         _encoder(out)
 
 
 def write(out: Path, frames: Iterable[np.ndarray], count: int, rate: int) -> None:
-    """`count` frames, uint8 [h, w, c] all of one size, c 1, 3 or 4. Raises InputError if that cannot be written."""
-    kind = out.suffix.lower()
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    """Write `count` frames, uint8 [h, w, c] all of one size, c 1, 3 or 4, as one .mp4 or .gif. Raises InputError if that cannot be."""
     try:
-        if not kind:
-            return _write_folder(out, frames, count)
-        (_write_mp4 if kind == ".mp4" else _write_gif)(temporary, frames, count, rate)
-        os.replace(temporary, out)
+        with outputs.replacing(out) as temporary:
+            (_write_mp4 if out.suffix.lower() == ".mp4" else _write_gif)(temporary, frames, count, rate)
     except OSError as error:  # av's errors of files are of this kind
-        raise InputError(f"--out {out}: cannot be written ({error.strerror or error})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise InputError(f"--out {out}: cannot be written ({reason(error)})") from None
 
 
-def _write_folder(out: Path, frames: Iterable[np.ndarray], count: int) -> None:
-    out.mkdir(exist_ok=True)
+def check_folder(out: Path, count: int) -> None:
+    """Raise InputError where a folder holds frames beyond these: they would seem to go on in those."""
     beyond = sorted(path.name for path in out.glob(NUMBERED) if int(path.stem) >= count)
-    if beyond:  # these frames would seem to go on in those
+    if beyond:
         raise InputError(
             f"--out {out}: holds frames beyond these {count} ({beyond[0]}, {len(beyond)} in all); choose another folder"
         )
-    for number, pixels in enumerate(frames):
-        pictures.write(out / f"{number:05}.png", pixels)
+
+
+def name(number: int) -> str:
+    return f"{number:05}.png"
 
 
 def _write_gif(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) -> None:
@@ -64,7 +59,7 @@ def _write_gif(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) 
     images = (Image.fromarray(_opaque(pixels)) for pixels in frames)
     first = next(images)
     durations = (10 * np.diff(ends)).astype(int).tolist()
-    first.save(path, format="GIF", save_all=True, append_images=images, duration=durations, loop=0)
+    first.save(path, format="GIF", save_all=True, append_images=images, duration=durations, loop=0, comment=outputs.MARK.encode())
 
 
 def _write_mp4(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) -> None:
@@ -73,6 +68,7 @@ def _write_mp4(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) 
     first = next(frames)
     height, width = first.shape[:2]
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        container.metadata["comment"] = outputs.MARK
         stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
         stream.height, stream.width = height + height % 2, width + width % 2  # colour is kept at half the sides
         stream.pix_fmt = "yuv420p"
@@ -84,7 +80,7 @@ def _write_mp4(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) 
 
 def _opaque(pixels: np.ndarray) -> np.ndarray:
     """uint8 [h, w, 3], transparency over white: neither format has any."""
-    return np.ascontiguousarray(np.broadcast_to(pictures.opaque(pixels), (*pixels.shape[:2], 3)))
+    return np.ascontiguousarray(np.broadcast_to(opaque(pixels), (*pixels.shape[:2], 3)))
 
 
 def _encoder(out: Path):

@@ -101,18 +101,19 @@ def batch_size(shape: Sequence[int]) -> int:
 
 
 def batches(
-    draw: Draw, weights: Weights, fixed: Sequence[Any], along: Sequence[Any], shape: Sequence[int]
+    draw: Draw, weights: Weights, fixed: Sequence[Any], along: Sequence[Any], shape: Sequence[int], first: int = 0
 ) -> Iterator[np.ndarray]:
     """`draw(weights, *fixed, *along)` as uint8 [b, h, w, c], in batches of the arrays `along` the images [n, ...].
 
-    None stays None. All batches are of one size, the last one filled up, so that there is one program.
+    None stays None. All batches are of one size, the last one filled up, so that there is one program. The images before `first` are left
+    out, and the others are the same, bit for bit, as with them.
     """
     count = len(along[0])
     size = min(count, batch_size(shape))
-    for start in range(0, count, size):
+    for start in range(first - first % size, count, size):
         chosen = np.minimum(np.arange(start, start + size), count - 1)
         images = _pixels(draw, weights, *fixed, *(part if part is None else part[chosen] for part in along))
-        yield np.asarray(images)[: count - start]
+        yield np.asarray(images)[max(first - start, 0) : count - start]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -146,9 +147,10 @@ def loop(stops: int, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def walk(
-    model: Any, weights: Weights, latents: jax.Array, labels: np.ndarray | None, truncation: float, space: str, frames: int
-) -> Iterator[np.ndarray]:
-    """Images uint8 [h, w, c] on the way from each of some latents [n, size] to the next, and from the last to the first.
+    model: Any, weights: Weights, latents: jax.Array, labels: np.ndarray | None, truncation: float, space: str, frames: int,
+    first: int = 0,
+) -> Iterator[np.ndarray]:  # fmt: skip
+    """Images uint8 [h, w, c], from frame `first` on, on the way from each of some latents [n, size] to the next, and from the last to the first.
 
     In space z along arcs, in w (a StyleGAN2's) along lines between styles. `labels` [n] are of the latents; in z, on the way
     that of the latents before holds.
@@ -164,7 +166,7 @@ def walk(
             return draw(weights, ops.slerp(first, second, share[:, None]), None if labels is None else labels[before])
         return model.synthesis(weights, first + share[:, None, None] * (second - first))
 
-    for images in batches(between, weights, (ends, labels), (before, after, share), model.config.shape):
+    for images in batches(between, weights, (ends, labels), (before, after, share), model.config.shape, first):
         yield from images
 
 

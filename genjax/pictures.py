@@ -1,19 +1,16 @@
 """Picture files in and out, for the commands that edit: names and sizes stay, nothing is written over unasked."""
 
-import contextlib
-import io
-import os
+import hashlib
 from pathlib import Path
 
 import numpy as np
 
+from genjax import outputs
 from genjax.data.decode import MAX_FILE_BYTES, SUFFIXES, Unreadable, convert, describe, open_image, quiet_pillow
-from genjax.errors import InputError
+from genjax.errors import InputError, reason
+from genjax.images import FORMATS, encode
 
-WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # others are written as .png
-TRANSPARENT = ("PNG", "WEBP", "TIFF")  # formats that keep an alpha channel, as Pillow reads and writes them
-
-__all__ = ["Unreadable", "find", "opaque", "read", "targets", "write"]
+__all__ = ["Unreadable", "find", "read", "target", "write"]
 
 
 def find(source: Path) -> list[Path]:
@@ -30,23 +27,9 @@ def find(source: Path) -> list[Path]:
     return found
 
 
-def targets(found: list[Path], source: Path, out: Path, force: bool) -> list[Path]:
-    """Where each goes: below `out` as it lies below `source`. Makes the folders. Raises InputError where something would be lost."""
-    names = [path.relative_to(source) if source.is_dir() else Path(path.name) for path in found]
-    paths = [out / (name if name.suffix.lower() in WRITTEN else name.with_name(name.name + ".png")) for name in names]
-    there = [path for path in paths if path.exists()]
-    if there and not force:
-        raise InputError(
-            f"--out {out}: {there[0].name} and {len(there)} in all are there already; choose another folder, or add --force"
-        )
-    if any(path.resolve() == original.resolve() for path, original in zip(paths, found, strict=True)):
-        raise InputError(f"--out {out}: is where the pictures come from; choose another folder")
-    try:
-        for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
-    return paths
+def target(name: Path) -> Path:
+    """The name that a translated picture is written under: its own, with .png added where its format is not written."""
+    return name if name.suffix.lower() in FORMATS else name.with_name(name.name + ".png")
 
 
 def read(path: Path, channels: int) -> np.ndarray:
@@ -63,32 +46,19 @@ def read(path: Path, channels: int) -> np.ndarray:
     return convert(image, (*describe(image).size, channels), "none")[0]
 
 
-def write(path: Path, image: np.ndarray) -> None:
-    """uint8 [h, w, c] in the format of the name's suffix, all or nothing; transparency over white where the format has none.
-
-    Raises InputError if it cannot be written.
-    """
-    from PIL import Image
-
-    kind = Image.registered_extensions()[path.suffix.lower()]
-    pixels = image if kind in TRANSPARENT else opaque(image)
-    buffer = io.BytesIO()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def digest(path: Path) -> str:
+    """SHA-256 of a file of up to MAX_FILE_BYTES; "" of one that cannot be read, or is larger."""
     try:
-        picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-        picture.save(buffer, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except OSError:
+        return ""
+    return hashlib.sha256(raw).hexdigest() if len(raw) <= MAX_FILE_BYTES else ""
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    """Write uint8 [h, w, c] in the format of the name's suffix, all or nothing. Raises InputError if it cannot be written."""
+    try:
+        outputs.write_atomically(path, encode(image, path.suffix.lower()))
     except (OSError, ValueError) as error:  # Pillow's, where a picture is too large for its format, are either
-        raise InputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def opaque(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [h, w, 3] of [h, w, 4], transparency over white; others as they are."""
-    if pixels.shape[2] != 4:
-        return pixels
-    alpha = pixels[..., 3:] / 255
-    return np.round(pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+        raise InputError(f"{path}: cannot be written ({reason(error)})") from None

@@ -6,10 +6,11 @@ from pathlib import Path
 
 # The suite's time is mostly compiling: without LLVM's optimisations it is half of that, without XLA's newer emitters of loops a third of
 # the rest. Later releases have only these emitters, and XLA aborts the process at a flag that it does not know.
-FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
-if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    + " --xla_cpu_use_fusion_emitters=false" * (tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11))
+)
 # glibc's own default, but a word on it: or scripts that are run here would keep a worker's memory (genjax.memory).
 os.environ.setdefault("MALLOC_ARENA_TEST", "8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -23,6 +24,13 @@ from jaxtyping import install_import_hook
 install_import_hook(["genjax.losses", "genjax.ops", "genjax.images", "genjax.metrics"], "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_one_module():
+    """Release a module's programs at its end: each takes tens of the 65,530 memory maps of a process."""
+    yield
+    jax.clear_caches()
+
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -13,7 +13,7 @@ import toys
 from PIL import Image
 
 import genjax
-from genjax import checkpoint, cli, core, pictures
+from genjax import checkpoint, cli, core, images, pictures
 from genjax.errors import InputError
 from genjax.models import cyclegan
 
@@ -42,7 +42,7 @@ def test_a_folder_is_translated_with_names_folders_and_sizes_kept(run, tmp_path,
     (tmp_path / "in/notes.txt").write_text("no picture")
     assert cli.translate(run, tmp_path / "in", out=tmp_path / "out") == 0
     sizes = {}
-    for path in sorted((tmp_path / "out").rglob("*.*")):
+    for path in sorted((tmp_path / "out").rglob("[!.]*.*")):
         with Image.open(path) as image:
             sizes[str(path.relative_to(tmp_path / "out"))] = (*image.size, image.mode)
     assert sizes == {
@@ -73,7 +73,7 @@ def test_large_pictures_go_through_in_tiles(run, tmp_path):
         assert image.size == (150, 40)
 
 
-@pytest.mark.parametrize("suffix", pictures.WRITTEN)
+@pytest.mark.parametrize("suffix", images.FORMATS)
 def test_transparency_is_kept_or_over_white(tmp_path, suffix):
     pixels = np.full((8, 8, 4), (200, 100, 0, 255), np.uint8)
     pixels[:, 4:, 3] = 0
@@ -117,10 +117,38 @@ def test_nothing_is_written_over_without_force(run, tmp_path):
     (tmp_path / "out/a.png").write_text("dear")
     with pytest.raises(InputError, match="--force"):
         cli.translate(run, tmp_path / "in", out=tmp_path / "out")
+    with pytest.raises(InputError, match="not written by genjax"):
+        cli.translate(run, tmp_path / "in", out=tmp_path / "out", force=True)
     assert (tmp_path / "out/a.png").read_text() == "dear"
-    assert cli.translate(run, tmp_path / "in", out=tmp_path / "out", force=True) == 0
-    with pytest.raises(InputError, match="come from"):
+    with pytest.raises(InputError, match="is read by this command"):
         cli.translate(run, tmp_path / "in", out=tmp_path / "in", force=True)
+
+
+def test_the_same_command_goes_on_and_redoes_what_has_changed(run, tmp_path, capsys):
+    for name in ("a.png", "b.png", "c.png"):
+        paint(tmp_path / "in" / name)
+    assert cli.translate(run, tmp_path / "in", out=tmp_path / "out") == 0
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
+    (tmp_path / "out/b.png").unlink()
+    paint(tmp_path / "in/c.png", 9, 9)
+    assert cli.translate(run, tmp_path / "in", out=tmp_path / "out") == 0
+    assert "1 of 3 are in" in capsys.readouterr().err
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
+    assert {name for name in after if after[name] != before[name]} == {"b.png", "c.png"}
+    with Image.open(tmp_path / "out/c.png") as image:
+        assert image.size == (9, 9)
+    paint(tmp_path / "d.png")  # into the same folder, whose other pictures stay known
+    assert cli.translate(run, tmp_path / "d.png", out=tmp_path / "out") == 0
+    assert cli.translate(run, tmp_path / "in", out=tmp_path / "out") == 0
+    assert "3 of 3 are in" in capsys.readouterr().err
+
+
+def test_two_pictures_never_become_one(run, tmp_path):
+    for name in ("c.gif", "c.gif.png"):
+        paint(tmp_path / "in" / name)
+    with pytest.raises(InputError, match="would be one file"):
+        cli.translate(run, tmp_path / "in", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_unreadable_pictures_are_named_and_left_out(run, tmp_path, capsys):
@@ -128,7 +156,7 @@ def test_unreadable_pictures_are_named_and_left_out(run, tmp_path, capsys):
     (tmp_path / "in/b.png").write_bytes(b"no picture")
     assert cli.translate(run, tmp_path / "in", out=tmp_path / "out") == 1
     assert "b.png: not an image" in capsys.readouterr().err
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".genjax.jsonl", "a.png"]
     (tmp_path / "in/a.png").unlink()
     with pytest.raises(InputError, match="none of its 1"):
         cli.translate(run, tmp_path / "in", out=tmp_path / "out")

@@ -112,7 +112,10 @@ def test_folders_without_a_generator_and_folders_that_exist_are_refused(params, 
         cli.convert("cyclegan", tmp_path / "empty", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     source = folder_of(tmp_path / "model", params)
-    with pytest.raises(InputError, match="exists"):
-        cli.convert("cyclegan", source, out=tmp_path / "empty")
+    (tmp_path / "empty/notes.txt").write_text("dear")
+    for force, why in ((False, "exists"), (True, "config.json: no such file|holds more")):
+        with pytest.raises(InputError, match=why):
+            cli.convert("cyclegan", source, out=tmp_path / "empty", force=force)
+    assert (tmp_path / "empty/notes.txt").read_text() == "dear"
     with pytest.raises(InputError, match="cyclegan"):
         cli.convert("biggan", source, out=tmp_path / "run")
