@@ -174,7 +174,7 @@ def from_pixels(name: str, pixels: np.ndarray, labels: np.ndarray | None, reques
         title=lambda index: f"image {index}",
         label=labels.__getitem__ if labels is not None else None,
         num_labels=int(labels.max()) + 1 if labels is not None and len(labels) else 0,
-        digest=digest.hexdigest(),
+        digest=digest.hexdigest,
         pixels=pixels,
     )
 

@@ -90,5 +90,5 @@ def read_builder(tfds, builder, name: str, request: Request) -> Items:
         title=lambda index: f"record {index}",
         label=(lambda index: int(records[index][label])) if label else None,
         num_labels=features[label].num_classes if label else 0,
-        digest=hashlib.sha256(info.encode()).hexdigest(),
+        digest=lambda: hashlib.sha256(info.encode()).hexdigest(),
     )

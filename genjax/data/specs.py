@@ -5,6 +5,7 @@ import stat
 import sys
 from collections.abc import Callable
 
+from genjax.bounded import Malformed, open_regular
 from genjax.data import arrays, files, prepared
 from genjax.data.decode import MODES, quiet_pillow
 from genjax.data.items import Items, build
@@ -82,12 +83,13 @@ def choose_reader(path: str, request: Request) -> Callable[[str, Request], Items
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
             return arrays.read_idx if arrays.idx_names(path) else files.read_folder
-        if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
-            return None
-        with open(path, "rb"):
-            pass
+        if not stat.S_ISREG(mode):
+            raise Malformed("is not a regular file")
+        open_regular(path).close()
     except FileNotFoundError:
         raise refuse(request, "does not exist", ACCEPTED) from None
+    except Malformed as error:
+        raise refuse(request, str(error), ACCEPTED) from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise refuse(request, f"cannot be read ({reason(error)})", ACCEPTED) from None
     return {".npz": arrays.read_npz, ".zip": files.read_zip}.get(os.path.splitext(path)[1].lower())
