@@ -168,8 +168,6 @@ def has_alpha(image: "Image.Image") -> bool:
 
 def to_channels(image: "Image.Image", channels: int) -> "Image.Image":
     """Grey, RGB or RGBA with 8 bits; transparency is laid over white unless it is kept. Raises Unreadable."""
-    from PIL import Image
-
     mode = MODES[channels]
     if image.mode == mode and not (has_alpha(image) and channels != 4):
         return image

@@ -330,7 +330,7 @@ def has_sides(spec: str) -> bool:
             with open_zip(path) as archive:
                 members = [inner_path(member) for member in archive.infolist() if not member.is_dir()]
             members = [parts for parts in members if parts and not any(part.startswith(("__MACOSX", ".")) for part in parts)]
-            depth, splits = labels.find_splits([parts for parts in members if len(parts) > 1])
+            _, splits = labels.find_splits([parts for parts in members if len(parts) > 1])
             return any(split.lower() == "traina" for split in splits)
         while True:
             with os.scandir(path) as entries:

@@ -83,7 +83,7 @@ def build(items: Items, request: Request) -> Source:
     failures: dict[int, str] = {}
     headers = probe(items, request, failures)
     shape = choose_shape(headers, request)
-    resident = items.size * int(np.prod(shape)) <= request.resident_mb * 2**20
+    resident = items.size * int(np.prod(shape)) <= request.resident_bytes
     if items.pixels is not None and items.pixels.shape[1:] == shape:
         images, kept = items.pixels, None
         say_dark({False: int(images.max())}, request)
@@ -185,7 +185,7 @@ def choose_shape(headers: list[Header], request: Request) -> tuple[int, int, int
     if len(sizes) > 1:
         request.say(
             f"data: images of {len(sizes)} sizes, all become the most common, {height}x{width} "
-            f"({votes} of {len(headers)} looked at); --resolution sets another"
+            f"({votes} of {len(headers)} looked at)" + "; --resolution sets another" * ("--resolution" in request.options)
         )
     return height, width, channels
 
@@ -341,7 +341,8 @@ def refuse_if_too_many(items: Items, request: Request, failures: dict[int, str])
 
 def too_many(items: Items, request: Request, failures: dict[int, str]) -> InputError:
     wrong = f"{len(failures)} of {items.size} images cannot be read: {listing(items, failures)}"
-    return refuse(request, wrong, f"mend or remove them, or raise --max-bad {request.max_bad:g}")
+    leave_out = f", or raise --max-bad {request.max_bad:g}" * ("--max-bad" in request.options)
+    return refuse(request, wrong, f"mend or remove them{leave_out}")
 
 
 def listing(items: Items, failures: dict[int, str]) -> str:

@@ -36,6 +36,11 @@ class Request(NamedTuple):
     max_bad: float  # share of the set
     resident_mb: float
     say: Callable[[str], None]
+    options: tuple[str, ...]  # those of --resolution, --max-bad, --resident-mb that the command has, for messages to name
+
+    @property
+    def resident_bytes(self) -> float:
+        return self.resident_mb * 2**20
 
 
 SECOND = "_b"  # ends the names of what is from the second of two sets

@@ -14,6 +14,7 @@ from genjax.errors import InputError, reason
 
 ACCEPTED = "use 'digits', a folder or .zip of images, a .npz, a folder of idx files, or tfds:NAME"
 MAX_SIDE = 2**14  # pixels
+OPTIONS = ("--resolution", "--max-bad", "--resident-mb")  # of training scripts
 
 
 def is_size(resolution: tuple[int, ...]) -> bool:
@@ -35,6 +36,7 @@ def load(
     resident_mb: float = 1024,
     say: Callable[[str], None] = to_stderr,
     option: str = "--data",
+    options: tuple[str, ...] | None = None,
 ) -> Source:
     """Open a set of images.
 
@@ -44,7 +46,7 @@ def load(
     crop: "center" scales the shorter side and cuts the longer, "none" stretches, "whole" does neither: what has another size
     counts as unreadable. max_bad: share of the images that may be unreadable. resident_mb: sets whose decoded bytes (in units
     of 2**20) exceed it are streamed. say: gets each line about what was converted or skipped. option: the command-line option
-    that messages name.
+    that messages name. options: the others that they may advise, by default OPTIONS for a training script's `option`, else none.
 
     Raises InputError, with one line that says what would work.
     """
@@ -60,7 +62,9 @@ def load(
         if not right:
             raise InputError(f"{name} {value}: cannot be used; give {instead}")
     quiet_pillow()
-    request = Request(spec, option, split, resolution, channels, crop, max_bad, resident_mb, say)
+    if options is None:
+        options = OPTIONS if option.startswith("--data") else ()
+    request = Request(spec, option, split, resolution, channels, crop, max_bad, resident_mb, say, options)
     return build(find(request), request)
 
 
