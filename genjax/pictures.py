@@ -3,12 +3,16 @@
 import contextlib
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from genjax.data.decode import MAX_FILE_BYTES, SUFFIXES, Unreadable, convert, describe, open_image, quiet_pillow
-from genjax.errors import InputError
+from genjax.bounded import Malformed, open_regular
+from genjax.data.decode import MAX_FILE_BYTES, Unreadable, convert, describe, open_image, quiet_pillow
+from genjax.data.files import KINDS, read_picture, walk
+from genjax.data.items import summary
+from genjax.errors import InputError, reason
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # others are written as .png
 TRANSPARENT = ("PNG", "WEBP", "TIFF")  # formats that keep an alpha channel, as Pillow reads and writes them
@@ -16,18 +20,26 @@ TRANSPARENT = ("PNG", "WEBP", "TIFF")  # formats that keep an alpha channel, as 
 __all__ = ["Unreadable", "find", "opaque", "read", "targets", "write"]
 
 
-def find(source: Path) -> list[Path]:
-    """The picture files of a folder, at any depth, or the one. Raises InputError if there are none."""
-    if source.is_file():
+def find(source: Path, say: Callable[[str], None] | None = None) -> list[Path]:
+    """The picture files of a folder, at any depth, or the one; by content, as a data set's. Raises InputError if there are none.
+
+    say: gets the summary line: how many files were found, how many are pictures, and why the others are none.
+    """
+    if not os.path.isdir(source):
+        try:
+            open_regular(source).close()
+        except (OSError, Malformed, ValueError) as error:  # ValueError: a null byte
+            wrong = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({reason(error)})"
+            raise InputError(f"{source}: {wrong}; give a picture or a folder of pictures") from None
         return [source]
-    if not source.is_dir():
-        raise InputError(f"{source}: does not exist; give a picture or a folder of pictures")
-    found = sorted(
-        path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file() and path.name[0] != "."
-    )
-    if not found:
-        raise InputError(f"{source}: holds no pictures ({', '.join(SUFFIXES[:4])} ...)")
-    return found
+    say = say or (lambda line: None)
+    listing = walk(str(source), lambda wrong: InputError(f"{source}: {wrong}; give a readable folder"), say)
+    files = listing.files()
+    line = summary(files, len(listing.pictures))
+    if not listing.pictures:
+        raise InputError(f"{source}: holds no pictures ({line}); give {KINDS}")
+    say(line)
+    return [source.joinpath(*file.parts) for file in listing.pictures]
 
 
 def targets(found: list[Path], source: Path, out: Path, force: bool) -> list[Path]:
@@ -52,14 +64,7 @@ def targets(found: list[Path], source: Path, out: Path, force: bool) -> list[Pat
 def read(path: Path, channels: int) -> np.ndarray:
     """uint8 [h, w, channels], upright, transparency over white. Raises Unreadable."""
     quiet_pillow()
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise Unreadable(error.strerror or "cannot be read") from None
-    if len(raw) > MAX_FILE_BYTES:
-        raise Unreadable(f"larger than {MAX_FILE_BYTES} bytes")
-    image = open_image(raw)
+    image = open_image(read_picture(str(path), MAX_FILE_BYTES))
     return convert(image, (*describe(image).size, channels), "none")[0]
 
 

@@ -36,7 +36,7 @@ ALLOWED = {  # module -> the genjax modules it may import
     "hooks": {"core", "checkpoint", "images", "ops"},
     "trainer": {"core", "xla", "data", "checkpoint", "hooks", "metrics"},
     "script": {"core", "cache", "memory", "data", "checkpoint", "hooks", "metrics", "trainer", "__version__"},
-    "pictures": {"core", "data"},
+    "pictures": {"core", "bounded", "data"},
     "frames": {"core", "pictures"},
     "latents": {"core", "ops"},
     "edit": {"ops", "edit"},

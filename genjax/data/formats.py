@@ -37,6 +37,7 @@ SIGNATURES = (
     (b"\xff\x4f\xff\x51", "JPEG2000"),
 )
 BRANDS = {"AVIF": (b"avif", b"avis"), "HEIF": (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")}
+MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # of a JPEG, between coded pixels
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # sizes in bytes
 
 
@@ -110,21 +111,25 @@ def _png(data: bytes) -> Structure:
 
 
 def _jpeg(data: bytes) -> Structure:
-    scans = data.count(b"\xff\xda")  # 0xff in coded pixels is followed by 0
-    if scans > MAX_SCANS:
-        raise Excessive(f"{scans} scans")
-    at = 2
+    many = data.count(b"\xff\xda") > MAX_SCANS  # or an appended video holds these bytes by chance
+    at, scans = 2, 0
     for _ in range(MAX_PARTS):
-        marker = data.find(b"\xff", at)
-        if marker - at > MAX_PARTS:
+        found = MARKER.search(data, at) if scans else None
+        marker = found.start() if found else data.find(b"\xff", at)
+        if (scans and not found) or not 0 <= marker < len(data) - 1:
+            return Structure()
+        if not scans and marker - at > MAX_PARTS:
             break
-        code = data[marker + 1] if 0 <= marker < len(data) - 1 else 0xDA
-        if code == 0xDA:  # pixels follow
+        code = data[marker + 1]
+        scans += code == 0xDA
+        if scans > MAX_SCANS:
+            raise Excessive(f"more than {MAX_SCANS} scans")
+        if (scans and not many) or (scans and code == 0xD9):
             return Structure()
         alone = code in (0x00, 0x01, 0xFF) or 0xD0 <= code <= 0xD9
-        step = (1 if code == 0xFF else 2) if alone else 2 + int.from_bytes(data[marker + 2 : marker + 4], "big")
-        at = marker + step
-    raise Excessive(f"more than {MAX_PARTS} markers or bytes of no meaning before its pixels")
+        length = int.from_bytes(data[marker + 2 : marker + 4], "big")
+        at = marker + ((1 if code == 0xFF else 2) if alone else 2 + length)
+    raise Excessive(f"more than {MAX_PARTS} markers or bytes without meaning")
 
 
 def _gif(data: bytes) -> Structure:
