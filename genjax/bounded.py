@@ -36,8 +36,9 @@ def open_zip(path: str | os.PathLike[str]) -> zipfile.ZipFile:
         tail = stream.read()
         end = tail.rfind(b"PK\x05\x06")
         size = int.from_bytes(tail[end + 12 : end + 16], "little")
-        if end >= 0 and size == 2**32 - 1 and (wide := tail.rfind(b"PK\x06\x06", 0, end)) >= 0:  # the record of zip64
-            end, size = wide, int.from_bytes(tail[wide + 40 : wide + 48], "little")
+        if end >= 76 and tail[end - 20 : end - 16] == b"PK\x06\x07":  # the records of zip64 lie before
+            end -= 76
+            size = int.from_bytes(tail[end + 40 : end + 48], "little")
         begin = length - len(tail) + end - size
         if end >= 0 and begin >= 0:  # else zipfile says what is wrong
             if size > MAX_DIRECTORY_BYTES:

@@ -22,7 +22,8 @@ from genjax.errors import InputError, printable, reason
 HIDDEN_FOLDERS = ("__macosx", "@eadir", "thumbs", "thumbnails", "$recycle.bin", "lost+found")
 HIDDEN_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 HIDDEN, IN_HIDDEN = "hidden", "in hidden or thumbnail folders"
-IRREGULAR, BROKEN = "not a regular file", "a broken link"
+IRREGULAR, BROKEN = "pipes or devices", "unreachable"  # broken links, and links and folders that lead too far
+LARGE, RATIO = 2**22, 50  # bytes, and times, that compressed pictures do not shrink further by deflate
 KINDS = "PNG, JPEG, GIF, BMP, WebP, TIFF, PPM, AVIF, JPEG 2000, or HEIC with the extra heic"
 
 
@@ -133,16 +134,21 @@ def read_picture(path: str, size: int) -> bytes:
         raise Unreadable(reason(error)) from error
 
 
-def bounded(stream: IO[bytes], size: int) -> bytes:
-    """All of a picture that was listed with `size` bytes. Raises Unreadable when that is too much, not all, or no picture."""
+def bounded(stream: IO[bytes], size: int, packed: int | None = None) -> bytes:
+    """All of a picture that was listed with `size` bytes, in a zip `packed`. Raises Unreadable when that is too much, not all, or no picture."""
     if size > MAX_FILE_BYTES:
         raise Unreadable(f"larger than {MAX_FILE_BYTES} bytes")
-    recognise(stream.read(formats.HEAD_BYTES))  # before the rest, which may be hundreds of megabytes of nothing
+    kind = recognise(stream.read(formats.HEAD_BYTES))  # before the rest, which may be hundreds of megabytes of nothing
+    if packed is not None and kind in formats.DENSE and size > max(LARGE, RATIO * packed):
+        raise Unreadable(f"{size} bytes from {packed} in the zip: hardly a {kind}")
     stream.seek(0)
-    data = stream.read(size + 1)
-    if len(data) > size:
+    chunks, length = [], 0
+    while length <= size and (chunk := stream.read(min(CHUNK_BYTES, size + 1 - length))):
+        chunks.append(chunk)
+        length += len(chunk)
+    if length > size:
         raise Unreadable(f"longer than the {size} bytes it is listed with")
-    return data
+    return b"".join(chunks)
 
 
 def read_folder(root: str, request: Request) -> Items:
@@ -218,7 +224,7 @@ def read_zip(path: str, request: Request) -> Items:
     def read(file: Listed) -> bytes:
         try:
             with lock, raw(file) as stream:  # ZipFile counts its open members without a lock of its own
-                return bounded(stream, file.bytes)
+                return bounded(stream, file.bytes, members[file.position].compress_size)
         except Unreadable:
             raise
         except Exception as error:  # a damaged member raises anything from BadZipFile to zlib.error

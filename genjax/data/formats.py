@@ -36,6 +36,7 @@ SIGNATURES = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
     (b"\xff\x4f\xff\x51", "JPEG2000"),
 )
+DENSE = ("PNG", "JPEG", "GIF", "WEBP", "AVIF", "HEIF", "JPEG2000")  # compressed themselves
 BRANDS = {"AVIF": (b"avif", b"avis"), "HEIF": (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")}
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # of a JPEG, between coded pixels
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # sizes in bytes
@@ -116,10 +117,11 @@ def _jpeg(data: bytes) -> Structure:
     for _ in range(MAX_PARTS):
         found = MARKER.search(data, at) if scans else None
         marker = found.start() if found else data.find(b"\xff", at)
-        if (scans and not found) or not 0 <= marker < len(data) - 1:
-            return Structure()
+        marker = marker if marker >= 0 else len(data)
         if not scans and marker - at > MAX_PARTS:
             break
+        if (scans and not found) or marker >= len(data) - 1:
+            return Structure()
         code = data[marker + 1]
         scans += code == 0xDA
         if scans > MAX_SCANS:
