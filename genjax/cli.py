@@ -302,7 +302,7 @@ def translate(
 
     if not 8 <= tile <= 2**14 or not 0 <= 2 * overlap <= tile:
         raise InputError(f"--tile {tile} --overlap {overlap}: a side of 8 to {2**14}, and at most half of it")
-    found = pictures.find(input)
+    found = pictures.find(input, script.say)
     sources = [path.relative_to(input) if input.is_dir() else Path(path.name) for path in found]
     names = [str(pictures.target(name)) for name in sources]
     digests = [pictures.digest(path) for path in found]

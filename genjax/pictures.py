@@ -1,30 +1,43 @@
 """Picture files in and out, for the commands that edit: names and sizes stay, nothing is written over unasked."""
 
 import hashlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from genjax import outputs
-from genjax.data.decode import MAX_FILE_BYTES, SUFFIXES, Unreadable, convert, describe, open_image, quiet_pillow
+from genjax.bounded import Malformed, open_regular
+from genjax.data.decode import MAX_FILE_BYTES, Unreadable, convert, describe, open_image, quiet_pillow
+from genjax.data.files import KINDS, read_picture, walk
+from genjax.data.items import summary
 from genjax.errors import InputError, reason
 from genjax.images import FORMATS, encode
 
 __all__ = ["Unreadable", "find", "read", "target", "write"]
 
 
-def find(source: Path) -> list[Path]:
-    """The picture files of a folder, at any depth, or the one. Raises InputError if there are none."""
-    if source.is_file():
+def find(source: Path, say: Callable[[str], None] | None = None) -> list[Path]:
+    """The picture files of a folder, at any depth, or the one; by content, as a data set's. Raises InputError if there are none.
+
+    say: gets the summary line: how many files were found, how many are pictures, and why the others are none.
+    """
+    if not os.path.isdir(source):
+        try:
+            open_regular(source).close()
+        except (OSError, Malformed, ValueError) as error:  # ValueError: a null byte
+            wrong = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({reason(error)})"
+            raise InputError(f"{source}: {wrong}; give a picture or a folder of pictures") from None
         return [source]
-    if not source.is_dir():
-        raise InputError(f"{source}: does not exist; give a picture or a folder of pictures")
-    found = sorted(
-        path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file() and path.name[0] != "."
-    )
-    if not found:
-        raise InputError(f"{source}: holds no pictures ({', '.join(SUFFIXES[:4])} ...)")
-    return found
+    say = say or (lambda line: None)
+    listing = walk(str(source), lambda wrong: InputError(f"{source}: {wrong}; give a readable folder"), say)
+    files = listing.files()
+    line = summary(files, len(listing.pictures))
+    if not listing.pictures:
+        raise InputError(f"{source}: holds no pictures ({line}); give {KINDS}")
+    say(line)
+    return [source.joinpath(*file.parts) for file in listing.pictures]
 
 
 def target(name: Path) -> Path:
@@ -35,23 +48,16 @@ def target(name: Path) -> Path:
 def read(path: Path, channels: int) -> np.ndarray:
     """uint8 [h, w, channels], upright, transparency over white. Raises Unreadable."""
     quiet_pillow()
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise Unreadable(error.strerror or "cannot be read") from None
-    if len(raw) > MAX_FILE_BYTES:
-        raise Unreadable(f"larger than {MAX_FILE_BYTES} bytes")
-    image = open_image(raw)
+    image = open_image(read_picture(str(path), MAX_FILE_BYTES))
     return convert(image, (*describe(image).size, channels), "none")[0]
 
 
 def digest(path: Path) -> str:
     """SHA-256 of a file of up to MAX_FILE_BYTES; "" of one that cannot be read, or is larger."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             raw = file.read(MAX_FILE_BYTES + 1)
-    except OSError:
+    except (OSError, Malformed):
         return ""
     return hashlib.sha256(raw).hexdigest() if len(raw) <= MAX_FILE_BYTES else ""
 

@@ -199,6 +199,9 @@ def configured(config: Any, source: data.Source, options: Options) -> Any:
         if getattr(config, field) not in (value, getattr(type(config)(), field)):
             advice = "comes from the data" if field in ("shape", "num_labels") else f"use --{field.replace('_', '-')}"
             raise InputError(f"--model.{field.replace('_', '-')} {getattr(config, field)}: {advice}")
+    if source.num_labels and getattr(config, "conditional", "none") in ("none", False):
+        use = "; --model.conditional makes it" if hasattr(config, "conditional") else ""
+        say(f"the data have {source.num_labels} labels, which the model does not use{use}")
     return dataclasses.replace(config, **given)
 
 
@@ -225,6 +228,8 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
         "data": {"spec": options.data, "name": source.name, "fingerprint": source.fingerprint, "flip": options.flip},
         "seed": options.seed,
     }
+    if source.classes:
+        settings["data"]["classes"] = list(source.classes)
     crop = pair(options.random_crop)
     if crop:
         settings["data"]["random_crop"] = list(crop)
@@ -235,7 +240,7 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
     measured, best = evaluation(recipe, source, options) if options.eval_every else ([], best)
     begun = any((run / checkpoint.CHECKPOINTS).glob("[0-9]*"))
     start = transfer(recipe, options, mesh) if options.transfer and not begun else None  # before anything is written
-    settings = open_run(run, settings, options)
+    settings = open_run(run, settings, options, source.earlier)
     manager = checkpoint.manager(run, options.keep, best)
     state = checkpoint.restore(manager, trainer.abstract_state(recipe, options.seed, mesh)) or start
     if jax.process_index() == 0:
@@ -324,15 +329,16 @@ def first_images(source: data.Source, mesh: Mesh, crop: tuple[int, int] | None =
     return jax.jit(lambda raw: data.prepare(raw, jax.random.key(0), False, crop), out_shardings=everywhere)(raw)
 
 
-def open_run(run: Path, settings: dict[str, Any], options: Options) -> dict[str, Any]:
+def open_run(run: Path, settings: dict[str, Any], options: Options, earlier: str = "") -> dict[str, Any]:
     """Make the run's folder, or check that the one there is of the same settings. Raises InputError, having written nothing.
 
     Returns the settings with the forks on record; a new folder has them already, so that it is known as a run from the start.
+    earlier: the fingerprint that version 0.1.0 gave the same data, which its runs hold.
     """
     fresh = not (run / checkpoint.CONFIG).exists()
     if not fresh:
         before = checkpoint.read_config(run)
-        changed = changes(before, settings)
+        changed = changes(before, settings, earlier=earlier)
         if changed and not options.fork:
             advice = "repeat its command, choose another folder, or add --fork"
             raise InputError(f"--out {run}: holds a run of other settings ({'; '.join(changed)}); {advice}")
@@ -365,15 +371,21 @@ def lock(run: Path) -> None:
         pass
 
 
-def changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """What differs, a phrase each; where the data lies, the version that wrote it and earlier forks do not matter."""
+def changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "", earlier: str = "") -> list[str]:
+    """What differs, a phrase each; where the data lies, the version that wrote it and earlier forks do not matter.
+
+    earlier: another fingerprint of the new data that is as good.
+    """
     found = []
     for key in sorted(old.keys() | new.keys()):
         name, before, after = prefix + key, old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            found += changes(before, after, f"{name}.")
-        elif name == "data.fingerprint" and before != after:
-            found.append("the data are other images")
+            found += changes(before, after, f"{name}.", earlier)
+        elif name == "data.fingerprint":
+            if before not in (after, earlier or after):
+                found.append("the data are other images, or labelled otherwise")
+        elif name == "data.classes" and before is None:  # version 0.1.0 did not write them
+            continue
         elif name not in ("genjax", "forked", "data.spec", "data.name") and before != (
             list(after) if isinstance(after, tuple) else after
         ):

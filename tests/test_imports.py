@@ -37,7 +37,7 @@ ALLOWED = {  # module -> the genjax modules it may import
     "hooks": {"core", "checkpoint", "images", "ops"},
     "trainer": {"core", "xla", "data", "checkpoint", "hooks", "metrics"},
     "script": {"core", "cache", "memory", "data", "checkpoint", "hooks", "metrics", "trainer", "__version__"},
-    "pictures": {"data", "images"},
+    "pictures": {"bounded", "data", "images"},
     "frames": {"images"},
     "latents": {"core", "ops"},
     "edit": {"ops", "edit"},

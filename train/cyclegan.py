@@ -2,11 +2,13 @@
 
 python train/cyclegan.py                                              the embedded digits, and their negatives
 python train/cyclegan.py --preset paper --data-a horses/ --data-b zebras/      256x256, on a GPU
+python train/cyclegan.py --preset unet64 --data horse2zebra/          its folders trainA and trainB are the sides
 python train/cyclegan.py --preset unet64 --data-a monarch.zip --data-b sulphur.zip     64x64
 python train/cyclegan.py --preset photos --task dehaze --data photos/           haze, or with --task lowlight the dark, taken from photographs
 """
 
 import dataclasses
+from typing import Any
 
 from genjax import data, script
 from genjax.edit import degrade
@@ -21,7 +23,7 @@ class Arguments(script.Options):
     """Train a CycleGAN."""
 
     preset: str = ""  # paper | unet64 | photos: settings that go together, rates that fall to 0 too; other options change them
-    data_a: str = ""  # side a, in the words of --data
+    data_a: str = ""  # side a, in the words of --data; a folder or zip with trainA and trainB is given as --data alone
     data_b: str = ""  # side b
     task: str = ""  # dehaze | lowlight | deblur | deblock: side b is --data, side a is made from it
     steps: int = 1000  # optimizer steps in all
@@ -66,14 +68,29 @@ def sides(args: Arguments) -> data.Source:
         raise InputError(f"--task {args.task}: one of {', '.join(TASKS)}, with --data and without --data-a, --data-b")
     script.begin(args)
     if args.data_a:
-        first = script.open_set(args, args.data_a, "--data-a")
-        shape = {"resolution": first.shape[:2], "channels": first.shape[2]}
-        return data.unpaired(first, script.open_set(args, args.data_b, "--data-b", **shape))
+        return open_pair(args, {"spec": args.data_a, "option": "--data-a"}, {"spec": args.data_b, "option": "--data-b"})
+    if not args.task and data.has_sides(args.data):
+        return open_pair(args, *({"spec": args.data, "split": args.split + side} for side in "AB"))
     second = script.open_set(args, args.data)
     if not args.task:
         return data.unpaired(data.mapped(second, "negative", lambda _, image: 255 - image), second)
     form = TASKS[args.task]
     return data.unpaired(data.mapped(second, f"{form} of seed {args.seed}", degrade.degraded(form, args.seed)), second)
+
+
+def open_pair(args: Arguments, a: dict[str, Any], b: dict[str, Any]) -> data.Source:
+    """Two sets as sides of one shape: the resolution of side a, colour if either is. a, b: of script.open_set. Raises InputError."""
+    first = script.open_set(args, **a)
+    second = script.open_set(args, **b, resolution=first.shape[:2])
+    channels = max(first.shape[2], second.shape[2])
+    if first.shape[2] != second.shape[2]:
+        grey = "a" if first.shape[2] < channels else "b"
+        script.say(f"side {grey} is grey and becomes colour, as the other; --channels 1 makes both grey")
+        if grey == "a":
+            first = script.open_set(args, **a, channels=channels)
+        else:
+            second = script.open_set(args, **b, resolution=first.shape[:2], channels=channels)
+    return data.unpaired(first, second)
 
 
 def run(args: Arguments) -> int:

@@ -5,15 +5,19 @@ import hashlib
 import math
 import os
 import re
+import struct
+import time
 import zipfile
 import zlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from genjax.bounded import Malformed, Stream, fill, npy_header, open_member
-from genjax.data.decode import from_array
-from genjax.data.items import Items
+from genjax.bounded import CHUNK_BYTES, Malformed, Stream, fill, npy_header, open_member, open_regular, open_zip
+from genjax.data.decode import MAX_FILE_BYTES, Unreadable, from_array
+from genjax.data.items import PROGRESS_SECONDS, Items
+from genjax.data.labels import MAX_LABELS
 from genjax.data.source import ALIGNMENT, Request, aligned, refuse
 from genjax.errors import InputError, printable, reason
 
@@ -22,7 +26,15 @@ DEFLATE_RATIO = 1032  # deflate cannot expand by more, so a larger claim is fals
 MAX_ARRAY_BYTES = 2**36
 IMAGE_KEYS = {"train": ("images", "x_train", "train_images", "data", "x"), "test": ("x_test", "test_images")}
 LABEL_KEYS = {"train": ("labels", "y_train", "train_labels", "y"), "test": ("y_test", "test_labels")}
-MAX_LABELS = 2**16
+CHANNELS = (1, 3, 4)
+
+
+class Stored(NamedTuple):
+    """uint8 images that lie in a file as they are, too many to be read into memory."""
+
+    path: str
+    offset: int  # in bytes, of the first image
+    shape: tuple[int, ...]
 
 
 def read_digits(request: Request) -> Items:
@@ -43,10 +55,10 @@ def read_idx(folder: str, request: Request) -> Items:
     found = {match[2]: match.string for match in idx_names(folder) if match[1] == prefix}
     if "images" not in found:
         raise refuse(request, f"has no images for the split {request.split!r}", f"expected {prefix}-images-idx3-ubyte[.gz]")
-    pixels = read_idx_file(os.path.join(folder, found["images"]), 3, request)[..., np.newaxis]
+    pixels = read_idx_file(os.path.join(folder, found["images"]), 3, request)
     labels = read_idx_file(os.path.join(folder, found["labels"]), 1, request) if "labels" in found else None
     name = f"idx folder {printable(os.path.basename(os.path.abspath(folder)))}, {request.split}"
-    return from_pixels(name, pixels, labels, request)
+    return to_items(name, pixels, labels, request)
 
 
 def idx_names(folder: str) -> list[re.Match]:
@@ -54,19 +66,27 @@ def idx_names(folder: str) -> list[re.Match]:
     return [match for name in sorted(os.listdir(folder), reverse=True) if (match := IDX_NAME.fullmatch(name))]
 
 
-def read_idx_file(path: str, dimensions: int, request: Request) -> np.ndarray:
+def read_idx_file(path: str, dimensions: int, request: Request) -> np.ndarray | Stored:
     """uint8 array of an idx file: magic number, big-endian sizes, bytes (LeCun, "The MNIST database"). Raises InputError."""
     zipped = path.endswith(".gz")
+    name = printable(os.path.basename(path))
     try:
-        limit = os.path.getsize(path) * (DEFLATE_RATIO if zipped else 1)
-        with gzip.open(path, "rb") if zipped else open(path, "rb") as stream:
+        with open_regular(path) as file, gzip.open(file) if zipped else file as stream:
+            limit = os.fstat(file.fileno()).st_size * (DEFLATE_RATIO if zipped else 1)
             header = stream.read(4 + 4 * dimensions)
             if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, 8, dimensions)):
                 raise Malformed(f"is not an idx file of {dimensions} dimensions of bytes (its magic number says so)")
             shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
-            return read_claimed(stream, np.dtype(np.uint8), shape, limit).reshape(shape)
+            check_claim(shape, math.prod(shape), limit)
+            if math.prod(shape) > in_memory(request):
+                if zipped or dimensions < 3:
+                    raise too_large(name, math.prod(shape), "unpack it with gunzip: plain files stream", request)
+                check_length(math.prod(shape), limit - len(header), shape)
+                return Stored(path, len(header), shape)
+            return read_claimed(stream, np.dtype(np.uint8), shape).reshape(shape)
+    except InputError:
+        raise
     except (OSError, EOFError, zlib.error, MemoryError, Malformed) as error:
-        name = printable(os.path.basename(path))
         raise refuse(request, f"{name} {describe(error)}", "replace the file with an intact one") from None
 
 
@@ -74,17 +94,19 @@ def read_npz(path: str, request: Request) -> Items:
     """The images and labels of an .npz archive. Raises InputError."""
     name = printable(os.path.basename(path))
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
             key = choose_images(archive, members, request)
-            pixels = read_member(archive, members[key])
+            pixels = read_member(archive, members[key], key, request)
             label_key = next((label for label in LABEL_KEYS.get(request.split, ()) if label in members), None)
-            labels = read_member(archive, members[label_key]) if label_key else None
+            labels = read_member(archive, members[label_key], label_key, request) if label_key else None
     except InputError:
         raise
     except Exception as error:  # a damaged archive raises anything from BadZipFile to zlib.error and UnicodeDecodeError
         raise refuse(request, describe(error), "save it again with numpy.savez") from None
-    return from_pixels(f"npz {name}, {request.split}", to_bytes(pixels, key, request), labels, request)
+    if not isinstance(pixels, Stored):
+        pixels = to_bytes(pixels, key, request)
+    return to_items(f"npz {name}, {request.split}", pixels, labels, request)
 
 
 def choose_images(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], request: Request) -> str:
@@ -107,22 +129,61 @@ def choose_images(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo],
     return image_like[0]
 
 
-def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    """One array of an .npz; numpy.load would allocate what the header claims before reading. Raises Malformed."""
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, key: str, request: Request) -> np.ndarray | Stored:
+    """One array of an .npz; numpy.load would allocate what the header claims before reading. Raises Malformed and InputError."""
     with open_member(archive, member) as stream:
         shape, fortran, dtype = npy_header(stream)
-        flat = read_claimed(stream, dtype, shape, member.compress_size * DEFLATE_RATIO)
+        size = math.prod(shape) * dtype.itemsize
+        check_claim(shape, size, member.compress_size * DEFLATE_RATIO)
+        if size > in_memory(request):
+            plain = member.compress_type == zipfile.ZIP_STORED and dtype == np.uint8 and not fortran and len(shape) in (3, 4)
+            if not plain:
+                raise too_large(repr(key), size, "save it as uint8 with numpy.savez: arrays that are not compressed stream", request)
+            header = stream.tell()
+            check_length(size, member.file_size - header, shape)
+            return Stored(str(archive.filename), data_offset(str(archive.filename), member) + header, shape)
+        flat = read_claimed(stream, dtype, shape)
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def read_claimed(stream: Stream, dtype: np.dtype, shape: tuple[int, ...], limit: int) -> np.ndarray:
-    """The flat array that a header announced, aligned. Memory grows with what really arrives. Raises Malformed.
+def data_offset(path: str, member: zipfile.ZipInfo) -> int:
+    """Where the bytes of a member begin: after its local header, whose name and extra field may differ from the directory's."""
+    with open_regular(path) as file:
+        file.seek(member.header_offset)
+        header = file.read(30)
+    if len(header) < 30:
+        raise Malformed("is cut short")
+    return member.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
 
-    limit: the most bytes that the file can hold, from its size on disk.
-    """
+
+def in_memory(request: Request) -> float:
+    """Up to how many bytes an array is read whole: --resident-mb, but no less than any one file may have."""
+    return max(request.resident_bytes, MAX_FILE_BYTES)
+
+
+def too_large(what: str, size: int, instead: str, request: Request) -> InputError:
+    raise_it = "raise --resident-mb, or " * ("--resident-mb" in request.options)
+    wrong = f"{what} takes {size >> 20} MB, more than the {int(in_memory(request)) >> 20} MB that are read into memory"
+    return refuse(request, wrong, raise_it + instead)
+
+
+def check_claim(shape: tuple[int, ...], size: int, limit: int) -> None:
+    """limit: the most bytes that the file can hold, from its size on disk. Raises Malformed."""
+    if size > min(limit, MAX_ARRAY_BYTES):
+        raise Malformed(f"claims {size} bytes in its header ({shape}), more than it can hold")
+
+
+def check_length(size: int, there: int, shape: tuple[int, ...]) -> None:
+    """Raises Malformed unless exactly `size` bytes follow a header."""
+    if there < size:
+        raise Malformed(f"ends after {there} of the {size} bytes that its values take")
+    if there > size:
+        raise Malformed(f"goes on after the {size} bytes of its header ({shape})")
+
+
+def read_claimed(stream: Stream, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """The flat array that a header announced, aligned. Memory grows with what really arrives. Raises Malformed."""
     claimed = math.prod(shape) * dtype.itemsize
-    if claimed > min(limit, MAX_ARRAY_BYTES):
-        raise Malformed(f"claims {claimed} bytes in its header ({shape}), more than it can hold")
     data = aligned((claimed,))
     fill(data, stream)
     if stream.read(1):
@@ -144,7 +205,9 @@ def to_bytes(pixels: np.ndarray, key: str, request: Request) -> np.ndarray:
         scale, shift, span = 127.5, 127.5, "[-1, 1]"
     elif low >= 0 and high <= 255:
         scale, shift, span = 1.0, 0.0, "[0, 255]"
-    else:  # also where there is a NaN
+    elif pixels.dtype == np.uint16 and high > 4095:
+        scale, shift, span = 255 / 65535, 0.0, "[0, 65535]"
+    else:  # also where there is a NaN, or where 16 bits hold 12
         raise refuse(request, f"{key!r} is {pixels.dtype} in [{low:g}, {high:g}]", "scale it to [0, 1] or [-1, 1], or to uint8")
     request.say(f"data: {key!r} converted from {pixels.dtype} in {span} to uint8")
     converted = np.empty(pixels.shape, np.uint8)
@@ -153,12 +216,76 @@ def to_bytes(pixels: np.ndarray, key: str, request: Request) -> np.ndarray:
     return converted
 
 
+def to_items(name: str, pixels: np.ndarray | Stored, labels: np.ndarray | Stored | None, request: Request) -> Items:
+    """Items of images in memory, or of those that stay in their file. Raises InputError."""
+    assert not isinstance(labels, Stored)  # too small for it, or refused
+    return from_stored(name, pixels, labels, request) if isinstance(pixels, Stored) else from_pixels(name, pixels, labels, request)
+
+
+def from_stored(name: str, stored: Stored, labels: np.ndarray | None, request: Request) -> Items:
+    """Items of images that are read one by one. Raises InputError."""
+    shape = check_shape(stored.shape, request)
+    size, length = shape[0], math.prod(shape[1:])
+
+    def read(index: int) -> Any:
+        try:
+            with open_regular(stored.path) as file:
+                file.seek(stored.offset + index * length)
+                data = file.read(length)
+        except (OSError, Malformed) as error:
+            raise Unreadable(reason(error)) from None
+        if len(data) < length:
+            raise Unreadable("the file is shorter than it was")
+        return from_array(np.frombuffer(data, np.uint8).reshape(shape[1:]))
+
+    def digest() -> str:
+        total, told, done = hashlib.sha256(), time.monotonic(), 0
+        try:
+            with open_regular(stored.path) as file:
+                file.seek(stored.offset)
+                while done < size * length and (chunk := file.read(min(CHUNK_BYTES, size * length - done))):
+                    total.update(chunk)
+                    done += len(chunk)
+                    if time.monotonic() - told > PROGRESS_SECONDS:
+                        told = time.monotonic()
+                        request.say(f"data: checksum of {done >> 20} of {size * length >> 20} MB, to know these images again")
+        except (OSError, Malformed) as error:
+            raise refuse(request, describe(error), "replace the file with an intact one") from None
+        if checked is not None:
+            total.update(checked.data)
+        return total.hexdigest()
+
+    checked = check_labels(labels, size, request) if labels is not None else None
+    return labelled(name, size, read, checked, digest)
+
+
+def labelled(
+    name: str, size: int, read: Callable[[int], Any], labels: np.ndarray | None, digest: Callable[[], str], **pixels: Any
+) -> Items:
+    """Items of numbered images with the labels int32 [size] that they may have."""
+    return Items(
+        name=name,
+        size=size,
+        open=read,
+        title=lambda index: f"image {index}",
+        label=labels.__getitem__ if labels is not None else None,
+        num_labels=int(labels.max()) + 1 if labels is not None and len(labels) else 0,
+        digest=digest,
+        **pixels,
+    )
+
+
+def check_shape(shape: tuple[int, ...], request: Request) -> tuple[int, ...]:
+    """[N, H, W, C] of the shape of a set's images. Raises InputError."""
+    whole = (*shape, 1) if len(shape) == 3 else shape
+    if len(whole) != 4 or whole[3] not in CHANNELS or 0 in whole[1:]:
+        raise refuse(request, f"its images have the shape {shape}", "give [N, H, W] or [N, H, W, C] with C of 1, 3 or 4")
+    return whole
+
+
 def from_pixels(name: str, pixels: np.ndarray, labels: np.ndarray | None, request: Request) -> Items:
     """Items of uint8 [N, H, W] or [N, H, W, C] and integer labels [N], both checked. Raises InputError."""
-    if pixels.ndim == 3:
-        pixels = pixels[..., np.newaxis]
-    if pixels.ndim != 4 or pixels.shape[3] not in (1, 3, 4) or 0 in pixels.shape[1:]:
-        raise refuse(request, f"its images have the shape {pixels.shape}", "give [N, H, W] or [N, H, W, C] with C of 1, 3 or 4")
+    pixels = pixels.reshape(check_shape(pixels.shape, request))
     if not pixels.flags.c_contiguous or pixels.ctypes.data % ALIGNMENT:
         placed = aligned(pixels.shape)
         placed[...] = pixels
@@ -167,16 +294,7 @@ def from_pixels(name: str, pixels: np.ndarray, labels: np.ndarray | None, reques
     if labels is not None:
         labels = check_labels(labels, len(pixels), request)
         digest.update(labels.data)
-    return Items(
-        name=name,
-        size=len(pixels),
-        open=lambda index: from_array(pixels[index]),
-        title=lambda index: f"image {index}",
-        label=labels.__getitem__ if labels is not None else None,
-        num_labels=int(labels.max()) + 1 if labels is not None and len(labels) else 0,
-        digest=digest.hexdigest(),
-        pixels=pixels,
-    )
+    return labelled(name, len(pixels), lambda index: from_array(pixels[index]), labels, digest.hexdigest, pixels=pixels)
 
 
 def check_labels(labels: np.ndarray, size: int, request: Request) -> np.ndarray:

@@ -3,7 +3,6 @@
 Pillow does the decoding; imported inside, because only sets that need decoding should pay for it.
 """
 
-import functools
 import io
 import logging
 import warnings
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from genjax.data import formats
 from genjax.errors import reason
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 MAX_PIXELS = 2**26
 # No file or archive member is read further than this.
 MAX_FILE_BYTES = 2**28
-# Only pure decoders: Pillow would also hand EPS files to an external interpreter.
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".avif", ".jp2")
-
+WIDE = "16-bit"
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 GREY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
 ORIENTATION = 0x0112  # the EXIF tag
+STRUCTURE = "genjax structure"  # key of Image.info under which `open_image` leaves formats.Structure
+TO_BYTE = ((np.arange(2**16, dtype=np.uint32) * 255 + 32767) // 65535).astype(np.uint8)  # 16 bits to 8, rounded
+BAND = 2**10  # rows that are laid over white at a time
 
 
 class Unreadable(ValueError):
@@ -52,30 +52,39 @@ def quiet_pillow() -> None:
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
-@functools.cache
-def formats() -> tuple[str, ...]:
-    """Those of FORMATS that this build of Pillow has."""
-    from PIL import Image
-
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
 def open_image(data: bytes) -> "Image.Image":
     """Read the header of an encoded image. Raises Unreadable."""
     from PIL import Image, UnidentifiedImageError
 
+    name = recognise(data[: formats.HEAD_BYTES])
     try:
-        image = Image.open(io.BytesIO(data), formats=formats())
+        structure = formats.inspect(name, data)
+        image = Image.open(io.BytesIO(data), formats=(name,))
     except UnidentifiedImageError:
-        raise Unreadable("not an image" if data else "empty file") from None
+        raise Unreadable("not an image") from None
     except Image.DecompressionBombError:
         raise Unreadable(f"more than {MAX_PIXELS} pixels") from None
     except Exception as error:  # on hostile bytes the decoders raise anything, from SyntaxError to struct.error
         raise Unreadable(reason(error)) from error
     if image.width * image.height > MAX_PIXELS:
         raise Unreadable(f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels")
+    image.info[STRUCTURE] = structure
+    key = image.info.get("transparency")
+    if name == "PNG" and image.mode == "RGB" and structure.bits == 16 and isinstance(key, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in key)  # as Pillow brings the pixels to 8 bits
+    if name == "PNG" and image.mode == "L" and structure.bits in (2, 4) and isinstance(key, int):
+        image.info["transparency"] = key * 255 // (2**structure.bits - 1)
     return image
+
+
+def recognise(head: bytes) -> str:
+    """The format of a file that begins with `head`, formats.HEAD_BYTES of it. Raises Unreadable if it is none that is read."""
+    name = formats.kind(head)
+    if not name:
+        raise Unreadable("not an image" if head else "empty file")
+    if remedy := formats.remedy(name):
+        raise Unreadable(f"{name}, which needs {remedy}")
+    return name
 
 
 def from_array(pixels: np.ndarray) -> "Image.Image":
@@ -94,16 +103,18 @@ def describe(image: "Image.Image") -> Header:
         turned = Image.Image.getexif(image).get(ORIENTATION, 1) if image.format != "TIFF" else 1
     except Exception:  # broken metadata is no reason to lose the picture
         turned = 1
-    try:
-        animated = image.format in ("GIF", "WEBP", "PNG") and getattr(image, "is_animated", False)
+    structure = image.info.get(STRUCTURE, formats.Structure())
+    try:  # where the structure is not walked, Pillow knows from the header
+        animated = structure.pictures > 1 or (image.format in ("WEBP", "AVIF", "HEIF") and getattr(image, "is_animated", False))
     except Exception as error:
         raise Unreadable(reason(error)) from error
     unusual = (
-        ("16-bit", image.mode.startswith("I")),
+        (WIDE, image.mode.startswith("I") or 8 < structure.bits <= 16),
         ("palette", image.mode in ("P", "PA")),
         (image.mode, image.mode in ("CMYK", "YCbCr", "LAB", "HSV")),
         ("EXIF-rotated", turned in range(2, 9)),
-        ("animated (first frame)", animated),
+        ("multi-page (first page)", animated and image.format == "TIFF"),
+        ("animated (first frame)", animated and image.format != "TIFF"),
     )
     size = (image.width, image.height) if turned in range(5, 9) else (image.height, image.width)
     return Header(size, image.mode in GREY_MODES, has_alpha(image), tuple(word for word, holds in unusual if holds))
@@ -134,10 +145,7 @@ def convert(image: "Image.Image", shape: tuple[int, int, int], crop: str) -> tup
     if crop == "whole" and header.size != (height, width):
         raise Unreadable(f"{'x'.join(map(str, header.size))}, not {height}x{width}")
     try:
-        # Only JPEG heeds this: it decodes at a half, quarter or eighth, no less than twice what is wanted.
-        enough = 2 * max(height, width)
-        image.draft(None, (enough, enough))
-        image.load()
+        image.load()  # whole: the reduced sizes at which JPEG can be decoded are by another filter
         if "EXIF-rotated" in done:
             image = upright(image)
         pixels = np.asarray(fit(to_channels(image, channels), height, width, crop))
@@ -160,21 +168,49 @@ def has_alpha(image: "Image.Image") -> bool:
 
 def to_channels(image: "Image.Image", channels: int) -> "Image.Image":
     """Grey, RGB or RGBA with 8 bits; transparency is laid over white unless it is kept. Raises Unreadable."""
-    from PIL import Image
-
     mode = MODES[channels]
     if image.mode == mode and not (has_alpha(image) and channels != 4):
         return image
     if image.mode == "F":
         raise Unreadable("floating-point pixels")
-    if image.mode.startswith("I"):  # 16 bits, sometimes held in 32
-        wide = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode.startswith("I"):
+        image = to_eight_bits(image)
+    if image.mode == "La":
+        image = image.convert("LA")
     if has_alpha(image):
-        image = image.convert("RGBA")
-        if channels != 4:
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return over_white(image, mode) if channels != 4 else image.convert(mode)
     return image.convert(mode)
+
+
+def to_eight_bits(image: "Image.Image") -> "Image.Image":
+    """L or LA of a grey picture of 9 to 16 bits, which Pillow may hold in 32."""
+    from PIL import Image
+
+    values = np.asarray(image)
+    if values.dtype != np.uint16:
+        values = np.clip(values, 0, 65535).astype(np.uint16)
+    bits = image.info.get(STRUCTURE, formats.Structure()).bits
+    if image.format == "TIFF" and 8 < bits < 16:  # others are scaled to 16 bits by their decoders
+        table = (np.arange(2**16, dtype=np.uint32).clip(max=2**bits - 1) * 255 + 2 ** (bits - 1) - 1) // (2**bits - 1)
+        grey = Image.fromarray(table.astype(np.uint8)[values])
+    else:
+        grey = Image.fromarray(TO_BYTE[values])
+    key = image.info.get("transparency")
+    if isinstance(key, int):
+        grey.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def over_white(image: "Image.Image", mode: str) -> "Image.Image":
+    """A transparent image over white as L or RGB, some rows at a time: whole copies as RGBA would take three times its memory."""
+    from PIL import Image
+
+    flat = Image.new(mode, image.size)
+    for top in range(0, image.height, BAND):
+        box = (0, top, image.width, min(top + BAND, image.height))
+        band = image.crop(box).convert("RGBA")
+        flat.paste(Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert(mode), box)
+    return flat
 
 
 def fit(image: "Image.Image", height: int, width: int, crop: str) -> "Image.Image":

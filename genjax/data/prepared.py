@@ -5,16 +5,21 @@ import hashlib
 import importlib.util
 import os
 import socket
+import stat
+import time
+import zlib
 
 from genjax import quiet
+from genjax.bounded import CHUNK_BYTES, Malformed, open_regular
 from genjax.data.decode import open_image
-from genjax.data.items import Items
+from genjax.data.items import PROGRESS_SECONDS, Items
 from genjax.data.source import Request, refuse
 from genjax.errors import printable, reason
 
 EXTRA = 'pip install "genjax-image[tfds]"'
 HOST = ("storage.googleapis.com", 443)  # TensorFlow Datasets looks there before anything else
 PROBE_SECONDS = 3.0
+AGAIN = f"prepare it with file_format='array_record' into another folder ({EXTRA}), which TFDS_DATA_DIR then names"
 
 
 def read_tfds(name: str, request: Request) -> Items:
@@ -33,6 +38,8 @@ def read_tfds(name: str, request: Request) -> Items:
 def find_builder(tfds, name: str, request: Request):
     """The builder of a set, set up to read and write the file format that needs no TensorFlow. Raises InputError."""
     base = name.split("/")[0].split(":")[0]
+    if base.isidentifier():
+        refuse_irregular(os.path.join(os.path.expanduser(tfds.core.constants.DATA_DIR), base), request)
     try:
         return tfds.builder(name, file_format="array_record")
     except tfds.core.DatasetNotFoundError:
@@ -40,7 +47,22 @@ def find_builder(tfds, name: str, request: Request):
         instead = f"did you mean {', '.join(near)}?" if near else "see https://www.tensorflow.org/datasets/catalog"
         raise refuse(request, "TensorFlow Datasets has no set of this name", instead) from None
     except Exception as error:  # versions, configurations and file formats that do not exist raise each their own
+        if "file format" in str(error).lower():
+            raise refuse(request, "lies prepared in a format that needs TensorFlow to read (tfrecord)", AGAIN) from None
         raise refuse(request, reason(error), "see https://www.tensorflow.org/datasets/catalog") from None
+
+
+def refuse_irregular(folder: str, request: Request) -> None:
+    """Raises InputError if anything below the folder of a set is no regular file: reading a pipe would never end."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            try:
+                mode = os.stat(path).st_mode
+            except OSError:
+                continue
+            if not stat.S_ISREG(mode):
+                raise refuse(request, f"{printable(path)} is not a regular file", "prepare the set again")
 
 
 def prepare_set(tfds, builder, request: Request) -> None:
@@ -75,8 +97,8 @@ def read_builder(tfds, builder, name: str, request: Request) -> Items:
         records = builder.as_data_source(split=request.split, decoders=decoders)
         size = len(records)
     except NotImplementedError:
-        instead = f"prepare it again with file_format='array_record' ({EXTRA})"
-        raise refuse(request, f"is prepared as {builder.info.file_format}, which needs TensorFlow to read", instead) from None
+        wrong = f"is prepared as {builder.info.file_format}, which needs TensorFlow to read"
+        raise refuse(request, wrong, AGAIN) from None
     except Exception as error:
         raise refuse(request, f"cannot be read as {request.split!r} ({reason(error)})", f"its splits are {splits}") from None
 
@@ -90,5 +112,31 @@ def read_builder(tfds, builder, name: str, request: Request) -> Items:
         title=lambda index: f"record {index}",
         label=(lambda index: int(records[index][label])) if label else None,
         num_labels=features[label].num_classes if label else 0,
-        digest=hashlib.sha256(info.encode()).hexdigest(),
+        digest=lambda: hashlib.sha256(f"{info} {shard_sums(builder, request)}".encode()).hexdigest(),
+        earlier=lambda: hashlib.sha256(info.encode()).hexdigest(),
+        classes=class_names(features[label]) if label else (),
     )
+
+
+def class_names(feature) -> tuple[str, ...]:
+    """The names of a ClassLabel; () if it has numbers only."""
+    names = tuple(printable(str(name)) for name in feature.names or ())
+    return () if names == tuple(map(str, range(len(names)))) else names
+
+
+def shard_sums(builder, request: Request) -> list[str]:
+    """Name and CRC-32 of each file of the split. Raises InputError."""
+    sums, read, told = [], 0, time.monotonic()
+    for shard in builder.info.splits[request.split].file_instructions:
+        path, crc = os.fspath(shard.filename), 0
+        try:
+            with open_regular(path) as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    crc, read = zlib.crc32(chunk, crc), read + len(chunk)
+                    if time.monotonic() - told > PROGRESS_SECONDS:
+                        told = time.monotonic()
+                        request.say(f"data: checksums of {read >> 20} MB, to know these images again")
+        except (OSError, Malformed) as error:
+            raise refuse(request, f"{printable(path)} cannot be read ({reason(error)})", "prepare the set again") from None
+        sums.append(f"{os.path.basename(path)} {crc}")
+    return sums

@@ -20,6 +20,8 @@ class Source(NamedTuple):
     read: Callable[[int], dict[str, np.ndarray]]  # one item: "images" uint8 [H, W, C], "labels" int32 [] if any
     arrays: dict[str, np.ndarray] | None  # resident: "images" uint8 [N, H, W, C], "labels" int32 [N]; None if streamed
     partner: "Source | None" = None  # the other side of two sets that are not paired: its names end in _b, its order is its own
+    classes: tuple[str, ...] = ()  # names of the labels in their order, where they have any
+    earlier: str = ""  # the fingerprint as version 0.1.0 computed it, where that may differ: runs of then go on
 
 
 class Request(NamedTuple):
@@ -34,6 +36,11 @@ class Request(NamedTuple):
     max_bad: float  # share of the set
     resident_mb: float
     say: Callable[[str], None]
+    options: tuple[str, ...]  # those of --resolution, --max-bad, --resident-mb that the command has, for messages to name
+
+    @property
+    def resident_bytes(self) -> float:
+        return self.resident_mb * 2**20
 
 
 SECOND = "_b"  # ends the names of what is from the second of two sets
@@ -53,6 +60,8 @@ def unpaired(first: Source, second: Source) -> Source:
         read=first.read,
         arrays=arrays,
         partner=second,
+        classes=first.classes,
+        earlier=f"{first.earlier or first.fingerprint} {second.earlier or second.fingerprint}",
     )
 
 
@@ -74,7 +83,13 @@ def mapped(source: Source, name: str, change: Callable[[int, np.ndarray], np.nda
             images[index] = change(index, image)
         arrays = {**arrays, "images": images}
         read = lambda index: {key: array[index] for key, array in arrays.items()}
-    return source._replace(name=f"{source.name}, {name}", fingerprint=f"{source.fingerprint} {name}", read=read, arrays=arrays)
+    return source._replace(
+        name=f"{source.name}, {name}",
+        fingerprint=f"{source.fingerprint} {name}",
+        earlier=f"{source.earlier or source.fingerprint} {name}",
+        read=read,
+        arrays=arrays,
+    )
 
 
 ALIGNMENT = 64  # bytes: what lets a CPU device use the host's memory as it is, so that a resident set is not held twice

@@ -5,6 +5,7 @@ import stat
 import sys
 from collections.abc import Callable
 
+from genjax.bounded import Malformed, open_regular
 from genjax.data import arrays, files, prepared
 from genjax.data.decode import MODES, quiet_pillow
 from genjax.data.items import Items, build
@@ -13,6 +14,7 @@ from genjax.errors import InputError, reason
 
 ACCEPTED = "use 'digits', a folder or .zip of images, a .npz, a folder of idx files, or tfds:NAME"
 MAX_SIDE = 2**14  # pixels
+OPTIONS = ("--resolution", "--max-bad", "--resident-mb")  # of training scripts
 
 
 def is_size(resolution: tuple[int, ...]) -> bool:
@@ -34,6 +36,7 @@ def load(
     resident_mb: float = 1024,
     say: Callable[[str], None] = to_stderr,
     option: str = "--data",
+    options: tuple[str, ...] | None = None,
 ) -> Source:
     """Open a set of images.
 
@@ -43,7 +46,7 @@ def load(
     crop: "center" scales the shorter side and cuts the longer, "none" stretches, "whole" does neither: what has another size
     counts as unreadable. max_bad: share of the images that may be unreadable. resident_mb: sets whose decoded bytes (in units
     of 2**20) exceed it are streamed. say: gets each line about what was converted or skipped. option: the command-line option
-    that messages name.
+    that messages name. options: the others that they may advise, by default OPTIONS for a training script's `option`, else none.
 
     Raises InputError, with one line that says what would work.
     """
@@ -59,7 +62,9 @@ def load(
         if not right:
             raise InputError(f"{name} {value}: cannot be used; give {instead}")
     quiet_pillow()
-    request = Request(spec, option, split, resolution, channels, crop, max_bad, resident_mb, say)
+    if options is None:
+        options = OPTIONS if option.startswith("--data") else ()
+    request = Request(spec, option, split, resolution, channels, crop, max_bad, resident_mb, say, options)
     return build(find(request), request)
 
 
@@ -82,12 +87,13 @@ def choose_reader(path: str, request: Request) -> Callable[[str, Request], Items
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
             return arrays.read_idx if arrays.idx_names(path) else files.read_folder
-        if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
-            return None
-        with open(path, "rb"):
-            pass
+        if not stat.S_ISREG(mode):
+            raise Malformed("is not a regular file")
+        open_regular(path).close()
     except FileNotFoundError:
         raise refuse(request, "does not exist", ACCEPTED) from None
+    except Malformed as error:
+        raise refuse(request, str(error), ACCEPTED) from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise refuse(request, f"cannot be read ({reason(error)})", ACCEPTED) from None
     return {".npz": arrays.read_npz, ".zip": files.read_zip}.get(os.path.splitext(path)[1].lower())

@@ -1,6 +1,7 @@
 """What the tests of data share: images and archives made on the spot."""
 
 import io
+import re
 import subprocess
 import sys
 
@@ -14,14 +15,25 @@ from genjax.errors import InputError
 
 @pytest.fixture
 def said():
-    """The lines that `load` says."""
+    """The lines that `load` says, but for the summary of files."""
     return []
 
 
 @pytest.fixture
-def load(said):
-    """`data.load`, with its lines going to `said`."""
-    return lambda spec, **options: data.load(str(spec), say=said.append, **options)
+def summaries():
+    """The summary lines of sets of files: one for each `load`."""
+    return []
+
+
+@pytest.fixture
+def load(said, summaries):
+    """`data.load`, with its lines going to `said` and `summaries`."""
+
+    def say(line: str) -> None:
+        assert line.isprintable(), line
+        (summaries if re.match(r"data: \d+ files? found, ", line) else said).append(line)
+
+    return lambda spec, **options: data.load(str(spec), say=say, **options)
 
 
 @pytest.fixture

@@ -1,17 +1,22 @@
 """Folders and zips of images: labels, splits, shapes, what is left out, and what hostile archives come to."""
 
+import hashlib
+import importlib.util
 import os
 import struct
 import sys
+import threading
+import time
 import tracemalloc
 import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from genjax import data
-from genjax.data import decode, items
+from genjax.data import decode, formats, items
 from genjax.errors import InputError
 
 HALF = (255, 0, 0, 128)  # red, half transparent
@@ -78,15 +83,61 @@ def test_a_set_without_splits_has_only_train(images, refused, encode):
     assert "has no split 'test'" in refused(images({"1.png": encode()}), split="test")
 
 
-def test_hidden_and_other_files_are_ignored(images, load, said, encode):
+def test_hidden_and_other_files_are_left_out_and_counted(images, load, said, summaries, encode):
     files = {"1.png": encode(), ".2.png": b"x", "__MACOSX/._1.png": b"x", ".git/3.png": b"x", "LICENSE": b"x", "notes.txt": b"x"}
-    assert load(images(files)).size == 1
+    thumbnails = {f"{folder}/9.png": encode() for folder in (".thumbnails", "a/@eaDir", "Thumbs")}
+    assert load(images({**files, **thumbnails, "a/Thumbs.db": b"x", "4.TXT": b""})).size == 1
     assert said == []
+    left_out = "5 in hidden or thumbnail folders, 2 .txt, 2 hidden, 1 without a suffix"
+    assert summaries == [f"data: 11 files found, 1 used; left out: {left_out}"]
+
+
+def test_pictures_are_recognised_by_content(images, load, summaries, encode):
+    names = {"a.jfif": "JPEG", "b.JPE": "JPEG", "c.jpg_large": "JPEG", "d": "PNG", "e.dat": "TIFF", "f.jpg": "PNG", "g.img": "BMP"}
+    files = {name: encode((10 * i,) * 3, format=format) for i, (name, format) in enumerate(names.items())}
+    source = load(images({**files, "h.bin": b"BM is how this text begins, which is no picture", "i.json": b"{}"}))
+    assert np.abs(source.arrays["images"][:, 0, 0, 0].astype(int) - np.arange(0, 70, 10)).max() <= 1
+    assert summaries == ["data: 9 files found, 7 used; left out: 1 .bin, 1 .json"]
+
+
+def test_formats_that_need_an_extra_are_counted_with_the_command(images, load, refused, summaries, encode, monkeypatch):
+    monkeypatch.setattr(formats, "readers", lambda: {"PNG"})
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
+    root = images({"0.png": encode(), **{f"{i}.HEIC": heic for i in range(3)}, "4": heic})
+    assert load(root).size == 1
+    install = '(needs pip install "genjax-image[heic]")'
+    assert summaries == [f"data: 5 files found, 1 used; left out: 3 .heic {install}, 1 HEIF {install}"]
+    assert 'genjax-image[heic]"' in refused(images({"a.png": heic}))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pillow_heif") is None, reason="the extra heic is not installed")
+def test_heic_is_read(images, load, encode):
+    formats.readers()
+    levels = np.add.outer(np.arange(32), np.arange(48)).astype(np.uint8)[..., np.newaxis].repeat(3, axis=2)
+    source = load(images({"a.HEIC": encode(levels, format="HEIF", quality=95), "b": encode(levels, format="HEIF", quality=95)}))
+    assert np.abs(source.arrays["images"].astype(int) - levels).max() < 8
+
+
+def test_many_kinds_of_files_are_summed_up(images, load, summaries, encode):
+    load(images({"1.png": encode(), **{f"{i}.{'abcdefghijklmnop'[i] * 3}": b"x" for i in range(12)}}))
+    assert summaries == [
+        "data: 13 files found, 1 used; left out: "
+        + ", ".join(f"1 .{letter * 3}" for letter in "abcdefgh")
+        + ", 4 of other kinds"
+    ]
+
+
+def test_the_summary_of_a_streamed_set_is_the_same(images, load, summaries, encode):
+    root = images({"train/1.png": encode(), "train/2.png": encode(), "test/3.png": encode(), "notes.txt": b""})
+    for resident_mb in (0, 1):
+        load(root, resident_mb=resident_mb)
+    assert summaries == ["data: 4 files found, 2 used; left out: 1 .txt, 1 of other splits"] * 2
 
 
 @pytest.mark.parametrize("files", [{}, {"notes.txt": b"x"}])
 def test_sets_without_images_are_refused(images, refused, files):
-    assert "holds no images; the files must end in .png, .jpg" in refused(images(files))
+    held = " (1 .txt)" if files else ""
+    assert f"holds no images{held}; give pictures: PNG, JPEG" in refused(images(files))
 
 
 def test_the_most_common_size_wins_and_one_line_sums_up(images, load, said, encode):
@@ -123,14 +174,43 @@ def test_grey_sets_stay_grey_and_mixed_ones_become_rgb(images, load, encode):
     assert load(images({**grey, "3.png": encode()})).shape == (8, 8, 3)
 
 
+@pytest.mark.parametrize("resident_mb", [0, 1])
+def test_the_fingerprint_depends_on_every_file(folder, load, monkeypatch, resident_mb):
+    monkeypatch.setattr(items, "PROBED", 4)
+    monkeypatch.setattr("genjax.data.files.PROBED", 4)
+
+    def bitmap(value):
+        return b"BM" + struct.pack("<IIIIiiHHIIiiII", 54 + 192, 0, 54, 40, 8, 8, 1, 24, 0, 0, 0, 0, 0, 0) + bytes([value]) * 192
+
+    values = {f"{i:02d}.bmp": bitmap(i) for i in range(12)}
+    first = load(folder(values), resident_mb=resident_mb)
+    again = load(folder(values), resident_mb=1 - resident_mb)
+    assert first.fingerprint == again.fingerprint
+    for name in ("00.bmp", "01.bmp", "05.bmp", "11.bmp"):  # same names, same sizes
+        other = load(folder({**values, name: bitmap(77)}), resident_mb=resident_mb)
+        assert other.fingerprint != first.fingerprint
+        assert (other.earlier == first.earlier) == (name in ("01.bmp", "05.bmp"))  # what version 0.1.0 did not see
+
+
+def test_small_sets_and_zips_keep_the_fingerprints_of_version_0_1_0(folder, archive, load, encode):
+    files = {"a/1.bmp": encode(size=(2, 2), format="BMP"), "b/2.bmp": encode((0, 9, 0), size=(2, 2), format="BMP")}
+    lines = "".join(f"{name}\n{len(content)} {zlib.crc32(content)}\n" for name, content in files.items())
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    expected = hashlib.sha256(f"2 (2, 2, 3) center 2 {digest}".encode()).hexdigest()
+    for root in (folder(files), archive(files)):
+        assert load(root).fingerprint == expected
+        assert load(root).earlier == ""
+
+
 def test_only_some_images_are_looked_at(images, load, encode, monkeypatch):
     opened = []
     open_image = decode.open_image
     monkeypatch.setattr("genjax.data.files.open_image", lambda data: opened.append(1) or open_image(data))
     monkeypatch.setattr(items, "PROBED", 4)
+    monkeypatch.setattr(items, "SAMPLED", 2)
     source = load(images({f"{i:02d}.png": encode() for i in range(40)}), resident_mb=0)
     assert source.size == 40
-    assert len(opened) == 4
+    assert len(opened) == 4 + 2
 
 
 def test_bad_files_are_listed_and_left_out_up_to_a_share(images, load, refused, said, encode):
@@ -178,9 +258,42 @@ def test_the_fingerprint_tells_content_and_not_place(folder, load, encode):
 
 def test_long_loads_say_how_far_they_are(images, load, said, encode, monkeypatch):
     monkeypatch.setattr(items, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr("genjax.data.files.PROGRESS_SECONDS", 0.0)
     monkeypatch.setattr(items, "BLOCK", 2)
     load(images({f"{i}.png": encode() for i in range(5)}))
-    assert said == [f"data: read {count} of 5 images" for count in (2, 4, 5)]
+    assert [line for line in said if "read" in line] == [f"data: read {count} of 5 images" for count in (2, 4, 5)]
+    assert [line for line in said if "looked" in line] == [f"data: looked at {count} of 5 images" for count in range(1, 6)]
+    assert "data: 4 pictures listed" in said
+
+
+def test_a_load_that_stalls_says_how_far_it_is(folder, load, said, encode, monkeypatch):
+    convert = decode.convert
+    monkeypatch.setattr(items, "PROGRESS_SECONDS", 0.05)
+    monkeypatch.setattr(items, "convert", lambda *arguments: time.sleep(0.15) or convert(*arguments))
+    load(folder({f"{i}.png": encode() for i in range(4)}))  # one block
+    assert any(line in said for line in ("data: read 1 of 4 images", "data: read 2 of 4 images"))
+
+
+def test_threads_share_what_memory_they_may_take():
+    budget, most, lock = items.Budget(10), 0, threading.Lock()
+    held = 0
+
+    def work(amount: int) -> None:
+        nonlocal held, most
+        with budget.hold(amount):
+            with lock:
+                held += amount
+                most = max(most, held)
+            time.sleep(0.002)
+            with lock:
+                held -= amount
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, [4, 1, 7, 10, 3, 2, 9, 5] * 5))
+    assert most <= 10
+    with budget.hold(10**9):  # more than there is: alone
+        assert budget.free == 0
+    assert budget.free == 10
 
 
 # Folders
@@ -197,10 +310,14 @@ def test_symbolic_links_are_followed_and_loops_end(folder, load, encode):
     assert source.num_labels == 3
 
 
-def test_pipes_are_not_opened(folder, load, encode):
+def test_pipes_and_devices_are_not_opened(folder, load, summaries, encode):
     root = folder({"1.png": encode()})
-    os.mkfifo(root / "2.png")
+    for name in ("2.png", "3", "dataset.json"):
+        os.mkfifo(root / name)
+    (root / "4.png").symlink_to("/dev/zero")
+    (root / "5.png").symlink_to("/nowhere.png")
     assert load(root).size == 1
+    assert summaries == ["data: 6 files found, 1 used; left out: 4 pipes or devices, 1 unreachable"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
@@ -232,7 +349,7 @@ def test_files_that_the_system_refuses_to_read(folder, refused, encode, monkeypa
     def denied(*arguments):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("genjax.data.files.open", denied, raising=False)
+    monkeypatch.setattr("genjax.data.files.open_regular", denied)
     assert "1.png (Permission denied)" in refused(root)
     monkeypatch.setattr("genjax.data.files.os.scandir", denied)
     assert f"cannot list {root} (Permission denied)" in refused(root)
@@ -292,6 +409,38 @@ def test_zip_bombs_are_read_no_further_than_the_limit(archive, refused, monkeypa
     assert peak < 2**23
 
 
+def test_members_that_are_no_pictures_are_not_inflated(archive, refused, encode, monkeypatch):
+    monkeypatch.setattr("genjax.data.items.MAX_FILE_BYTES", 2**28)
+    path = archive({f"{i}.png": bytes(2**25) for i in range(4)} | {f"{i}.jpg": encode() + bytes(2**25) for i in range(4, 8)})
+    tracemalloc.start()
+    message = refused(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "8 of 8 images cannot be read: 0.png (not an image)" in message
+    assert peak < 2**22
+    assert "in the zip: hardly a PNG" in refused(archive({"1.jpg": encode() + bytes(2**25)}))
+
+
+def test_a_checksum_of_the_directory_that_is_false_is_a_bad_image(archive, load, refused, encode):
+    path = archive({"1.png": encode(), "2.png": encode((0, 9, 0))})
+    content = bytearray(path.read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    content[directory + 16] ^= 1
+    path.write_bytes(content)
+    assert "1.png (Bad CRC-32" in refused(path)
+    assert "1.png (Bad CRC-32" in refused(path, resident_mb=0)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_zips_of_too_many_members_are_refused_unparsed(tmp_path, refused, monkeypatch, wide):
+    monkeypatch.setattr("genjax.bounded.MAX_MEMBERS", 100)
+    count = 70_000 if wide else 101  # from 65536 on in the records of zip64
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as target:
+        for index in range(count):
+            target.writestr(f"{index}.txt", b"")
+    assert f"has {count} members, more than 100" in refused(tmp_path / "set.zip")
+
+
 def test_a_false_size_in_the_directory_does_not_allocate(archive, refused, encode):
     path = archive({"1.png": encode()})
     content = bytearray(path.read_bytes())
@@ -331,7 +480,10 @@ def test_paths_that_are_no_set_are_refused(tmp_path, refused, encode):
     assert "does not exist; use 'digits', a folder" in refused(tmp_path / "missing")
     assert "not a kind of file" in refused(tmp_path / "notes.txt")
     assert "not a kind of file" in refused(tmp_path / "one.png")
-    assert "not a kind of file" in refused("/dev/zero")
+    assert "is not a regular file" in refused("/dev/zero")
+    for name in ("pipe", "pipe.zip", "pipe.npz"):
+        os.mkfifo(tmp_path / name)
+        assert "is not a regular file" in refused(tmp_path / name)
     assert "does not exist" in refused("")
     assert "does not exist" in refused("bad\nname\x1b")
     assert "cannot be read" in refused("null\0byte")
@@ -364,4 +516,15 @@ def test_messages_go_to_stderr_by_default(folder, capsys, encode):
     data.load(str(folder({"1.png": encode(5, mode="L")})), channels=3)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "data: 1 of 1 images converted: 1 grey to RGB\n"
+    assert captured.err == "data: 1 of 1 images converted: 1 grey to RGB\ndata: 1 file found, 1 used\n"
+
+
+def test_messages_advise_only_options_that_the_command_has(folder, load, refused, said, encode):
+    root = folder({"1.png": b"text", "2.png": encode()})
+    assert refused(root).endswith("; mend or remove them, or raise --max-bad 0.01")
+    with pytest.raises(InputError, match=r"^real '.*; mend or remove them$"):
+        load(root, option="real")
+    with pytest.raises(InputError, match=r"--max-bad 0.01$"):
+        load(root, option="real", options=("--max-bad",))
+    load(folder({"1.png": encode(), "2.png": encode(size=(9, 9))}), option="real")
+    assert "--resolution" not in said[0]
