@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import socket
 from pathlib import Path
 
 import jax
@@ -13,7 +14,7 @@ import toys
 from PIL import Image
 
 import genjax
-from genjax import checkpoint, cli, core, images, pictures
+from genjax import checkpoint, cli, core, data, images, pictures
 from genjax.errors import InputError
 from genjax.models import cyclegan
 
@@ -176,6 +177,48 @@ def test_options_that_mean_nothing_are_refused(run, tmp_path, options, named):
     options = {"out": tmp_path / options.pop("out", "out"), **options}
     with pytest.raises(InputError, match=named):
         cli.translate(run, tmp_path / "in", **options)
+
+
+def test_pictures_are_found_by_content_and_the_rest_is_summed_up(tmp_path):
+    for name in ("a.png", "deep/b.jpg", ".thumbnails/a.png", "__MACOSX/._a.png", "@eaDir/x.jpg"):
+        paint(tmp_path / name)
+    paint(tmp_path / "c.jfif", format="JPEG")
+    paint(tmp_path / "d", format="PNG")
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "Thumbs.db").write_bytes(b"x")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    said = []
+    found = pictures.find(tmp_path, said.append)
+    assert [str(path.relative_to(tmp_path)) for path in found] == ["a.png", "c.jfif", "d", "deep/b.jpg"]
+    left_out = "3 in hidden or thumbnail folders, 2 pipes or devices, 1 .txt, 1 hidden"
+    assert said == [f"11 files found, 4 used; left out: {left_out}"]
+    assert pictures.find(tmp_path) == found
+    for path in found:
+        assert pictures.read(path, 3).shape == (14, 21, 3)
+
+
+@pytest.mark.parametrize("name", ["pipe", "zero", "socket", "nul\0l", "loop", "x" * 5000])
+def test_only_regular_files_are_opened(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        with pytest.raises(InputError, match=r"cannot be read \(.*; give a picture"):
+            pictures.find(tmp_path / name)
+        with pytest.raises(pictures.Unreadable):
+            pictures.read(tmp_path / name, 3)
+
+
+def test_a_picture_is_read_as_a_data_set_reads_it(tmp_path):
+    paint(tmp_path / "a.jpg", 301, 203, quality=90)
+    with Image.open(tmp_path / "a.jpg") as image:
+        image.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(pictures.read(tmp_path / "a.jpg", 3), pictures.read(tmp_path / "a.png", 3))
+    np.testing.assert_array_equal(
+        pictures.read(tmp_path / "a.jpg", 3), data.load(str(tmp_path), max_bad=0, say=print).arrays["images"][0]
+    )
 
 
 def test_missing_and_empty_inputs_are_named(run, tmp_path):

@@ -60,6 +60,40 @@ def test_without_options_the_digits_meet_their_negatives():
     np.testing.assert_array_equal(source.arrays["images"], 255 - source.partner.arrays["images"])
 
 
+def levels(folder, shape, count, first):
+    """Pictures that are constant: first, first + 1, ..."""
+    folder.mkdir(parents=True)
+    for i in range(count):
+        pictures.write(folder / f"{i}.png", np.full(shape, first + i, np.uint8))
+
+
+@pytest.mark.parametrize(("a", "b", "grey"), [((9, 9, 1), (9, 9, 3), "a"), ((9, 9, 3), (9, 9, 1), "b")])
+def test_both_sides_are_colour_if_either_is(tmp_path, capsys, a, b, grey):
+    levels(tmp_path / "a", a, 3, 10)
+    levels(tmp_path / "b", b, 2, 90)
+    options = {"data_a": str(tmp_path / "a"), "data_b": str(tmp_path / "b"), "resolution": ()}
+    source = train.sides(train.Arguments(**options))
+    assert source.shape == source.partner.shape == (9, 9, 3)
+    np.testing.assert_array_equal(source.arrays["images"][:, 0, 0], [[10] * 3, [11] * 3, [12] * 3])
+    np.testing.assert_array_equal(source.partner.arrays["images"][:, 0, 0], [[90] * 3, [91] * 3])
+    assert f"side {grey} is grey and becomes colour" in capsys.readouterr().err
+    single = train.sides(train.Arguments(**options, channels=1))
+    assert single.shape == single.partner.shape == (9, 9, 1)
+    assert "becomes colour" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_folder_with_train_a_and_train_b_is_both_sides(tmp_path, wrapped):
+    root = tmp_path / "set" / "horse2zebra" if wrapped else tmp_path / "set"
+    for name, first in (("testA", 10), ("testB", 30), ("trainA", 50), ("trainB", 70)):
+        levels(root / name, (9, 9, 3), 2, first)
+    for split, firsts in (("train", (50, 70)), ("test", (10, 30))):
+        source = train.sides(train.Arguments(data=str(tmp_path / "set"), split=split, resolution=()))
+        for side, first in zip((source, source.partner), firsts, strict=True):
+            np.testing.assert_array_equal(side.arrays["images"][:, 0, 0, 0], [first, first + 1])
+        assert source.num_labels == 0
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

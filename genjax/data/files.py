@@ -130,7 +130,9 @@ def read_picture(path: str, size: int) -> bytes:
     try:
         with open_regular(path) as stream:
             return bounded(stream, size)
-    except (OSError, Malformed) as error:
+    except Unreadable:
+        raise
+    except (OSError, ValueError) as error:  # Malformed is a ValueError
         raise Unreadable(reason(error)) from error
 
 

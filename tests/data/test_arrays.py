@@ -1,6 +1,7 @@
 """Sets that are arrays: the embedded digits, .npz and idx, whole, odd and hostile."""
 
 import gzip
+import os
 import struct
 import tracemalloc
 import zipfile
@@ -85,12 +86,23 @@ def test_npz_in_fortran_order(npz, load):
         ([0, 3.4, 200], "float16", [0, 3, 200], "[0, 255]"),
         ([0, 1, 255], "int64", [0, 1, 255], "[0, 255]"),
         ([0, 1, 1], "bool", [0, 255, 255], "[0, 1]"),
+        ([0, 32768, 65535], "uint16", [0, 128, 255], "[0, 65535]"),
     ],
 )
 def test_other_numbers_are_converted_with_a_line(npz, load, said, values, dtype, expected, span):
     source = load(npz(images=np.array(values, dtype).reshape(1, 1, 3)))
     np.testing.assert_allclose(source.arrays["images"].reshape(-1).astype(int), expected, atol=0)
     assert said == [f"data: 'images' converted from {dtype} in {span} to uint8"]
+
+
+def test_twelve_bits_in_sixteen_are_refused(npz, refused):
+    assert "'images' is uint16 in [0, 4095]; scale it" in refused(npz(images=np.array([0, 4095], np.uint16).reshape(1, 1, 2)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64"])
+def test_masks_of_0_and_1_are_reported(npz, load, said, dtype):
+    load(npz(images=np.array([0, 1, 1], dtype).reshape(1, 1, 3)))
+    assert "values are 0 and 1 only" in said[-1]
 
 
 @pytest.mark.parametrize("values", [[-2.0, 1.0], [0.0, 300.0], [0.0, np.nan], [0.0, np.inf]])
@@ -236,3 +248,88 @@ def test_arrays_have_fingerprints_of_their_bytes(npz, load):
     assert load(npz(x_train=IMAGES, y_train=LABELS)).fingerprint == first
     assert load(npz(images=IMAGES, labels=2 - LABELS)).fingerprint != first
     assert load(npz(images=IMAGES[::-1], labels=LABELS)).fingerprint != first
+
+
+# Arrays that are larger than what is read into memory
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    """Arrays of more than 20 bytes do not fit."""
+    monkeypatch.setattr("genjax.data.arrays.MAX_FILE_BYTES", 20)
+
+
+def as_npz(folder, images, labels, **options):
+    path = folder({}) / "set.npz"
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        for name, array in (("images", images), ("labels", labels)):
+            with archive.open(f"{name}.npy", "w") as member:
+                np.save(member, array)
+    return path
+
+
+def as_idx(folder, images, labels, pack=bytes):
+    suffix = "" if pack is bytes else ".gz"
+    files = {"train-images-idx3-ubyte": idx(images), "train-labels-idx1-ubyte": idx(labels)}
+    return folder({name + suffix: pack(content) for name, content in files.items()})
+
+
+@pytest.mark.parametrize("write", [as_npz, as_idx])
+def test_large_plain_arrays_stay_in_their_file(folder, load, write, small_memory):
+    path = write(folder, IMAGES, LABELS.astype(np.uint8))
+    resident, streamed = load(path, resident_mb=1), load(path, resident_mb=0)
+    assert (resident.arrays is None, streamed.arrays is None) == (False, True)
+    assert streamed.fingerprint == resident.fingerprint
+    for index in range(5):
+        np.testing.assert_array_equal(streamed.read(index)["images"], IMAGES[index][..., np.newaxis])
+        assert streamed.read(index)["labels"] == LABELS[index]
+    assert load(path, resident_mb=0, resolution=4, channels=3).read(2)["images"].shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("write", "instead"),
+    [
+        (lambda folder: as_npz(folder, IMAGES, LABELS, compression=zipfile.ZIP_DEFLATED), "save it as uint8 with numpy.savez"),
+        (lambda folder: as_npz(folder, IMAGES / 255, LABELS), "save it as uint8 with numpy.savez"),
+        (lambda folder: as_npz(folder, np.asfortranarray(IMAGES), LABELS), "save it as uint8 with numpy.savez"),
+        (lambda folder: as_idx(folder, IMAGES, LABELS, gzip.compress), "unpack it with gunzip"),
+    ],
+)
+def test_large_arrays_that_cannot_be_read_in_parts_are_refused(folder, refused, load, write, instead, small_memory):
+    path = write(folder)
+    message = refused(path, resident_mb=0)
+    assert "; raise --resident-mb, or " in message
+    assert instead in message
+    assert "--resident-mb" not in refused(path, resident_mb=0, options=())
+    assert load(path, resident_mb=1).size == 5
+
+
+@pytest.mark.parametrize(("change", "why"), [(lambda c: c[:-1], "ends after 29 of the 30"), (lambda c: c + b"x", "goes on after the 30")])
+def test_large_plain_files_have_the_length_of_their_header(folder, refused, small_memory, change, why):
+    assert why in refused(folder({"train-images-idx3-ubyte": change(idx(IMAGES))}), resident_mb=0)
+
+
+def test_a_file_that_shrinks_while_it_is_used_gives_bad_images(folder, load, small_memory):
+    root = as_idx(folder, IMAGES, LABELS)
+    source = load(root, resident_mb=0, max_bad=0.5)
+    (root / "train-images-idx3-ubyte").write_bytes(idx(IMAGES)[:-1])
+    np.testing.assert_array_equal(source.read(4)["images"], source.read(0)["images"])
+
+
+def test_pipes_are_not_opened(folder, refused, tmp_path):
+    root = folder({})
+    os.mkfifo(root / "train-images-idx3-ubyte")
+    assert "train-images-idx3-ubyte is not a regular file" in refused(root)
+    (root / "train-images-idx3-ubyte").unlink()
+    (root / "train-images-idx3-ubyte.gz").symlink_to("/dev/zero")
+    assert "train-images-idx3-ubyte.gz is not a regular file" in refused(root)
+
+
+def test_a_gzip_bomb_is_refused_by_its_header(folder, refused):
+    header = struct.pack(">BBBBIII", 0, 0, 8, 3, 2**11, 2**10, 2**10)
+    root = folder({"train-images-idx3-ubyte.gz": gzip.compress(header + bytes(2**22)) + bytes(2**21)})
+    tracemalloc.start()
+    assert "takes 2048 MB, more than the 1024 MB that are read into memory" in refused(root)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**22

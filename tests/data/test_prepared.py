@@ -1,6 +1,7 @@
 """tfds:NAME: a prepared set is read without TensorFlow; one that is not is refused at once, saying how to prepare it."""
 
 import json
+import os
 import time
 
 import numpy as np
@@ -58,7 +59,35 @@ def test_splits_that_do_not_exist_are_refused(prepared, refused):
 def test_other_file_formats_are_refused(prepared, refused):
     info = json.loads((prepared / "dataset_info.json").read_text())
     (prepared / "dataset_info.json").write_text(json.dumps({**info, "fileFormat": "tfrecord"}))
-    assert "array_record" in refused("tfds:mnist")
+    message = refused("tfds:mnist")
+    assert "lies prepared in a format that needs TensorFlow to read (tfrecord)" in message
+    assert "array_record'" in message.split(";")[-1]
+    assert "catalog" not in message
+
+
+@pytest.mark.parametrize("resident_mb", [0, 1])
+def test_the_fingerprint_depends_on_the_records(prepared, load, resident_mb):
+    first = load("tfds:mnist", resident_mb=resident_mb)
+    shard = prepared / "mnist-train.array_record-00000-of-00001"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1  # padding at the end: no record changes
+    shard.write_bytes(content)
+    other = load("tfds:mnist", resident_mb=resident_mb)
+    assert other.fingerprint != first.fingerprint
+    assert other.earlier == first.earlier != ""
+
+
+def test_class_names_are_those_of_the_set(prepared, load):
+    assert load("tfds:mnist").classes == ()  # its names are the numbers themselves
+    (prepared / "label.labels.txt").write_text("".join(f"digit {i}\n" for i in range(10)))
+    assert load("tfds:mnist").classes == tuple(f"digit {i}" for i in range(10))
+
+
+def test_pipes_are_not_opened(prepared, refused):
+    shard = prepared / "mnist-train.array_record-00000-of-00001"
+    shard.unlink()
+    os.mkfifo(shard)
+    assert "is not a regular file; prepare the set again" in refused("tfds:mnist")
 
 
 @pytest.fixture
