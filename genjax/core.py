@@ -140,9 +140,9 @@ def demand(config: Any, ok: bool, field: str, advice: str) -> None:
 
 
 # Limits of a Config's numbers, beyond which no network is: to trace one takes time by its layers. What memory and weights allow is far below.
-MAX_DEPTH = 256  # layers of a kind, and entries of a tuple
+MAX_DEPTH = 64  # layers of a kind, and entries of a tuple
 MAX_WIDTH = 2**20  # channels, dimensions, classes
-MAX_SIDE = 2**16  # pixels
+MAX_SIDE = 2**14  # pixels
 DEPTHS = ("blocks", "depth", "disc_layers", "mapping_layers", "disc_mapping_layers")
 WIDTHS = (
     "hidden", "channels", "max_channels", "disc_channels", "latent_size", "style_size", "expansion", "group_size", "num_labels", "taps",
