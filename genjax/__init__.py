@@ -20,8 +20,9 @@ def load(directory, step=None):
     settings = checkpoint.read_config(run)
     try:
         model = models.build(settings["model"], settings["config"])
-    except (KeyError, TypeError) as error:
-        raise errors.InputError(f"{run / checkpoint.CONFIG}: no model of this version ({error})") from None
+    except errors.InputError as error:
+        versions = f"written by genjax {settings.get('genjax', 'of no version')}, this is {__version__}"
+        raise errors.InputError(f"{run / checkpoint.CONFIG}: {error} ({versions})") from None
     like = jax.eval_shape(model.init, jax.random.key(0))
     if step is not None:
         return model, core.weights(checkpoint.read(run, like, step))

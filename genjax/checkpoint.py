@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import quiet, tensors
+from genjax import bounded, quiet, tensors
 from genjax.core import PyTree, State, Weights
-from genjax.errors import InputError, NotFinite
+from genjax.errors import InputError, NotFinite, printable, reason
 from genjax.outputs import write_atomically
 
 CONFIG, WEIGHTS, CHECKPOINTS = "config.json", "model.safetensors", "checkpoints"
@@ -188,9 +188,24 @@ def read_weights(run: Path, like: Weights) -> Weights:
 
 
 def fitted(arrays: dict[str, Any], like: Weights, origin: str) -> Weights:
-    """Arrays by path, of all of `like`'s networks or some, as its tree. Raises InputError where they do not fit, or there are none."""
+    """Arrays by path, of all of `like`'s networks or some, as its tree and in its dtypes.
+
+    Raises InputError, naming the array, where one is missing, not the model's, of another shape or kind, or not finite.
+    """
     networks = {part: {name: tree for name, tree in trees.items() if _holds(arrays, part, name)} for part, trees in like.items()}
-    return unflatten(networks if networks["params"] else like, arrays, origin)
+    networks = networks if networks["params"] else like
+    leaves = flatten(networks)
+    unflatten(networks, arrays, origin)
+    if extra := sorted(arrays.keys() - leaves.keys()):
+        raise InputError(f"{origin}: {extra[0]!r} is not in this model; it was written by another model or version")
+    for name, array in arrays.items():
+        if array.dtype.kind in "biu" and leaves[name].dtype.kind not in "biu":
+            raise InputError(f"{origin}: {name!r} is {array.dtype}, the model's is {leaves[name].dtype}")
+    try:
+        tensors.check_finite(arrays)
+    except InputError as error:
+        raise InputError(f"{origin}: {error}") from None
+    return unflatten(networks, {name: arrays[name].astype(leaf.dtype) for name, leaf in leaves.items()}, origin)
 
 
 def read_arrays(run: Path) -> dict[str, np.ndarray]:
@@ -198,7 +213,12 @@ def read_arrays(run: Path) -> dict[str, np.ndarray]:
     path = run / WEIGHTS
     if not path.is_file():
         raise InputError(f"{path}: no such file; let the training finish, or give the --step of one in {run / CHECKPOINTS}")
-    return tensors.read(path)
+    arrays = tensors.read(path)
+    try:
+        tensors.check_finite(arrays)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return arrays
 
 
 def transferred(state: State, run: Path) -> tuple[State, list[str]]:
@@ -213,7 +233,10 @@ def transferred(state: State, run: Path) -> tuple[State, list[str]]:
     def fill(part: str, trees: dict[str, PyTree]) -> dict[str, PyTree]:
         leaves = flatten(trees)
         found = {name: arrays.get(f"{part}/{name}") for name in leaves}
-        fits = {name: array is not None and array.shape == leaves[name].shape for name, array in found.items()}
+        fits = {
+            name: array is not None and array.shape == leaves[name].shape and array.dtype.kind not in "biu"
+            for name, array in found.items()
+        }
         own.extend(f"{part}/{name}" for name, fit in fits.items() if not fit)
         filled = [jnp.asarray(found[name], leaf.dtype) if fits[name] else leaf for name, leaf in leaves.items()]
         return jax.tree.unflatten(jax.tree.structure(trees), filled)
@@ -229,18 +252,24 @@ def _holds(arrays: dict[str, Any], part: str, network: str) -> bool:
 
 
 def write_config(run: Path, settings: dict[str, Any]) -> None:
-    write_atomically(run / CONFIG, json.dumps(settings, indent=2).encode() + b"\n")
+    write_atomically(run / CONFIG, json.dumps(settings, indent=2, allow_nan=False).encode() + b"\n")
+
+
+FIELDS: dict[str, type] = {"model": str, "config": dict, "genjax": str, "data": dict, "seed": int, "forked": list, "transfer": str}
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """run/config.json. Raises InputError if there is none or it is no run's."""
+    """run/config.json, whose fields are of their types; what a model makes of its own is `models.build`'s. Raises InputError if it is no run's."""
     path = run / CONFIG
     try:
-        settings = json.loads(path.read_text())
-        if isinstance(settings, dict) and isinstance(settings.get("model"), str) and isinstance(settings.get("config"), dict):
-            return settings
-        raise InputError(f"{path}: not the settings of a run (no model, no config)")
+        settings = bounded.read_json(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give the folder that a training script wrote with --out") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
+    except (OSError, bounded.Malformed) as error:
+        raise InputError(f"{path}: cannot be read ({reason(error)})") from None
+    if not isinstance(settings, dict) or not {"model", "config"} <= settings.keys():
+        raise InputError(f"{path}: not the settings of a run (no model, no config)")
+    for field, kind in FIELDS.items():
+        if field in settings and type(settings[field]) is not kind:
+            raise InputError(f"{path}: {field} is {printable(str(settings[field]), 40)}, which no run has")
+    return settings

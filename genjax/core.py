@@ -3,6 +3,8 @@
 The trainer, the checkpoints and the metrics know this file and nothing of any model. `models/` knows this file and nothing of them.
 """
 
+import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +16,7 @@ from jax.sharding import PartitionSpec
 
 from genjax.errors import InputError as InputError  # by these names too, as in version 0.1
 from genjax.errors import NotFinite as NotFinite
+from genjax.errors import printable
 
 Array = jax.Array
 PyTree = Any
@@ -133,4 +136,28 @@ def demand(config: Any, ok: bool, field: str, advice: str) -> None:
     """Raise InputError, naming the option that sets a Config's field, unless `ok`."""
     if not ok:
         option = f"--{field.replace('_', '-')}" if field in ("batch_size", "dtype") else f"--model.{field.replace('_', '-')}"
-        raise InputError(f"{option} {getattr(config, field)}: {advice}")
+        raise InputError(f"{option} {printable(str(getattr(config, field)), 60)}: {advice}")
+
+
+# Limits of a Config's numbers, beyond which no network is: to trace one takes time by its layers. What memory and weights allow is far below.
+MAX_DEPTH = 64  # layers of a kind, and entries of a tuple
+MAX_WIDTH = 2**20  # channels, dimensions, classes
+MAX_SIDE = 2**14  # pixels
+DEPTHS = ("blocks", "depth", "disc_layers", "mapping_layers", "disc_mapping_layers")
+WIDTHS = (
+    "hidden", "channels", "max_channels", "disc_channels", "latent_size", "style_size", "expansion", "group_size", "num_labels", "taps",
+)  # fmt: skip
+
+
+def check_numbers(config: Any) -> None:
+    """Raise InputError, naming the option, on a Config with a number that is not finite, or with layers and widths that no network has."""
+    for field in dataclasses.fields(config):
+        name, value = field.name, getattr(config, field.name)
+        values = value if isinstance(value, tuple) else (value,)
+        demand(config, len(values) <= MAX_DEPTH, name, f"at most {MAX_DEPTH}")
+        numbers = [x for x in values if isinstance(x, int | float)]
+        demand(config, all(map(math.isfinite, numbers)), name, "must be finite")
+        most = MAX_DEPTH if name in DEPTHS else MAX_WIDTH if name in WIDTHS else MAX_SIDE if name == "shape" else 2**53
+        demand(config, all(abs(x) <= most for x in numbers if isinstance(x, int)), name, f"at most {most}")
+        if name == "shape":
+            demand(config, all(x >= 1 for x in numbers), name, "at least 1")

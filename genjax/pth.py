@@ -5,6 +5,7 @@ calls that stand for a tensor are understood by name, and everything else is ref
 later (members `*/data.pkl` and `*/data/KEY`), and the stream of pickles before it.
 """
 
+import contextlib
 import io
 import math
 import os
@@ -17,8 +18,8 @@ from typing import IO, Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from genjax.bounded import Malformed, fill, open_member
-from genjax.errors import InputError
+from genjax.bounded import DAMAGE, Malformed, fill, open_member, open_regular, open_zip
+from genjax.errors import InputError, reason
 
 DTYPES = {
     "DoubleStorage": np.float64, "FloatStorage": np.float32, "HalfStorage": np.float16, "BFloat16Storage": ml_dtypes.bfloat16,
@@ -26,7 +27,10 @@ DTYPES = {
     "BoolStorage": np.bool_,
 }  # fmt: skip
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-MAX_PICKLE_BYTES = 2**23  # of instructions: names and shapes; a byte may come to be 100
+MAX_PICKLE_BYTES = 2**23  # of instructions: names and shapes
+MAX_INSTRUCTIONS = 2**20  # a tensor takes some 30, and an instruction some 100 bytes of memory and 2 microseconds
+MAX_NUMBER_BITS = 128  # the product of longer ones would take long
+MAX_MEMBERS = 2**16  # of an archive of weights: one for each tensor
 MAX_DIMENSIONS = 32
 RATIO = 16  # weights are stored as they are, or shrink little: a file may claim so many times its size
 SMALL_BYTES = 2**26  # and this beside, because zeros do shrink
@@ -75,21 +79,22 @@ def state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file:
-            top, load = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
-            tensors = _tensors(top)
-            storages = dict.fromkeys(tensor.storage for tensor in tensors.values())
-            check_size(file, sum(storage.size * storage.dtype.itemsize for storage in storages))
-            check_size(file, sum(tensor.size * tensor.storage.dtype.itemsize for tensor in tensors.values()))
-            loaded = {storage: load(storage) for storage in storages}
-            return {name.removeprefix("module."): _view(loaded[tensor.storage], tensor) for name, tensor in tensors.items()}
+        with open_regular(path) as file:
+            zipped = zipfile.is_zipfile(file)
+            with open_zip(path, MAX_MEMBERS) if zipped else contextlib.nullcontext() as archive:
+                top, load = _read_zip(archive) if archive else _read_legacy(file)
+                tensors = _tensors(top)
+                storages = dict.fromkeys(tensor.storage for tensor in tensors.values())
+                check_size(file, sum(storage.size * storage.dtype.itemsize for storage in storages))
+                check_size(file, sum(tensor.size * tensor.storage.dtype.itemsize for tensor in tensors.values()))
+                loaded = {storage: load(storage) for storage in storages}
+                return {name.removeprefix("module."): _view(loaded[tensor.storage], tensor) for name, tensor in tensors.items()}
     except FileNotFoundError:
         raise InputError(f"{path}: does not exist; give a .pth file") from None
     except Malformed as error:
         raise InputError(f"{path}: {error}; give a .pth that holds a state dict and nothing else") from None
-    except Exception as error:  # a damaged archive raises anything from BadZipFile to struct.error and UnicodeDecodeError
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise InputError(f"{path}: cannot be read ({first}); give an intact .pth") from None
+    except DAMAGE as error:
+        raise InputError(f"{path}: cannot be read ({reason(error)}); give an intact .pth") from None
 
 
 def _tensors(top: Any) -> dict[str, Tensor]:
@@ -97,6 +102,8 @@ def _tensors(top: Any) -> dict[str, Tensor]:
         if isinstance(candidate, Mapping):
             found = {name: value for name, value in candidate.items() if isinstance(name, str) and isinstance(value, Tensor)}
             if found:
+                if len({name.removeprefix("module.") for name in found}) != len(found):
+                    raise Malformed("holds a tensor by its name and by module. and its name")
                 return found
     raise Malformed("holds no tensors by name")
 
@@ -130,8 +137,9 @@ def read_bytes(stream: IO[bytes], size: int) -> np.ndarray:
 Load = Callable[[Storage], np.ndarray]
 
 
-def _read_zip(file: IO[bytes]) -> tuple[Any, Load]:
-    archive = zipfile.ZipFile(file)
+def _read_zip(archive: zipfile.ZipFile) -> tuple[Any, Load]:
+    if len(set(archive.namelist())) != len(archive.namelist()):
+        raise Malformed("has two members of one name")
     pickles = [member for member in archive.infolist() if member.filename.rsplit("/", 1)[-1] == "data.pkl"]
     if len(pickles) != 1:
         raise Malformed("is a zip, but none of PyTorch's")
@@ -150,6 +158,8 @@ def _read_zip(file: IO[bytes]) -> tuple[Any, Load]:
 
 
 def _member(archive: zipfile.ZipFile, name: str, limit: int) -> np.ndarray:
+    if name not in archive.NameToInfo:
+        raise Malformed(f"has no member {name!r}")
     member = archive.getinfo(name)
     if member.file_size > limit:
         raise Malformed(f"{name!r} is larger than it may be")
@@ -203,6 +213,25 @@ LITERALS = (
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
+class _Limited:
+    """What pickletools reads a pickle from: no more than MAX_PICKLE_BYTES, whatever a length in it claims."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file, self._left = file, MAX_PICKLE_BYTES
+
+    def read(self, size: int) -> bytes:
+        return self._counted(self._file.read(min(size, self._left + 1)))
+
+    def readline(self) -> bytes:
+        return self._counted(self._file.readline(self._left + 1))
+
+    def _counted(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        if self._left < 0:
+            raise Malformed("its description is too long")
+        return data
+
+
 def _run(file: IO[bytes]) -> Any:
     """The value that one pickle describes, of dicts, lists, tuples, numbers, texts, None, Global, Storage and Tensor. Raises Malformed."""
     stack: list[Any] = []  # above the last mark
@@ -214,13 +243,14 @@ def _run(file: IO[bytes]) -> Any:
         values, stack = stack, below.pop()
         return values
 
-    start = file.tell()
     argument: Any
-    for opcode, argument, position in pickletools.genops(file):
-        if (position or 0) - start > MAX_PICKLE_BYTES:
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(_Limited(file))):  # type: ignore[arg-type]
+        if count > MAX_INSTRUCTIONS:
             raise Malformed("its description is too long")
         name = opcode.name
         if name in LITERALS:
+            if type(argument) is int and argument.bit_length() > MAX_NUMBER_BITS:
+                raise Malformed("holds a number of too many digits")
             stack.append(argument)
         elif name in CONSTANTS:
             stack.append(CONSTANTS[name])

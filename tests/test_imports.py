@@ -32,7 +32,7 @@ ALLOWED = {  # module -> the genjax modules it may import
     "images": {"ops"},
     "data": {"core", "bounded", "quiet", "data"},
     "metrics": {"core", "cache", "ops", "layers", "tensors", "data", "metrics", "genjax", "latents", "xla"},
-    "checkpoint": {"core", "quiet", "tensors"},
+    "checkpoint": {"core", "bounded", "quiet", "tensors"},
     "convert": {"core", "pth", "tensors", "convert", "models"},
     "hooks": {"core", "checkpoint", "images", "ops"},
     "trainer": {"core", "xla", "data", "checkpoint", "hooks", "metrics"},

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from genjax import pth
+from genjax import tensors
 from genjax.errors import InputError
 from genjax.models import cyclegan
 
@@ -24,7 +24,7 @@ Arrays = dict[str, np.ndarray]
 def generator(arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
     """(parameters of cyclegan.ResNet, the Config fields that they say: channels, blocks). Raises InputError on another network's."""
     arrays = _of_layers(arrays)
-    blocks = len({match[1] for name in arrays if (match := re.fullmatch(r"model\.(\d+)\.conv_block\.1\.weight", name))})
+    blocks = len({match[1] for name in arrays if (match := re.fullmatch(r"model\.([0-9]{1,4})\.conv_block\.1\.weight", name))})
     last = f"model.{10 + blocks + 7}"
     names = {"first": "model.1", "down_0": "model.4", "down_1": "model.7"}
     for i in range(blocks):
@@ -35,7 +35,7 @@ def generator(arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
     if blocks:  # stacked, as nn.scan has them
         pairs = {part: [params.pop(f"{part}_{i}") for i in range(blocks)] for part in ("first", "second")}
         params["blocks"] = {
-            part: {name: _stacked([one[name] for one in ones]) for name in ones[0]} for part, ones in pairs.items()
+            part: {name: _stacked(name, [one[name] for one in ones]) for name in ones[0]} for part, ones in pairs.items()
         }
     return params, {"channels": params["first"]["kernel"].shape[3], "blocks": blocks}
 
@@ -43,8 +43,10 @@ def generator(arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
 def discriminator(arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
     """(parameters of cyclegan.Discriminator, the Config fields that they say: disc_channels, disc_layers). Raises InputError."""
     arrays = _of_layers(arrays)
-    places = sorted(int(name.split(".")[1]) for name in arrays if name.endswith(".weight") and name.count(".") == 2)
-    names = {f"conv_{i}": f"model.{place}" for i, place in enumerate(places[:-1])} | {"logits": f"model.{(places or [0])[-1]}"}
+    places = sorted(int(match[1]) for name in arrays if (match := re.fullmatch(r"model\.([0-9]{1,4})\.weight", name)))
+    if len(places) < 3:
+        raise InputError("is no such network: it has fewer than three convolutions model.N.weight")
+    names = {f"conv_{i}": f"model.{place}" for i, place in enumerate(places[:-1])} | {"logits": f"model.{places[-1]}"}
     params = _layers(arrays, names)
     return params, {"disc_channels": params["conv_0"]["kernel"].shape[3], "disc_layers": len(places) - 2}
 
@@ -57,16 +59,23 @@ def weights(files: Mapping[str, str | os.PathLike]) -> tuple[cyclegan.Config, di
     params: dict[str, Any] = {}
     fields: dict[str, Any] = {"network": "resnet"}
     for name, path in files.items():
+        arrays = tensors.read(path)
         try:
-            params[NETWORKS[name]], found = (generator if name.startswith("G") else discriminator)(pth.state_dict(path))
+            params[NETWORKS[name]], found = (generator if name.startswith("G") else discriminator)(arrays)
+            tensors.check_finite(_of_layers(arrays))
         except InputError as error:
-            raise InputError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+            raise InputError(f"{path}: {error}") from None
         if name.startswith("G"):
             found["shape"] = (256, 256, params[NETWORKS[name]]["first"]["kernel"].shape[2])
         for field, value in found.items():
             if fields.setdefault(field, value) != value:
                 raise InputError(f"{path}: {field} is {value}, but {fields[field]} in the file before; give files of one model")
-    return cyclegan.Config(**fields), {"params": params, "stats": {}}
+    config = cyclegan.Config(**fields)
+    try:
+        cyclegan.check(config)
+    except InputError as error:
+        raise InputError(f"{', '.join(map(str, files.values()))}: are no CycleGAN's ({error})") from None
+    return config, {"params": params, "stats": {}}
 
 
 def files(folder: str | os.PathLike) -> dict[str, Path]:
@@ -94,9 +103,9 @@ def _of_layers(arrays: Arrays) -> Arrays:
     return {name: array for name, array in arrays.items() if name.rsplit(".", 1)[-1] not in BUFFERS}
 
 
-def _stacked(arrays: list[np.ndarray]) -> np.ndarray:
+def _stacked(name: str, arrays: list[np.ndarray]) -> np.ndarray:
     if len({array.shape for array in arrays}) > 1:
-        raise InputError("is no such network: its residual blocks differ in shape")
+        raise InputError(f"is no such network: the {name}s of its residual blocks, model.10 and on, differ in shape")
     return np.stack(arrays)
 
 
@@ -109,7 +118,7 @@ def _layers(arrays: Arrays, names: dict[str, str], transposed: tuple[str, ...] =
     for ours, theirs in names.items():
         axes = (2, 3, 0, 1) if ours in transposed else (2, 3, 1, 0)
         weight, bias = arrays[f"{theirs}.weight"], arrays[f"{theirs}.bias"]
-        if weight.ndim != 4 or bias.shape != (weight.shape[1 if ours in transposed else 0],):
-            raise InputError(f"is no such network: {theirs}.weight is of shape {weight.shape}")
+        if weight.ndim != 4 or 0 in weight.shape or bias.shape != (weight.shape[1 if ours in transposed else 0],):
+            raise InputError(f"is no such network: {theirs}.weight is of shape {weight.shape}, its bias of {bias.shape}")
         params[ours] = {"kernel": np.ascontiguousarray(weight.transpose(axes), np.float32), "bias": bias.astype(np.float32)}
     return params

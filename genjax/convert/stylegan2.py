@@ -9,7 +9,6 @@ of that repository, with PyTorch, this leaves the arrays alone, in a file that `
     torch.save({f"{n}.{k}": x.cpu() for n in ("G_ema", "D") for k, x in networks[n].state_dict().items()}, "network.pth")
 """
 
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -54,7 +53,13 @@ def weights(gen: Arrays, disc: Arrays | None = None, **fields: Any) -> tuple[sty
     Raises InputError, naming the array, where one is missing, not expected or of another shape.
     """
     gen, disc = ({name: np.asarray(x) for name, x in (arrays or {}).items()} for arrays in (gen, disc))
+    tensors.check_finite(gen)
+    tensors.check_finite(disc)
     config = stylegan2.Config(**(_gen_fields(gen) | (_disc_fields(disc) if disc else {}) | fields))
+    try:
+        stylegan2.check(config)
+    except InputError as error:
+        raise InputError(f"is no StyleGAN2: the shapes of its arrays say {error}") from None
     found: Weights = {"params": {}, "stats": {}}
     for name, arrays, rows in (("gen", gen, gen_rows(config)), ("disc", disc, disc_rows(config))):
         if arrays:
@@ -101,8 +106,6 @@ def read(path: str | os.PathLike) -> tuple[stylegan2.Config, Weights]:
         return weights(parts["G_ema."] or parts["G."] or plain, parts["D."])
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except (IndexError, TypeError, OverflowError):  # sizes are read off shapes before these are known to be right
-        raise InputError(f"{path}: is no StyleGAN2: its arrays are of other shapes") from None
 
 
 # --- tables --------------------------------------------------------------------------------------------------------------
@@ -164,19 +167,19 @@ def _dense_rows(theirs: str, ours: str, layout: str = "dense") -> list[Row]:
 
 
 def _gen_fields(arrays: Arrays) -> dict[str, Any]:
-    blocks = _blocks(arrays, r"synthesis\.b(\d+)\.conv1\.weight")
-    layers = {match[1] for name in arrays if (match := re.fullmatch(r"mapping\.fc(\d+)\.weight", name))}
+    blocks = _blocks(arrays, r"synthesis\.b([0-9]{1,5})\.conv1\.weight")
+    layers = {match[1] for name in arrays if (match := re.fullmatch(r"mapping\.fc([0-9]{1,4})\.weight", name))}
     if "mapping.w_avg" not in arrays or "mapping.fc0.weight" not in arrays:
         raise InputError("is no generator of StyleGAN2: mapping.w_avg or mapping.fc0.weight is missing")
-    size = arrays["mapping.w_avg"].shape[0]
-    labels = arrays["mapping.embed.weight"].shape[1] if "mapping.embed.weight" in arrays else 0
+    size = _size(arrays, "mapping.w_avg", 0)
+    labels = _size(arrays, "mapping.embed.weight", 1) if "mapping.embed.weight" in arrays else 0
     network = "skip" if "synthesis.b4.torgb.weight" in arrays else "orig"
     rgb = f"synthesis.b{max(blocks)}.torgb.weight"
     return {
-        "shape": (max(blocks), max(blocks), arrays[rgb].shape[0] if rgb in arrays else 3),
+        "shape": (max(blocks), max(blocks), _size(arrays, rgb, 0) if rgb in arrays else 3),
         "num_labels": labels,
         "conditional": labels > 0,
-        "latent_size": arrays["mapping.fc0.weight"].shape[1] - (size if labels else 0),
+        "latent_size": _size(arrays, "mapping.fc0.weight", 1) - (size if labels else 0),
         "style_size": size,
         "mapping_layers": len(layers),
         "gen_network": "resnet" if f"synthesis.b{max(blocks)}.skip.weight" in arrays else network,
@@ -186,18 +189,24 @@ def _gen_fields(arrays: Arrays) -> dict[str, Any]:
 
 
 def _disc_fields(arrays: Arrays) -> dict[str, Any]:
-    largest = max([8, *(int(match[1]) for name in arrays if (match := re.fullmatch(r"b(\d+)\.conv1\.weight", name)))])
+    largest = max([8, *(int(match[1]) for name in arrays if (match := re.fullmatch(r"b([0-9]{1,5})\.conv1\.weight", name)))])
     network = "resnet" if f"b{largest}.skip.weight" in arrays else "skip" if "b4.fromrgb.weight" in arrays else "orig"
-    layers = {match[1] for name in arrays if (match := re.fullmatch(r"mapping\.fc(\d+)\.weight", name))}
+    layers = {match[1] for name in arrays if (match := re.fullmatch(r"mapping\.fc([0-9]{1,4})\.weight", name))}
     return {"disc_network": network} | ({"disc_mapping_layers": len(layers)} if "mapping.embed.weight" in arrays else {})
 
 
 def _blocks(arrays: Arrays, pattern: str) -> dict[int, int]:
     """Output channels by resolution."""
-    found = {int(match[1]): x.shape[0] for name, x in arrays.items() if (match := re.fullmatch(pattern, name))}
-    if not found or any(size < 4 or math.log2(size) % 1 for size in found):
+    found = {int(match[1]): _size(arrays, name, 0) for name in arrays if (match := re.fullmatch(pattern, name))}
+    if not found or any(size < 4 or size & (size - 1) for size in found):
         raise InputError("is no generator of StyleGAN2: synthesis.b4.conv1.weight and its like are missing")
     return found
+
+
+def _size(arrays: Arrays, name: str, axis: int) -> int:
+    if arrays[name].ndim <= axis:
+        raise InputError(f"{name!r} is of shape {arrays[name].shape}, which no StyleGAN2 has")
+    return arrays[name].shape[axis]
 
 
 # --- both ways -----------------------------------------------------------------------------------------------------------
@@ -217,7 +226,7 @@ def _read(arrays: Arrays, rows: list[Row]) -> dict[str, Any]:
             place = place.setdefault(part, {})
         try:
             place[name] = np.array(LAYOUTS[layout][0](arrays[theirs]), np.float32, order="C")
-        except ValueError:
+        except (ValueError, IndexError, TypeError):  # each layout says by indexing and transposing what it takes
             raise InputError(f"{theirs!r} is of shape {arrays[theirs].shape}, which no StyleGAN2 has") from None
     return tree
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import ops
+from genjax import ops, tensors
 from genjax.errors import InputError
 from genjax.shapes import AnyArray, Array
 
@@ -27,10 +27,8 @@ def array(state: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) ->
         raise InputError(f"has no array {name!r} among its {len(state)}; other weights than this network's")
     if state[name].shape != shape:
         raise InputError(f"{name!r} is {list(state[name].shape)}, not {list(shape)}; other weights than this network's")
-    value = np.asarray(state[name], np.float32)
-    if not np.isfinite(value).all():
-        raise InputError(f"{name!r} is not finite; the file is damaged")
-    return value
+    tensors.check_finite({name: state[name]})
+    return np.asarray(state[name], np.float32)
 
 
 def conv_layer(

@@ -199,6 +199,7 @@ def multiple(config: Config) -> int:
 
 def check(config: Config) -> None:
     """Raise InputError, naming the option, on a Config that means nothing."""
+    core.check_numbers(config)
     demand = functools.partial(core.demand, config)
     known = [loss for loss, functions in losses.ADVERSARIAL.items() if not functions.relative]
     choices = {

@@ -200,6 +200,8 @@ def check(config: Config) -> None:
         advice = "a penalty on the discriminator's slope needs --model.disc-norm none: through batch norm one image's logit is all images'"
         core.demand(config, slopes, "disc_norm", advice)
     else:
+        most = 2 * core.MAX_DEPTH // len(widths(config))
+        core.demand(config, config.blocks <= most, "blocks", f"at most {most} at each of {len(widths(config))} resolutions")
         inner = [size * config.expansion for size in widths(config)]
         fits = all(size % max(1, size // config.group_size) == 0 for size in inner)
         core.demand(config, fits, "group_size", f"must divide the inner channels {inner}")

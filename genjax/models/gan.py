@@ -87,6 +87,7 @@ class GAN(NamedTuple):
 
 def check_game(config: Game) -> None:
     """Raise InputError, naming the option, on a Game that means nothing."""
+    core.check_numbers(config)
     demand = functools.partial(core.demand, config)
     demand(config.loss in losses.ADVERSARIAL, "loss", f"one of {', '.join(losses.ADVERSARIAL)}")
     demand(config.conditional in CONDITIONAL, "conditional", f"one of {', '.join(CONDITIONAL)}")

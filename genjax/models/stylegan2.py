@@ -288,6 +288,7 @@ def disc_layers(config: Config) -> list[str]:
 
 def check(config: Config) -> None:
     """Raise InputError, naming the option, on a Config that means nothing."""
+    core.check_numbers(config)
     demand = functools.partial(core.demand, config)
     demand(config.gen_network in GEN_NETWORKS, "gen_network", f"one of {', '.join(GEN_NETWORKS)}")
     demand(config.disc_network in DISC_NETWORKS, "disc_network", f"one of {', '.join(DISC_NETWORKS)}")

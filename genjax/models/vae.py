@@ -136,6 +136,7 @@ class Decoder(nn.Module):
 
 def check(config: Config) -> None:
     """Raise InputError, naming the option, on a Config that means nothing."""
+    core.check_numbers(config)
     demand = functools.partial(core.demand, config)
     for field, known in [("network", ("mlp", "conv")), ("likelihood", LIKELIHOODS), ("binarize", BINARIZE)]:
         demand(getattr(config, field) in known, field, f"one of {', '.join(known)}")
