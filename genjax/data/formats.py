@@ -113,6 +113,8 @@ def _png(data: bytes) -> Structure:
 
 def _jpeg(data: bytes) -> Structure:
     many = data.count(b"\xff\xda") > MAX_SCANS  # or an appended video holds these bytes by chance
+    if len(data) <= MAX_PARTS and not many:
+        return Structure()
     at, scans = 2, 0
     for _ in range(MAX_PARTS):
         found = MARKER.search(data, at) if scans else None

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ BLOCK = 256  # images decoded by one thread at a time
 PROGRESS_SECONDS = 10.0
 SHOWN = 3  # bad files named in a message
 REASONS = 8  # for leaving files out, in the summary line
+NEGLIGIBLE = 1000  # so many requests together are less than the budget
 SAMPLED = 16  # images of a streamed set that are decoded to look for values that are nearly black
 DARK = 64  # of 255: 16-bit pictures that never reach it hold 14 bits or fewer
 
@@ -59,9 +61,12 @@ class Budget:
         self.total = self.free = total
         self.changed = threading.Condition()
 
+    def hold(self, amount: int) -> AbstractContextManager[None]:
+        """A context in which `amount` is taken; what is negligible is not counted, since that costs more than it saves."""
+        return contextlib.nullcontext() if amount * NEGLIGIBLE < self.total else self._hold(min(amount, self.total))
+
     @contextlib.contextmanager
-    def hold(self, amount: int) -> Iterator[None]:
-        amount = min(amount, self.total)
+    def _hold(self, amount: int) -> Iterator[None]:
         with self.changed:
             self.changed.wait_for(lambda: self.free >= amount)
             self.free -= amount
