@@ -368,8 +368,20 @@ def nearest(
     return 0
 
 
+def train(model: Literal["cyclegan", "dcgan", "gan", "stylegan2", "vae"], /) -> int:
+    """Train a model. `genjax train MODEL --help` lists its options, such as --data and --out.
+
+    Args:
+        model: cyclegan, dcgan, gan, stylegan2 or vae
+    """
+    from genjax import train
+
+    train.run(model, ())
+    return 0
+
+
 COMMANDS = {
-    "sample": sample, "eval": evaluate, "nearest": nearest, "interpolate": interpolate, "style-mix": style_mix, "translate": translate,
+    "train": train, "sample": sample, "eval": evaluate, "nearest": nearest, "interpolate": interpolate, "style-mix": style_mix, "translate": translate,
     "convert": convert, "export": export,
 }  # fmt: skip
 
@@ -380,9 +392,13 @@ def main() -> None:
 
     from tyro.extras import subcommand_cli_from_dict
 
+    from genjax import train
+
+    if sys.argv[1:2] == ["train"] and sys.argv[2:3] and sys.argv[2] in train.MODELS:
+        train.run(sys.argv[2], sys.argv[3:])  # which parses its own options
     sys.argv[0] = "genjax"
     commands = {name: _later(command) for name, command in COMMANDS.items()}
-    chosen = script.parsed(lambda: subcommand_cli_from_dict(commands, prog="genjax", description="Use trained models."))
+    chosen = script.parsed(lambda: subcommand_cli_from_dict(commands, prog="genjax", description="Train models and use them."))
     raise SystemExit(script.guarded(chosen))
 
 

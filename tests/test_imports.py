@@ -40,7 +40,8 @@ ALLOWED = {  # module -> the genjax modules it may import
     "frames": {"core", "pictures"},
     "latents": {"core", "ops"},
     "edit": {"ops", "edit"},
-    "cli": {"script", "core", "genjax", "images", "latents", "pictures", "frames", "edit", "checkpoint", "convert", "models", "metrics", "__version__"},
+    "train": {"core", "data", "edit", "models", "script"},
+    "cli": {"script", "train", "core", "genjax", "images", "latents", "pictures", "frames", "edit", "checkpoint", "convert", "models", "metrics", "__version__"},
     "__main__": {"cli"},
     "__init__": {"core", "checkpoint", "models", "ops", "images"},
 }

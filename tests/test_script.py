@@ -193,8 +193,7 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path):
     ],
 )  # fmt: skip
 def test_bad_options_end_in_one_line_and_code_2(tmp_path, arguments, monkeypatch, capsys):
-    sys.path.insert(0, str(ROOT / "train"))
-    import vae as train_vae
+    from genjax.train import vae as train_vae
 
     monkeypatch.setattr(sys, "argv", ["vae.py", "--out", str(tmp_path / "run"), *arguments])
     with pytest.raises(SystemExit) as exit:

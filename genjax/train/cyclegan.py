@@ -84,5 +84,6 @@ def run(args: Arguments) -> int:
     return script.train("cyclegan", cyclegan.recipe(config), config, source, args)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Parse the command line and train."""
     script.main(Arguments, run, PRESETS, larger="--preset unet64, or paper on a GPU")

@@ -46,5 +46,6 @@ def run(args: Arguments) -> int:
     return script.train("dcgan", dcgan.recipe(config), config, source, args)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Parse the command line and train."""
     script.main(Arguments, run, PRESETS)

@@ -26,5 +26,6 @@ def run(args: Arguments) -> int:
     return script.train("gan", gan.recipe(config), config, source, args)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Parse the command line and train."""
     script.main(Arguments, run)

@@ -76,5 +76,6 @@ def run(args: Arguments) -> int:
     return script.train("stylegan2", stylegan2.recipe(config), config, source, args)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Parse the command line and train."""
     script.main(Arguments, run, PRESETS, larger="--preset tiny, or auto on a GPU")

@@ -25,5 +25,6 @@ def run(args: Arguments) -> int:
     return script.train("vae", vae.recipe(config), config, source, args, best="loss/objective")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Parse the command line and train."""
     script.main(Arguments, run)

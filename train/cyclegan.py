@@ -1,0 +1,6 @@
+"""Train a CycleGAN: translation between two sets of images that are not paired. `genjax train cyclegan` is the same from the installed package: genjax/train/cyclegan.py."""
+
+from genjax.train.cyclegan import main
+
+if __name__ == "__main__":
+    main()

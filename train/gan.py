@@ -1,0 +1,6 @@
+"""Train the plain GAN: two MLPs. `genjax train gan` is the same from the installed package: genjax/train/gan.py."""
+
+from genjax.train.gan import main
+
+if __name__ == "__main__":
+    main()
