@@ -317,7 +317,7 @@ def evaluate(
         real_count=real_n or None, split=split, fake_split=fake_split, truncation=truncation, seed=seed, draws=draws or None, step=step or None,
         track=script.progress(),
     )  # fmt: skip
-    script.say(f"{found.fake}\nagainst {found.real}\nextractor {extractor} {found.digest[:8]}, protocol {protocol}, seed {seed}")
+    script.say(found.fake, f"against {found.real}", f"extractor {extractor} {found.digest[:8]}, protocol {protocol}, seed {seed}")
     for name, value in found.values.items():
         spread = f" ± {found.spread[name]:.2g}" if found.spread else ""
         print(f"{name} {value:.5g}{spread}", flush=True)
@@ -361,7 +361,7 @@ def nearest(
         extractor=extractor, weights=weights, split=split, fake_split=fake_split, truncation=truncation, step=step or None, seed=seed, track=script.progress(),
     )  # fmt: skip
     genjax.save_grid(seen.sheet(), out, columns=1 + k)
-    script.say(f"{seen.fake}\nagainst {seen.real}\n{len(seen.samples)} in {out}: a row each, then its {k} nearest")
+    script.say(seen.fake, f"against {seen.real}", f"{len(seen.samples)} in {out}: a row each, then its {k} nearest")
     for name, values in (("distance", seen.found.distances[:, 0]), ("ratio", seen.found.ratio)):
         if values is not None:
             print(f"{name} median {np.median(values):.5g}, lowest {values.min():.5g}", flush=True)
@@ -399,7 +399,7 @@ def main() -> None:
     sys.argv[0] = "genjax"
     commands = {name: _later(command) for name, command in COMMANDS.items()}
     chosen = script.parsed(lambda: subcommand_cli_from_dict(commands, prog="genjax", description="Train models and use them."))
-    raise SystemExit(script.guarded(chosen))
+    script.exit_with(script.guarded(chosen))
 
 
 def _later(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:
