@@ -174,6 +174,9 @@ def restore(manager, like: State, step: int | None = None) -> State | None:
     run = manager.directory.parent
     steps = [step] if step is not None else sorted(manager.all_steps(), reverse=True)
     failures: list[tuple[int, str]] = []
+    if step is None:  # what lies in the place of a checkpoint, where it could not be saved again
+        strange = [path for path in Path(manager.directory).iterdir() if path.name.isdecimal() and not path.is_dir()]
+        failures = [(int(path.name), "it is not a folder") for path in strange if str(int(path.name)) == path.name]
     for candidate in steps:
         try:
             state = _read(manager, candidate, like)
@@ -191,6 +194,9 @@ def restore(manager, like: State, step: int | None = None) -> State | None:
             warnings.warn(f"checkpoint {damaged} is damaged ({why}); going on from {candidate}", stacklevel=2)
         set_aside(manager, [damaged for damaged, _ in failures])
         return state
+    if not steps:
+        set_aside(manager, [damaged for damaged, _ in failures])
+        return None
     if failures and step is not None:
         rest = ", ".join(str(other) for other in sorted(manager.all_steps()) if other != step)
         advice = f"there is also {rest}" if rest else "there is no other"
@@ -291,12 +297,12 @@ def _read(manager, step: int, like: State) -> State:
 def _differences(written: dict[str, list], needed: dict[str, list]) -> list[str]:
     """What differs, a phrase each, shapes first: they say most."""
     shaped = [
-        f"{name} is {written[name][0]} {written[name][1]}, they need {dtype} {shape}"
+        f"{name} is {written[name][0]} {written[name][1]}, these need {dtype} {shape}"
         for name, (dtype, shape) in needed.items()
         if name in written and list(written[name]) != [dtype, shape]
     ]
     missing = [f"it holds no {name}" for name in needed if name not in written]
-    return shaped + missing + [f"it holds {name}, which they do not need" for name in written if name not in needed]
+    return shaped + missing + [f"it holds {name}, which these do not need" for name in written if name not in needed]
 
 
 class OtherState(ValueError):

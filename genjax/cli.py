@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from genjax import script
+from genjax.errors import one_line
 
 PNG_BYTES = 2**31  # of the images in one PNG
 
@@ -380,8 +381,32 @@ def train(model: Literal["cyclegan", "dcgan", "gan", "stylegan2", "vae"], /) -> 
     return 0
 
 
+def checkpoints(run: Path, /) -> int:
+    """List a run's checkpoints: steps to give as --step, when they were written, their metrics; the best is marked.
+
+    Args:
+        run: the folder of a training run, which may be going on
+    """
+    import datetime
+
+    from genjax import checkpoint
+
+    rows = checkpoint.listing(run)
+    names = sorted({name for row in rows for name in row.metrics if "/" in name})
+    table = [["step", "written", *names, ""]]
+    for row in rows:
+        written = datetime.datetime.fromtimestamp(row.written).strftime("%Y-%m-%d %H:%M:%S")
+        values = [f"{row.metrics[name]:.5g}" if name in row.metrics else "" for name in names]
+        table.append([str(row.step), written, *values, "best" if row.best else ""])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for cells in table:
+        line = "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        print(one_line(line.rstrip()), flush=True)
+    return 0
+
+
 COMMANDS = {
-    "train": train, "sample": sample, "eval": evaluate, "nearest": nearest, "interpolate": interpolate, "style-mix": style_mix, "translate": translate,
+    "train": train, "checkpoints": checkpoints, "sample": sample, "eval": evaluate, "nearest": nearest, "interpolate": interpolate, "style-mix": style_mix, "translate": translate,
     "convert": convert, "export": export,
 }  # fmt: skip
 

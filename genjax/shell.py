@@ -3,10 +3,12 @@
 import contextlib
 import errno
 import io
+import logging
 import math
 import os
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +111,8 @@ def guarded(run: Callable[[], int]) -> int:
     Whatever is no such error, a bug, keeps its traceback.
     """
     warnings.showwarning = _show_warning
+    sys.unraisablehook, threading.excepthook = _unraisable, _thread_failed
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what Orbax logs as an error it raises, too
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # of a read that Orbax gave up
     try:
         cache.keep_programs()
@@ -176,7 +180,8 @@ def _named_file(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename:
         return str(error.filename)
     quoted = re.search(r"""["'](/[^"']+)["']|path[=:] ?(/[^\s,;"']+)""", str(error))
-    return next(filter(None, quoted.groups())) if quoted else "a file"
+    name = next(filter(None, quoted.groups())) if quoted else "a file"
+    return re.sub(r"/\d+\.orbax-checkpoint-tmp.*", "", name)  # run/checkpoints
 
 
 def _unavailable() -> str | None:
@@ -196,12 +201,25 @@ def _device() -> str:
 
 
 def _show_warning(message, category=None, filename=None, lineno=None, file=None, line=None) -> None:
-    print(f"{_name()}: {one_line(str(message))}", file=sys.stderr)
+    text = str(message)
+    print(f"{_name()}: {one_line(cache.mended(text) or text)}", file=sys.stderr)
 
 
 def _name() -> str:
     """As the person called it."""
     return one_line(Path(sys.argv[0]).name)
+
+
+def _unraisable(args) -> None:
+    """Tensorstore's threads meet a closed event loop where Orbax has given a checkpoint up, which is said elsewhere."""
+    if not (isinstance(args.exc_value, RuntimeError) and "Event loop is closed" in str(args.exc_value)):
+        sys.__unraisablehook__(args)
+
+
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    """Orbax raises what its thread for finishing a checkpoint met again in the main one, where it is said."""
+    if args.thread is None or args.thread.name != "save_finalize":
+        threading.__excepthook__(args)
 
 
 def exit_with(code: int) -> NoReturn:

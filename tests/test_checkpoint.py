@@ -118,9 +118,9 @@ def test_another_structure_is_said_and_is_no_damage(tmp_path, manager, recorded)
         shutil.rmtree(tmp_path / "checkpoints/1/record")
     whole = like()
     for other, why in [
-        ({"net": {"w": jnp.zeros((3,))}}, r"params/net/w is float32 \[64, 64\], they need float32 \[3\]"),
-        ({"net": {"w": jnp.zeros((64, 64), jnp.bfloat16)}}, r"params/net/w is float32 \[64, 64\], they need bfloat16 \[64, 64\]"),
-        ({"net": {"v": jnp.zeros((64, 64))}}, "it holds no params/net/v; it holds params/net/w, which they do not need"),
+        ({"net": {"w": jnp.zeros((3,))}}, r"params/net/w is float32 \[64, 64\], these need float32 \[3\]"),
+        ({"net": {"w": jnp.zeros((64, 64), jnp.bfloat16)}}, r"params/net/w is float32 \[64, 64\], these need bfloat16 \[64, 64\]"),
+        ({"net": {"v": jnp.zeros((64, 64))}}, "it holds no params/net/v; it holds params/net/w, which these do not need"),
     ]:
         with pytest.raises(InputError, match=f"checkpoint 1 does not fit these settings: {why}; .* --transfer {tmp_path}"):
             checkpoint.restore(manager, jax.eval_shape(lambda other=other: core.new_state(other, {"net": ()})))
@@ -181,6 +181,19 @@ def test_one_that_is_damaged_again_gets_a_free_name(tmp_path, manager):
         assert int(checkpoint.restore(manager, like()).step) == 1
     assert (tmp_path / "damaged-checkpoint-2-3/sums").is_dir()
     assert (tmp_path / "damaged-checkpoint-2/of an earlier time").exists()
+
+
+@pytest.mark.parametrize("steps", [{1: 3.0}, {}])
+def test_a_file_in_the_place_of_a_checkpoint_is_set_aside(tmp_path, manager, steps):
+    fill(manager, steps)
+    (tmp_path / "checkpoints/2").write_bytes(b"x")
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        restored = checkpoint.restore(manager, like())
+    assert (int(restored.step) if restored else None) == (1 if steps else None)
+    assert (tmp_path / "damaged-checkpoint-2").read_bytes() == b"x"
+    fill(manager, {2: 2.0})
+    assert int(checkpoint.restore(manager, like()).step) == 2
 
 
 def test_what_the_machine_lacks_is_no_damage(manager, monkeypatch):
