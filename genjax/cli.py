@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from genjax import script
+from genjax.errors import one_line
 
 PICTURE_BYTES = 2**31  # of the images in one picture
 
@@ -454,7 +455,7 @@ def evaluate(
         real_count=real_n or None, split=split, fake_split=fake_split, truncation=truncation, seed=seed, draws=draws or None, step=step or None,
         track=script.progress(),
     )  # fmt: skip
-    script.say(f"{found.fake}\nagainst {found.real}\nextractor {extractor} {found.digest[:8]}, protocol {protocol}, seed {seed}")
+    script.say(found.fake, f"against {found.real}", f"extractor {extractor} {found.digest[:8]}, protocol {protocol}, seed {seed}")
     for name, value in found.values.items():
         spread = f" ± {found.spread[name]:.2g}" if found.spread else ""
         print(f"{name} {value:.5g}{spread}", flush=True)
@@ -503,15 +504,51 @@ def nearest(
         extractor=extractor, weights=weights, split=split, fake_split=fake_split, truncation=truncation, step=step or None, seed=seed, track=script.progress(),
     )  # fmt: skip
     genjax.save_grid(seen.sheet(), out, columns=1 + k)
-    script.say(f"{seen.fake}\nagainst {seen.real}\n{len(seen.samples)} in {out}: a row each, then its {k} nearest")
+    script.say(seen.fake, f"against {seen.real}", f"{len(seen.samples)} in {out}: a row each, then its {k} nearest")
     for name, values in (("distance", seen.found.distances[:, 0]), ("ratio", seen.found.ratio)):
         if values is not None:
             print(f"{name} median {np.median(values):.5g}, lowest {values.min():.5g}", flush=True)
     return 0
 
 
+def train(model: Literal["cyclegan", "dcgan", "gan", "stylegan2", "vae"], /) -> int:
+    """Train a model. `genjax train MODEL --help` lists its options, such as --data and --out.
+
+    Args:
+        model: cyclegan, dcgan, gan, stylegan2 or vae
+    """
+    from genjax import train
+
+    train.run(model, ())
+    return 0
+
+
+def checkpoints(run: Path, /) -> int:
+    """List a run's checkpoints: steps to give as --step, when they were written, their metrics; the best is marked.
+
+    Args:
+        run: the folder of a training run, which may be going on
+    """
+    import datetime
+
+    from genjax import checkpoint
+
+    rows = checkpoint.listing(run)
+    names = sorted({name for row in rows for name in row.metrics if "/" in name})
+    table = [["step", "written", *names, ""]]
+    for row in rows:
+        written = datetime.datetime.fromtimestamp(row.written).strftime("%Y-%m-%d %H:%M:%S")
+        values = [f"{row.metrics[name]:.5g}" if name in row.metrics else "" for name in names]
+        table.append([str(row.step), written, *values, "best" if row.best else ""])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for cells in table:
+        line = "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        print(one_line(line.rstrip()), flush=True)
+    return 0
+
+
 COMMANDS = {
-    "sample": sample, "eval": evaluate, "nearest": nearest, "interpolate": interpolate, "style-mix": style_mix, "translate": translate,
+    "train": train, "checkpoints": checkpoints, "sample": sample, "eval": evaluate, "nearest": nearest, "interpolate": interpolate, "style-mix": style_mix, "translate": translate,
     "convert": convert, "export": export,
 }  # fmt: skip
 
@@ -522,10 +559,14 @@ def main() -> None:
 
     from tyro.extras import subcommand_cli_from_dict
 
+    from genjax import train
+
+    if sys.argv[1:2] == ["train"] and sys.argv[2:3] and sys.argv[2] in train.MODELS:
+        train.run(sys.argv[2], sys.argv[3:])  # which parses its own options
     sys.argv[0] = "genjax"
     commands = {name: _later(command) for name, command in COMMANDS.items()}
-    chosen = script.parsed(lambda: subcommand_cli_from_dict(commands, prog="genjax", description="Use trained models."))
-    raise SystemExit(script.guarded(chosen))
+    chosen = script.parsed(lambda: subcommand_cli_from_dict(commands, prog="genjax", description="Train models and use them."))
+    script.exit_with(script.guarded(chosen))
 
 
 def _later(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:

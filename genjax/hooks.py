@@ -3,8 +3,10 @@
 import contextlib
 import datetime
 import json
+import math
+import os
 import sys
-import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +26,7 @@ class Event(NamedTuple):
     steps: int  # steps in all
     state: State
     row: dict[str, float]  # the latest log row: step, images_per_sec, means of metrics, and after compiling compile_sec
+    train_sec: float = 0.0  # seconds of training in this process so far, without compiling and hooks
 
 
 class Hook(NamedTuple):
@@ -38,23 +41,49 @@ def every(n: int, fn: Callable[[Event], None], *, at_end: bool = False) -> Hook:
 
 
 def jsonl(path: Path, n: int, resumed_at: int = 0) -> Hook:
-    """Append each log row to a file. Rows past `resumed_at`, of steps that will be done again, are dropped first."""
-    if path.exists():
-        kept = [line for line in path.read_text().splitlines() if _step(line) <= resumed_at]
-        checkpoint.write_atomically(path, "".join(line + "\n" for line in kept).encode())
+    """Append each log row to a file. Rows past `resumed_at`, of steps that will be done again, and damaged lines are dropped first."""
+    mend_rows(path, resumed_at)
 
     def write(event):
-        with path.open("a") as file:
+        with checkpoint.naming(path), path.open("a") as file:
             file.write(json.dumps(event.row) + "\n")
 
     return every(n, write, at_end=True)
 
 
-def _step(line: str) -> float:
+LONGEST_ROW = 2**16  # bytes; rows have some hundreds
+
+
+def mend_rows(path: Path, last: int) -> None:
+    """Retain the rows of a log up to step `last`, whatever else the file holds; what is not a file is moved aside."""
+    if not os.path.lexists(path):
+        return
+    if not path.is_file():  # a folder, a device, a pipe, a broken link
+        os.replace(path, checkpoint.free_name(path.with_name(f"damaged-{path.name}")))
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    dropped, whole = 0, True
+    with checkpoint.naming(path):
+        with path.open("rb") as file, temporary.open("wb") as kept:
+            while line := file.readline(LONGEST_ROW):
+                begins, whole = whole, line.endswith(b"\n")  # a longer line comes in several pieces
+                step = _step(line) if begins else None
+                if step is None:
+                    dropped += begins
+                elif step <= last:
+                    kept.write(line.rstrip(b"\n") + b"\n")
+        os.replace(temporary, path)
+    if dropped > 1:  # one is the line that a kill cut short
+        warnings.warn(f"{path}: {dropped} damaged lines are dropped", stacklevel=2)
+
+
+def _step(line: bytes) -> float | None:
+    """The step of a log row; None where the line is none."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):  # a line that a kill cut short
-        return float("inf")
+        step = json.loads(line)["step"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return step if type(step) in (int, float) and math.isfinite(step) else None
 
 
 def tensorboard(directory: Path, n: int) -> Hook:
@@ -77,10 +106,9 @@ def tensorboard(directory: Path, n: int) -> Hook:
 def progress(n: int, first: int, steps: int) -> Iterator[list[Hook]]:
     """Hooks for standard error: on a terminal a bar (steps, time left, images/s, losses), elsewhere a line each `n` steps."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     console = Console(stderr=True, highlight=False)
-    began = time.monotonic()  # later by the seconds of each compilation, which will not come again
 
     def values(event):
         shown = [f"{name} {value:.4g}" for name, value in event.row.items() if "/" in name]
@@ -94,27 +122,31 @@ def progress(n: int, first: int, steps: int) -> Iterator[list[Hook]]:
         return f"compiled in {event.row['compile_sec']:.1f} s" + (f" ({each})" if each else "")
 
     def line(event):
-        nonlocal began
-        began += event.row.get("compile_sec", 0.0)
-        left = datetime.timedelta(seconds=round((event.steps - event.step) * (time.monotonic() - began) / (event.step - first)))
+        left = f"{time_left(event, first)} left"
         compiled = f"  {compiled_in(event)}" if compiled_in(event) else ""
-        print(f"  step {event.step} of {event.steps}  {left} left{compiled}  {values(event)}", file=sys.stderr, flush=True)
+        print(f"  step {event.step} of {event.steps}  {left}{compiled}  {values(event)}", file=sys.stderr, flush=True)
 
     if not console.is_terminal:
         yield [every(n, line, at_end=True)]
         return
-    columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.fields[left]}"), TextColumn("{task.description}"))
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("compiling", total=steps, completed=first)
+        task = bar.add_task("compiling", total=steps, completed=first, left="")
 
         def update(event):
-            bar.update(task, completed=event.step, description=values(event) if "images_per_sec" in event.row else "")
+            shown = values(event) if "images_per_sec" in event.row else ""
+            bar.update(task, completed=event.step, description=shown, left=str(time_left(event, first)))
 
         def compiled(event):
             if compiled_in(event):
                 bar.console.print(compiled_in(event))
 
         yield [every(0, update, at_end=True), every(n, compiled)]
+
+
+def time_left(event: Event, first: int) -> datetime.timedelta:
+    """What the steps left take at the speed of those since step `first`: of training alone, without compiling, evaluations, grids, checkpoints."""
+    return datetime.timedelta(seconds=round((event.steps - event.step) * event.train_sec / max(event.step - first, 1)))
 
 
 def samples(recipe: Recipe, directory: Path, n: int, batch: Batch, seed: int) -> Hook:
@@ -158,6 +190,12 @@ def evaluation(
     return every(n, write)
 
 
-def save(manager, n: int) -> Hook:
-    """Checkpoint the state; at the end too, so that nothing is lost."""
-    return every(n, lambda event: checkpoint.save(manager, event.state, event.row), at_end=True)
+def samples_missing(recipe: Recipe, directory: Path, step: int, state: State, batch: Batch) -> bool:
+    """Whether a grid that `samples` writes at this step is not there, as after a kill between the checkpoint and it."""
+    names = jax.eval_shape(recipe.preview, core.weights(state), jax.random.key(0), batch)
+    return not all((directory / f"{name}_{step:08d}.png").is_file() for name in names)
+
+
+def save(manager, n: int, best: str = "") -> Hook:
+    """Checkpoint the state; at the end too, so that nothing is lost. `best` names the metric by which the best is kept."""
+    return every(n, lambda event: checkpoint.save(manager, event.state, event.row, best), at_end=True)

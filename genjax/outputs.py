@@ -109,9 +109,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is whole or not there, whenever the process is killed."""
-    with replacing(path) as temporary:
+    """Write a file so that it is whole or not there, whenever the process is killed. Raises OSError that names it."""
+    with naming(path), replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have each OSError name this file: that of a full disk names none, one of a temporary file another."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
 
 
 def sweep(folder: Path) -> None:

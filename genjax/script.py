@@ -3,25 +3,27 @@
 import argparse
 import contextlib
 import dataclasses
-import fcntl
-import io
 import math
 import os
+import socket
 import sys
-import warnings
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import filelock
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from genjax import __version__, cache, checkpoint, core, data, hooks, memory, trainer
+from genjax import __version__, checkpoint, core, data, hooks, trainer
 from genjax.core import Recipe
-from genjax.errors import InputError, NotFinite
+from genjax.errors import InputError, NotFinite, reason
+from genjax.shell import exit_with, guarded, parsed, say
 
 T = TypeVar("T")
 
@@ -48,6 +50,7 @@ class Options:
     sample_every: int = 1000  # steps between sample grids
     save_every: int = 1000  # steps between checkpoints
     keep: int = 2  # newest checkpoints kept, beside the best
+    keep_every: int = 0  # steps: checkpoints at multiples of this are kept for good; 0: none. A multiple of --save-every
     eval_every: int = 0  # steps between measurements of the samples' distance to the data, by which the best is kept; 0: none
     eval_images: int = 2048  # samples that are measured
     eval_extractor: str = "inception"  # whose features: it, vgg16, alexnet, resnet20, resnet32 or lenet, read from GENJAX_WEIGHTS
@@ -75,7 +78,7 @@ def main(arguments: type[T], run: Callable[[T], int], presets: dict[str, T] | No
             f"{Path(sys.argv[0]).name}: these networks are sized for the embedded digits; for pictures there is {larger}",
             file=sys.stderr,
         )
-    raise SystemExit(guarded(lambda: run(args)))
+    exit_with(guarded(lambda: run(args)))
 
 
 def chosen(presets: dict[str, T], argv: list[str]) -> T | None:
@@ -89,57 +92,6 @@ def chosen(presets: dict[str, T], argv: list[str]) -> T | None:
         print(f"--preset {name}: one of {', '.join(filter(None, presets))}", file=sys.stderr)
         raise SystemExit(2)
     return presets[name]
-
-
-def parsed(parse: Callable[[], T]) -> T:
-    """`parse()`, a tyro call, with the report of an error cut to the line that says what is wrong."""
-    report = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(report):
-            return parse()
-    except SystemExit as end:
-        if end.code:
-            print(f"{Path(sys.argv[0]).name}: {one_line(report.getvalue())} (--help lists the options)", file=sys.stderr)
-        raise
-    except BrokenPipeError:  # `--help | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of what it could not write
-        raise SystemExit(141) from None
-
-
-def one_line(report: str) -> str:
-    """The first paragraph of tyro's boxed report."""
-    said = []
-    for line in report.splitlines():
-        text = line.strip("│ ╭╮╰╯")
-        if said and (not text or set(text) == {"─"}):
-            break
-        if text and "─" not in text:
-            said.append(text)
-    return " ".join(said) or "the command line cannot be read"
-
-
-def guarded(run: Callable[[], int]) -> int:
-    """Run, keeping what is compiled and what is freed, and turning mistakes of the person, and numbers that are not finite, into one line and an exit code."""
-    cache.keep_programs()
-    memory.keep_freed()
-    name = Path(sys.argv[0]).name
-    warnings.showwarning = lambda message, *_: print(f"{name}: {message}", file=sys.stderr)
-    try:
-        return run()
-    except InputError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        return 130
-    except MemoryError as error:
-        print(f"{name}: {error or 'not enough memory'}; take fewer or smaller images", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, a folder without permission
-        if not error.strerror:
-            raise
-        print(f"{name}: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
-        return 2
 
 
 def load_data(options: Options) -> data.Source:
@@ -166,6 +118,8 @@ def begin(options: Options) -> None:
             raise InputError(f"--{name} {' '.join(map(str, sizes))}: one size, or a height and a width, of at least 1")
     if options.eval_every < 0 or options.eval_every % options.log_every or options.eval_every % options.save_every:
         raise InputError(f"--eval-every {options.eval_every}: a multiple of --log-every and of --save-every, or 0")
+    if options.keep_every < 0 or options.keep_every % options.save_every:
+        raise InputError(f"--keep-every {options.keep_every}: a multiple of --save-every {options.save_every}, or 0")
     if options.eval_images < 2:
         raise InputError(f"--eval-images {options.eval_images}: must be at least 2")
     if options.distributed:
@@ -205,17 +159,72 @@ def configured(config: Any, source: data.Source, options: Options) -> Any:
     return dataclasses.replace(config, **given)
 
 
+JOIN_SECONDS, MEET_SECONDS = 300, 1800  # for how long other processes are waited for: to begin, and where all must be at one point
+
+
 def join(distributed: str) -> None:
     """Become one of several processes that train together. Raises InputError."""
+    advice = "auto under SLURM, Cloud TPU or Open MPI, else ADDRESS:PORT,COUNT,INDEX"
     try:
         if distributed == "auto":
-            jax.distributed.initialize()
-        else:
-            address, count, index = distributed.split(",")
-            jax.distributed.initialize(address, int(count), int(index))
+            with announced("waiting for the other processes of --distributed auto"):
+                jax.distributed.initialize(initialization_timeout=JOIN_SECONDS)
+            return
+        address, count, index = distributed.split(",")
+        if not 0 <= int(index) < int(count):
+            raise ValueError(f"INDEX {index} is not from 0 to {int(count) - 1}")
+        others = "the other processes" if int(index) == 0 else f"process 0 at {address}"
+        with announced(f"process {index} of {count} waits for {others}, at most {JOIN_SECONDS} s"):
+            if int(index) > 0:
+                reach(address)
+            jax.distributed.initialize(address, int(count), int(index), initialization_timeout=JOIN_SECONDS)
     except (ValueError, RuntimeError) as error:
-        advice = "auto under SLURM, Cloud TPU or Open MPI, else ADDRESS:PORT,COUNT,INDEX"
-        raise InputError(f"--distributed {distributed}: {str(error).splitlines()[0]}; {advice}") from None
+        raise InputError(f"--distributed {distributed}: {reason(error)}; {advice}") from None
+
+
+def reach(address: str) -> None:
+    """Wait until process 0 listens: JAX aborts the process where it does not. Raises ValueError after JOIN_SECONDS."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"{address} is not ADDRESS:PORT")
+    until = time.monotonic() + JOIN_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=min(JOIN_SECONDS, 10)).close()
+            return
+        except (OSError, OverflowError) as error:
+            if time.monotonic() > until or not isinstance(error, ConnectionError | TimeoutError):
+                raise ValueError(f"process 0 does not answer at {address} ({reason(error)})") from None
+        time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def announced(line: str, after: float = 5.0) -> Iterator[None]:
+    """Print the line if this takes longer than some seconds."""
+    timer = threading.Timer(after, lambda: print(line, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def meet(what: str) -> None:
+    """Wait until all processes are here; one that waits says so, and ends with exit code 2 after MEET_SECONDS."""
+    if jax.process_count() == 1:
+        return
+
+    def give_up():
+        print(f"process {jax.process_index()}: the others did not come within {MEET_SECONDS} s ({what})", file=sys.stderr, flush=True)
+        os._exit(2)  # the wait itself cannot be ended
+
+    timer = threading.Timer(MEET_SECONDS, give_up)
+    timer.daemon = True
+    timer.start()
+    with announced(f"process {jax.process_index()} waits for the other {jax.process_count() - 1}: {what}"):
+        multihost_utils.sync_global_devices(what)
+    timer.cancel()
 
 
 def train(model: str, recipe: Recipe, config: Any, source: data.Source, options: Options, best: str = "") -> int:
@@ -238,14 +247,18 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
     mesh = trainer.data_mesh()
     trainer.check_batches(recipe, mesh, 0, options.steps)
     measured, best = evaluation(recipe, source, options) if options.eval_every else ([], best)
-    begun = any((run / checkpoint.CHECKPOINTS).glob("[0-9]*"))
-    start = transfer(recipe, options, mesh) if options.transfer and not begun else None  # before anything is written
+    start = transfer(recipe, options, mesh) if options.transfer and not begun(run) else None  # before anything is written
     settings = open_run(run, settings, options, source.earlier)
-    manager = checkpoint.manager(run, options.keep, best)
+    manager = checkpoint.manager(run, options.keep, best, options.keep_every)
     state = checkpoint.restore(manager, trainer.abstract_state(recipe, options.seed, mesh)) or start
     if jax.process_index() == 0:
         checkpoint.write_config(run, settings)  # not before the checkpoint is known to fit them
     first = int(jax.device_get(state.step)) if state is not None else 0
+    batch = first_images(source, mesh, crop)
+    grids = hooks.samples(recipe, run / "samples", options.sample_every, batch, options.seed)
+    drawn = first % options.sample_every == 0 or first % options.save_every or first >= options.steps  # the latter: where a run ended
+    if first and drawn and hooks.samples_missing(recipe, run / "samples", first, state, batch):
+        grids.run(hooks.Event(first, options.steps, state, {}))
     if state is not None and first >= options.steps:
         if jax.process_index() == 0:  # it may have been killed before they were, beside those of an earlier SIGTERM
             checkpoint.export(run, core.weights(state))
@@ -254,15 +267,14 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
     ends = getattr(config, "constant_steps", 0) + getattr(config, "decay_steps", 0)
     if getattr(config, "decay_steps", 0) and ends < options.steps:
         say(f"learning rates are 0 from step {ends} on: with --steps {options.steps} give --model.decay-steps, too")
-    say(f"{source.name}\n{'resuming' if first else 'training'} {run}: step {first} of {options.steps}, on {describe_devices()}")
-    batch = first_images(source, mesh, crop)
+    begins = f"{'resuming' if first else 'training'} {run}: step {first} of {options.steps}, on {describe_devices()}"
+    say(source.name, begins)
     with hooks.progress(options.log_every, first, options.steps) as shown:
         written = []
         if jax.process_index() == 0:
             written.append(hooks.jsonl(run / "metrics.jsonl", options.log_every, first))
             written += [hooks.tensorboard(run / "tensorboard", options.log_every)] if options.tensorboard else []
-        written.append(hooks.save(manager, options.save_every))
-        written.append(hooks.samples(recipe, run / "samples", options.sample_every, batch, options.seed))
+        written += [hooks.save(manager, options.save_every, best), grids]
         try:
             result = trainer.fit(
                 recipe, source, steps=options.steps, seed=options.seed, state=state, mesh=mesh,
@@ -272,15 +284,20 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
             advice = f"The same command with --steps {error.step - 1} goes to the step before, and saves it"
             say(f"stopped: {error}. {advice if error.step > 1 else 'No step was whole: look at the data, or lower the rates'}")
             return 1
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            what, advice = trainer.thrift(recipe, options.batch_size)
+            raise InputError(f"{what} more memory than there is ({reason(error)}); {advice}") from None
         finally:
             manager.wait_until_finished()
-    if jax.process_index() == 0:
+    step = int(jax.device_get(result.state.step))
+    if jax.process_index() == 0 and step:
         checkpoint.export(run, core.weights(result.state))
     manager.close()
     if result.stopped:
-        say(
-            f"stopped by {result.stopped} at step {int(jax.device_get(result.state.step))} of {options.steps}, saved; the same command resumes"
-        )
+        then = "saved; the same command resumes" if step else "before any was done; the same command starts again"
+        say(f"stopped by {result.stopped} at step {step} of {options.steps}, {then}")
         return 130 if result.stopped == "SIGINT" else 143
     use = f"sample {run} --n 64 --out grid.png" if hasattr(recipe, "sample") else f"translate {run} PICTURES --out DIR"
     say(f"done: {run / checkpoint.WEIGHTS}; genjax {use}")
@@ -329,46 +346,64 @@ def first_images(source: data.Source, mesh: Mesh, crop: tuple[int, int] | None =
     return jax.jit(lambda raw: data.prepare(raw, jax.random.key(0), False, crop), out_shardings=everywhere)(raw)
 
 
+def begun(run: Path) -> bool:
+    """Whether a run has anything that other settings would not fit: a checkpoint, or weights."""
+    return any((run / checkpoint.CHECKPOINTS).glob("[0-9]*")) or (run / checkpoint.WEIGHTS).exists()
+
+
 def open_run(run: Path, settings: dict[str, Any], options: Options, earlier: str = "") -> dict[str, Any]:
     """Make the run's folder, or check that the one there is of the same settings. Raises InputError, having written nothing.
 
-    Returns the settings with the forks on record; a new folder has them already, so that it is known as a run from the start.
-    earlier: the fingerprint that version 0.1.0 gave the same data, which its runs hold.
+    A run that has no checkpoint yet takes any settings. Returns the settings with the forks on record; a new folder has them already,
+    so that it is known as a run from the start. earlier: the fingerprint that version 0.1.0 gave the same data, which its runs hold.
     """
-    fresh = not (run / checkpoint.CONFIG).exists()
+    known = os.path.lexists(run / checkpoint.CONFIG)
+    fresh = not (known and begun(run))
     if not fresh:
-        before = checkpoint.read_config(run)
-        changed = changes(before, settings, earlier=earlier)
+        try:
+            before = checkpoint.read_config(run)
+            changed = changes(before, settings, earlier=earlier)
+        except InputError as error:
+            before, changed = {}, [str(error)]
         if changed and not options.fork:
             advice = "repeat its command, choose another folder, or add --fork"
             raise InputError(f"--out {run}: holds a run of other settings ({'; '.join(changed)}); {advice}")
-        settings = settings | {"forked": before.get("forked", []) + ([changed] if changed else [])}
-    elif run.exists() and (not run.is_dir() or any(not path.name.startswith(".") for path in run.iterdir())):
+        settings = settings | {"forked": forks(before) + ([changed] if changed else [])}
+    elif not known and run.exists() and (not run.is_dir() or any(not path.name.startswith(".") for path in run.iterdir())):
         raise InputError(f"--out {run}: exists and is no run of genjax; choose another folder")
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("all processes have looked at the folder")
+    meet("all have looked at the folder")
     if jax.process_index() == 0:
         try:
             run.mkdir(parents=True, exist_ok=True)
             lock(run)
+            checkpoint.remove_leftovers(run)
             if fresh:
                 checkpoint.write_config(run, settings)
         except OSError as error:
-            raise InputError(f"--out {run}: cannot be written ({error.strerror})") from None
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("the folder is there")
+            raise InputError(f"--out {run}: cannot be written ({reason(error)})") from None
+    meet("the folder is there")
     return settings
+
+
+def forks(settings: dict[str, Any]) -> list[Any]:
+    """The changes on record in a config.json, by fork."""
+    found = settings.get("forked", [])
+    return found if isinstance(found, list) else []
+
+
+_locks: list[filelock.BaseFileLock] = []  # of this process
 
 
 def lock(run: Path) -> None:
     """Hold the folder until this process ends, however it ends. Raises InputError if another one does."""
-    folder = os.open(run, os.O_RDONLY)
+    held = filelock.FileLock(run.absolute() / ".lock")
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        held.acquire(timeout=0)
+    except filelock.Timeout:
         raise InputError(f"--out {run}: another process is training there; wait for it, or choose another folder") from None
-    except OSError:  # a file system without locks
-        pass
+    except NotImplementedError:  # a file system without locks
+        return
+    _locks.append(held)
 
 
 def changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "", earlier: str = "") -> list[str]:
@@ -406,11 +441,3 @@ def describe_devices() -> str:
     """E.g. "1 cpu" or "8 NVIDIA H100 in 2 processes"."""
     several = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return f"{jax.device_count()} {jax.devices()[0].device_kind}{several}"
-
-
-def say(line: str) -> None:
-    if jax.process_index() == 0:
-        print(line, file=sys.stderr, flush=True)
-
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's notes on the machine are not for the person who trains

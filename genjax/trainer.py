@@ -6,7 +6,9 @@ loop itself is saved, and a run that was killed and started again ends in the sa
 
 import contextlib
 import functools
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -74,14 +76,14 @@ def fit(
     """Train to `steps` steps in all, from `state` (a restored one, which is donated) or from the start.
 
     `flip` and `crop` are data.prepare's. A hook runs at the multiples of its `every` and, if it asks to, at the end; `Event.row` is the mean of the metrics since the
-    last multiple of `log_every`. SIGTERM and Ctrl-C end the loop early, its last hooks included.
-    Raises InputError where batch and devices do not fit; NotFinite, naming metric and step, on a metric that is not finite.
+    last multiple of `log_every`. SIGTERM and Ctrl-C end the loop early, its last hooks included; a compilation may run on then (`xla.compiling`).
+    Raises InputError where batch and devices do not fit, or the memory is too small; NotFinite, naming metric and step, on a metric that is not finite.
     """
     mesh = mesh or data_mesh()
     replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     root = root_key(seed, replicated)
     current: State = first_state(recipe, root, replicated) if state is None else state
-    step = int(jax.device_get(current.step))
+    step = first = int(jax.device_get(current.step))
     check_batches(recipe, mesh, step, steps)
 
     resident = None
@@ -94,7 +96,11 @@ def fit(
     chunk = 1  # steps between two looks
     ends = step >= steps
 
+    def arguments(state: State, images: dict[str, Array], count: int) -> tuple:
+        return state, root, images, to_devices(np.array(count, np.int32), replicated)
+
     with _signals() as caught:
+        may_leave = lambda: caught if jax.process_count() == 1 else ()  # where no other process waits for this one
         while not ends:
             *lazy, whole = parts(recipe, step)
             limit = min([steps, *(step - step % every + every for every in intervals)])
@@ -104,31 +110,42 @@ def fit(
                 while count < room and parts(recipe, step + count) == [whole]:
                     count += 1
             images = resident if streamed is None else streamed(step, whole.plan.batch_size)
-            for part in (*lazy, whole):
-                runs = count if part is whole else 1
-                arguments = (current, root, images, to_devices(np.array(runs, np.int32), replicated))
-                if part not in programs:
+            runs = {part: 1 for part in lazy} | {whole: count}
+
+            # Compile what is new, before any of it runs: a step that is interrupted between two of its programs could not be resumed.
+            try:
+                for part in [part for part in runs if part not in programs]:
                     with meter.paused():
                         began = time.perf_counter()
                         run = program(part.advance, part.plan, seed, flip, split, resident is not None, crop)
-                        programs[part] = compiled(run, arguments)
+                        need = thrift(recipe, part.plan.batch_size)
+                        programs[part] = compiled(run, arguments(current, images, runs[part]), need, may_leave)
                         meter.compiled(part.name, time.perf_counter() - began)
-                with jax.transfer_guard("disallow"):
-                    current, sums, done = programs[part](*arguments)
-                unseen.append(_Dispatch(step, runs, runs if part is whole else 0, part.plan.batch_size, sums, done))
-            step += count
+            except xla.Interrupted:
+                ends = True
+            else:
+                for part in runs:
+                    given = arguments(current, images, runs[part])
+                    with jax.transfer_guard("disallow"):
+                        current, sums, done = programs[part](*given)
+                    unseen.append(_Dispatch(step, runs[part], runs[part] if part is whole else 0, part.plan.batch_size, sums, done))
+                step += count
 
-            if step == limit or sum(dispatch.steps for dispatch in unseen) >= chunk:
-                seconds_a_step = meter.look(unseen)
-                unseen = []
-                chunk = _agree(int(np.clip(SECONDS_OUT_OF_TOUCH / seconds_a_step, 1, 4 * chunk)), caught)
-                ends = step == steps or bool(caught)
-                if step % log_every == 0 or ends:
+            # Look at what has been done: metrics, log rows, hooks.
+            if ends or step == limit or sum(dispatch.steps for dispatch in unseen) >= chunk:
+                new = bool(unseen)  # or the hooks of this step have run
+                if new:
+                    seconds_a_step = meter.look(unseen)
+                    unseen = []
+                    chunk = _agree(int(np.clip(SECONDS_OUT_OF_TOUCH / seconds_a_step, 1, 4 * chunk)), caught)
+                ends = ends or step == steps or bool(caught)
+                if (new and step % log_every == 0) or (ends and step > first and step % log_every):
                     meter.close()
                 with meter.paused():
-                    event = Event(step, steps, current, meter.row)
+                    event = Event(step, steps, current, meter.row, meter.train_sec)
                     for hook in hooks:
-                        if hook.every == 0 or step % hook.every == 0 or (ends and hook.at_end):
+                        regular = hook.every == 0 or step % hook.every == 0
+                        if (new and regular) or (ends and hook.at_end and step > first and (new or not regular)):
                             hook.run(event)
     return Result(current, caught[0] if caught else "")
 
@@ -175,9 +192,18 @@ def program(
     return run
 
 
-def compiled(program: Callable, arguments: Sequence[Any]) -> Callable:
-    """A program for these arguments, of which the first, the State, is donated."""
-    return jax.jit(program, donate_argnums=0).lower(*arguments).compile(xla.options(*xla.STEP))
+def compiled(
+    program: Callable, arguments: Sequence[Any], need: tuple[str, str] = ("a step needs", ""), stop: Callable[[], object] = bool
+) -> Callable:
+    """A program for these arguments, of which the first, the State, is donated. Raises as `xla.compiled`."""
+    return xla.compiled(program, arguments, xla.STEP, need, stop, donate_argnums=0)
+
+
+def thrift(recipe: Recipe, batch_size: int) -> tuple[str, str]:
+    """What is said where a step needs too much memory: how much of what, and the options of this model that lower it."""
+    config = getattr(recipe, "config", None)
+    options = [f"--model.{field}" for field in ("accumulate", "remat") if hasattr(config, field)]
+    return f"--batch-size {batch_size}: a step needs", f"{' or '.join(['a smaller one', *options])} takes less"
 
 
 def root_key(seed: int, sharding: NamedSharding) -> Array:
@@ -187,7 +213,8 @@ def root_key(seed: int, sharding: NamedSharding) -> Array:
 
 def first_state(recipe: Recipe, root: Array, sharding: NamedSharding | None = None) -> State:
     """What a run starts from."""
-    return jax.jit(recipe.init, out_shardings=sharding, compiler_options=xla.options("quick"))(root)
+    need = ("the state of this model needs", "smaller networks take less")
+    return xla.compiled(recipe.init, (root,), ("quick",), need, out_shardings=sharding)(root)
 
 
 def to_devices(array: np.ndarray, sharding: NamedSharding, shape: tuple[int, ...] | None = None) -> Array:
@@ -248,7 +275,8 @@ class _Meter:
     def __init__(self, step: int):
         self.row: dict[str, float] = {"step": step}
         self._compile_sec: dict[str, float] = {}  # by program, since the last row
-        self._mark = self._look = time.perf_counter()
+        self.train_sec = 0.0
+        self._look = time.perf_counter()
         self._clear()
 
     def _clear(self):
@@ -279,6 +307,7 @@ class _Meter:
         now = time.perf_counter()
         seconds, self._look = now - self._look, now
         self._seconds += seconds
+        self.train_sec += seconds
         return max(seconds, 1e-9) / sum(dispatch.steps for dispatch in dispatches)
 
     def close(self) -> None:
@@ -307,7 +336,10 @@ def _agree(chunk: int, caught: list[str]) -> int:
 
 @contextlib.contextmanager
 def _signals():
-    """A list that SIGTERM or Ctrl-C puts its name into; a second Ctrl-C interrupts at once. Elsewhere than in the main thread it stays empty."""
+    """A list that SIGTERM or Ctrl-C puts its name into; a second Ctrl-C interrupts at once. Elsewhere than in the main thread it stays empty.
+
+    A line says so at once, from another thread: this one may be in XLA, and Python's handlers wait for it.
+    """
     caught: list[str] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught
@@ -318,9 +350,25 @@ def _signals():
             raise KeyboardInterrupt
         caught.append(signal.Signals(number).name)
 
+    def announce():
+        while number := os.read(reader, 1):
+            if number[0] in previous:
+                name = signal.Signals(number[0]).name
+                print(f"{name}: the run saves its state and stops, once what is under way is done", file=sys.stderr, flush=True)
+                return
+
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
     previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    listener = threading.Thread(target=announce, daemon=True)
+    listener.start()
     try:
         yield caught
     finally:
+        signal.set_wakeup_fd(before)
         for number, handler in previous.items():
             signal.signal(number, handler)
+        os.close(writer)  # which ends the listener
+        listener.join()
+        os.close(reader)

@@ -2,9 +2,14 @@
 
 import functools
 import os
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+
+from genjax.errors import InputError
+from genjax.memory import available
 
 CPU = {
     # Of YNNPACK's kernels the reductions alone. Its products and convolutions leave cores idle beside XLA's: steps take 0 to 20 % less time
@@ -39,3 +44,78 @@ def _known(option: str, value: Any) -> bool:
     except jax.errors.JaxRuntimeError:
         return False
     return True
+
+
+# --- compiling ---------------------------------------------------------------------------------------------------------
+
+
+class Interrupted(Exception):
+    """A signal came while a program was being compiled."""
+
+
+_compiling: set[threading.Thread] = set()
+
+
+def compiling() -> bool:
+    """Whether a compilation that was left still runs: the process must then end by `os._exit`, for XLA cannot be stopped."""
+    return any(thread.is_alive() for thread in _compiling)
+
+
+def compiled(
+    program: Callable, arguments: Sequence[Any], names: Sequence[str], need: tuple[str, str], stop: Callable[[], object] = bool, **how: Any
+) -> Any:
+    """Compile `program` for these arguments, with `options(*names)`; `how` is `jit`'s.
+
+    It runs in a thread of its own: Python answers signals between the instructions of the main thread alone, which would be in XLA for
+    minutes. Raises Interrupted once `stop()` is true, and InputError where the program needs more memory than there is: `need` is
+    how that message begins, and its advice.
+    """
+    make = lambda: jax.jit(program, **how).lower(*arguments).compile(options(*names))
+    executable = make() if threading.current_thread() is not threading.main_thread() else _beside(make, stop)
+    check_memory(executable, *need)
+    return executable
+
+
+def _beside(make: Callable[[], Any], stop: Callable[[], object]) -> Any:
+    """`make()` in another thread, while this one answers signals."""
+    made: list[Any] = []
+    failed: list[BaseException] = []
+
+    def work():
+        try:
+            made.append(make())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    _compiling.add(thread)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+        if thread.is_alive() and stop():
+            raise Interrupted
+    _compiling.discard(thread)
+    if failed:
+        raise failed[0]
+    return made[0]
+
+
+def check_memory(executable: Any, what: str, advice: str) -> None:
+    """Raise InputError if a compiled program, its arguments being there already, needs more memory than its device has left."""
+    sizes = executable.memory_analysis()
+    if sizes is None:  # a backend that does not tell
+        return
+    needed = sizes.temp_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":  # all of its devices share the machine's
+        needed *= jax.local_device_count()
+        left = available()
+    else:
+        kept = device.memory_stats() or {}
+        left = kept["bytes_limit"] - kept.get("bytes_in_use", 0) if "bytes_limit" in kept else None
+    if left is not None and needed > left:
+        raise InputError(f"{what} {_size(needed)} of memory, {device.device_kind} has {_size(left)} left; {advice}")
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**30:,.1f} GiB"

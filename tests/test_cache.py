@@ -1,8 +1,11 @@
 """Compiled programs are kept by default, where a person says, and nothing breaks where they cannot be."""
 
 import os
+import stat
 import subprocess
 import sys
+
+import pytest
 
 from genjax import cache, script
 
@@ -38,6 +41,44 @@ def test_jaxs_own_setting_is_left_alone(tmp_path):
 def test_a_folder_that_cannot_be_is_done_without(tmp_path):
     (tmp_path / "file").write_text("")
     assert where(**{cache.VARIABLE: str(tmp_path / "file")}) == "None"
+
+
+def test_folders_are_private_to_the_user(tmp_path):
+    where(**{cache.VARIABLE: str(tmp_path)})
+    (tmp_path / "programs").chmod(0o777)  # as a careless umask made it
+    where(**{cache.VARIABLE: str(tmp_path)})
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "programs", *(tmp_path / "programs").iterdir())] == [0o700] * 2
+    assert cache.private(tmp_path / "new/one")
+    (tmp_path / "link").symlink_to(tmp_path / "new")
+    assert not cache.private(tmp_path / "link")
+    (tmp_path / "file").write_text("")
+    assert not cache.private(tmp_path / "file")
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_is_not_used(tmp_path):
+    (tmp_path / "programs").mkdir()
+    os.chown(tmp_path / "programs", 12345, 12345)
+    assert where(**{cache.VARIABLE: str(tmp_path)}) == "None"
+
+
+DAMAGED = PROGRAM.replace("cache.keep_programs()", "from genjax import shell; shell.guarded(lambda: 0)")
+
+
+def test_a_damaged_program_is_replaced(tmp_path):
+    """The run that meets it says so, the next is silent, and the file is whole again."""
+    env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"} | {cache.VARIABLE: str(tmp_path)}
+    run = lambda: subprocess.run([sys.executable, "-c", DAMAGED], env=env, capture_output=True, text=True, check=True).stderr
+    assert run() == ""
+    files = {path: path.read_bytes() for path in (tmp_path / "programs").rglob("*-cache")}
+    assert files
+    for path, content in files.items():
+        path.write_bytes(content[: len(content) // 2])
+    said = run()
+    assert said.count("is damaged") == len(files)
+    assert len(said.splitlines()) == len(files)
+    assert {path: len(path.read_bytes()) > len(content) // 2 for path, content in files.items()} == dict.fromkeys(files, True)
+    assert run() == ""
 
 
 def test_every_command_keeps_what_it_compiles(monkeypatch):

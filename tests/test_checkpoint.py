@@ -2,6 +2,9 @@
 
 import gc
 import json
+import os
+import shutil
+import warnings
 from pathlib import Path
 
 import jax
@@ -102,19 +105,132 @@ def test_altered_bytes_are_noticed(manager, monkeypatch):
     sums = next(Path(manager.directory / "2" / "sums").glob("metadata"))
     recorded = json.loads(sums.read_text())
     sums.write_text(json.dumps({name: value ^ 1 for name, value in recorded.items()}))
-    with pytest.warns(UserWarning, match="not those that were written"):
+    shutil.rmtree(manager.directory / "2" / "record")
+    with pytest.warns(UserWarning, match="bytes of .* are not those that were written"):
         assert int(checkpoint.restore(manager, like()).step) == 1
 
 
-def test_when_none_can_be_read_nothing_is_started_over(tmp_path, manager):
+@pytest.mark.parametrize("recorded", [True, False])
+def test_another_structure_is_said_and_is_no_damage(tmp_path, manager, recorded):
+    """Also of a checkpoint of version 0.1, which has no record."""
     fill(manager, {1: 3.0})
+    if not recorded:
+        shutil.rmtree(tmp_path / "checkpoints/1/record")
+    whole = like()
     for other, why in [
-        ({"net": {"w": jnp.zeros((3,))}}, "no checkpoint can be read"),
-        ({"net": {"v": jnp.zeros((64, 64))}}, "params/net/v"),
+        ({"net": {"w": jnp.zeros((3,))}}, r"params/net/w is float32 \[64, 64\], these need float32 \[3\]"),
+        ({"net": {"w": jnp.zeros((64, 64), jnp.bfloat16)}}, r"params/net/w is float32 \[64, 64\], these need bfloat16 \[64, 64\]"),
+        ({"net": {"v": jnp.zeros((64, 64))}}, "it holds no params/net/v; it holds params/net/w, which these do not need"),
     ]:
-        with pytest.raises(InputError, match=why):
+        with pytest.raises(InputError, match=f"checkpoint 1 does not fit these settings: {why}; .* --transfer {tmp_path}"):
             checkpoint.restore(manager, jax.eval_shape(lambda other=other: core.new_state(other, {"net": ()})))
     assert sorted(manager.all_steps()) == [1]
+    assert int(checkpoint.restore(manager, whole).step) == 1
+
+
+def test_when_none_can_be_read_nothing_is_started_over_or_removed(tmp_path, manager):
+    fill(manager, {1: 3.0, 2: 2.0})
+    for step in (1, 2):
+        (tmp_path / f"checkpoints/{step}/sums/metadata").write_bytes(b"{")
+    with pytest.raises(InputError, match=r"no checkpoint can be read: 2, 1 damaged .*; choose another folder") as said:
+        checkpoint.restore(manager, like())
+    assert "remove" not in str(said.value)
+    assert sorted(manager.all_steps()) == [1, 2]
+
+
+def files_of_a_checkpoint():
+    """Names by role: those of the storage are digests."""
+    return ["_CHECKPOINT_METADATA", "sums/metadata", "record/metadata", "state/_METADATA", "state/manifest.ocdbt", "state/d/*"]
+
+
+@pytest.mark.parametrize("file", files_of_a_checkpoint())
+@pytest.mark.parametrize("damage", ["empty", "flip", "folder", "pipe", "link"])
+def test_whatever_happens_to_a_file_the_state_is_right(tmp_path, file, damage):
+    """It is either whole, verified by its sums, or that of the checkpoint before, and then the damaged one is set aside."""
+    with checkpoint.manager(tmp_path) as manager:
+        fill(manager, {1: 3.0, 2: 2.0})
+    for path in (tmp_path / "checkpoints/2").glob(file):
+        content = bytearray(path.read_bytes())
+        path.unlink()
+        if damage == "folder":
+            path.mkdir()
+        elif damage == "pipe":
+            os.mkfifo(path)
+        elif damage == "link":
+            path.symlink_to("/dev/zero")
+        else:
+            content[len(content) // 2] ^= 0x10
+            path.write_bytes(content if damage == "flip" else b"")
+    with checkpoint.manager(tmp_path) as manager, warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        restored = checkpoint.restore(manager, like())
+        step = int(restored.step)
+        np.testing.assert_array_equal(restored.params["net"]["w"], state(step, step).params["net"]["w"])
+        assert step == (1 if (tmp_path / "damaged-checkpoint-2").exists() else 2)
+        if damage in ("pipe", "link"):
+            assert step == 1
+
+
+def test_one_that_is_damaged_again_gets_a_free_name(tmp_path, manager):
+    fill(manager, {1: 3.0, 2: 2.0})
+    for name in ("damaged-checkpoint-2", "damaged-checkpoint-2-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "of an earlier time").write_text("")
+    (tmp_path / "checkpoints/2/sums/metadata").write_bytes(b"")
+    with pytest.warns(UserWarning, match="checkpoint 2 is damaged"):
+        assert int(checkpoint.restore(manager, like()).step) == 1
+    assert (tmp_path / "damaged-checkpoint-2-3/sums").is_dir()
+    assert (tmp_path / "damaged-checkpoint-2/of an earlier time").exists()
+
+
+@pytest.mark.parametrize("steps", [{1: 3.0}, {}])
+def test_a_file_in_the_place_of_a_checkpoint_is_set_aside(tmp_path, manager, steps):
+    fill(manager, steps)
+    (tmp_path / "checkpoints/2").write_bytes(b"x")
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        restored = checkpoint.restore(manager, like())
+    assert (int(restored.step) if restored else None) == (1 if steps else None)
+    assert (tmp_path / "damaged-checkpoint-2").read_bytes() == b"x"
+    fill(manager, {2: 2.0})
+    assert int(checkpoint.restore(manager, like()).step) == 2
+
+
+def test_what_the_machine_lacks_is_no_damage(manager, monkeypatch):
+    fill(manager, {1: 3.0})
+
+    def short(*_):
+        raise MemoryError("of the machine")
+
+    monkeypatch.setattr(checkpoint, "_read", short)
+    with pytest.raises(MemoryError):
+        checkpoint.restore(manager, like())
+    assert sorted(manager.all_steps()) == [1]
+
+
+def test_the_best_is_kept_over_a_restart_and_multiples_for_good(tmp_path):
+    for losses in ({1: 5.0, 2: 1.0, 3: 4.0}, {4: 3.0, 5: 2.0, 6: 2.5, 7: 2.0}):
+        with checkpoint.manager(tmp_path, keep=1, best="loss/a", keep_every=3) as manager:
+            for step, loss in losses.items():
+                checkpoint.save(manager, state(step, step), {"step": step, "loss/a": loss}, "loss/a")
+                manager.wait_until_finished()
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [2, 3, 6, 7]
+    rows = checkpoint.listing(tmp_path)
+    assert [(row.step, row.metrics["loss/a"], row.best) for row in rows] == [(2, 1, True), (3, 4, False), (6, 2.5, False), (7, 2, False)]
+    (tmp_path / "checkpoints/2/record/metadata").write_bytes(b"\xff")
+    assert next((row.step, row.metrics, row.best) for row in checkpoint.listing(tmp_path)) == (2, {}, False)
+    with pytest.raises(InputError, match="no such folder"):
+        checkpoint.listing(tmp_path / "none")
+
+
+def test_leftover_temporary_files_are_removed(tmp_path):
+    names = [".config.json.17", ".model.safetensors.4", ".metrics.jsonl.99", "samples/.samples_00000010.png.3"]
+    others = [".bashrc", ".config.json.bak", "samples/note.txt", ".lock"]
+    for name in (*names, *others):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    checkpoint.remove_leftovers(tmp_path)
+    assert [name for name in (*names, *others) if (tmp_path / name).exists()] == others
 
 
 def test_a_state_that_is_not_finite_is_not_saved(manager):

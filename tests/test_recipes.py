@@ -159,7 +159,7 @@ def compiled_once():
         programs = {}
         compiled = trainer.compiled
         patch.setattr(
-            trainer, "compiled", lambda run, arguments: programs.get(run) or programs.setdefault(run, compiled(run, arguments))
+            trainer, "compiled", lambda run, arguments, *_: programs.get(run) or programs.setdefault(run, compiled(run, arguments))
         )
         yield programs
 

@@ -1,8 +1,6 @@
 """train/cyclegan.py: which sets become its sides, what it records and writes, and what it refuses."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +8,7 @@ import pytest
 import genjax
 from genjax import pictures
 from genjax.errors import InputError
-
-SPEC = importlib.util.spec_from_file_location("train_cyclegan", Path(__file__).parents[1] / "train/cyclegan.py")
-train = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(train)
+from genjax.train import cyclegan as train
 
 TOY = train.cyclegan.Config(channels=2, blocks=0, disc_channels=2, disc_layers=1)
 

@@ -1,19 +1,14 @@
 """train/stylegan2.py: its presets are the published settings, `auto` follows sides and batch, and a run writes what others read."""
 
 import dataclasses
-import importlib.util
 import json
-from pathlib import Path
 
 import jax
 import pytest
 
 import genjax
 from genjax.errors import InputError
-
-SPEC = importlib.util.spec_from_file_location("train_stylegan2", Path(__file__).parents[1] / "train/stylegan2.py")
-train = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(train)
+from genjax.train import stylegan2 as train
 
 
 @pytest.mark.parametrize("name", train.PRESETS)
