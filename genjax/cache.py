@@ -3,15 +3,46 @@
 import hashlib
 import os
 import platform
+import warnings
 from pathlib import Path
 
 import jax
+
+from genjax.errors import one_line
 
 VARIABLE = "GENJAX_CACHE"
 
 
 def folder() -> Path:
     return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "genjax")
+
+
+def private(name: str) -> Path | None:
+    """The cache's folder `name` (A or A/B), made for this user alone if it is not there. None: do without it.
+
+    That is where it cannot be made, and, with a warning, where it or a folder above it within the cache is another
+    user's or may be written by others: they could put programs or numbers into it.
+    """
+    path = folder()
+    for part in ("", *Path(name).parts):
+        path = path / part
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = path.stat()
+        except OSError:
+            return None
+        if os.name != "posix":  # neither owners nor modes
+            continue
+        advice = f"set {VARIABLE} to a folder of your own"
+        if status.st_uid != os.geteuid():
+            return _unused(f"{path} belongs to another user", advice)
+        if status.st_mode & 0o022:
+            return _unused(f"others may write to {path}", f"chmod go-w it, or {advice}")
+    return path
+
+
+def _unused(why: str, advice: str) -> None:
+    warnings.warn(one_line(f"nothing is cached: {why}; {advice}"), stacklevel=3)
 
 
 def keep_programs() -> None:
