@@ -523,8 +523,8 @@ def test_a_run_may_come_first_and_several_may_follow(tmp_path, monkeypatch, caps
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--json", "none/x.json"], "--json none/x.json: not a file"),
-        (["--save-stats", "none/x.npz"], "--save-stats none/x.npz: not a file"),
+        (["--json", "none/x.json"], "--json none/x.json: not in a folder that exists"),
+        (["--save-stats", "none/x.npz"], "--save-stats none/x.npz: not in a folder that exists"),
         (["--save-stats", "x.json"], "--save-stats x.json: give a NAME.npz"),
         (["--n", "-1"], "--n -1: 0 or more"),
         (["--real-n", "-1"], "--real-n -1: 0 or more"),
