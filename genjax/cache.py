@@ -4,11 +4,12 @@ import hashlib
 import os
 import platform
 import re
-import stat
 import warnings
 from pathlib import Path
 
 import jax
+
+from genjax.errors import one_line
 
 VARIABLE = "GENJAX_CACHE"
 
@@ -17,20 +18,34 @@ def folder() -> Path:
     return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "genjax")
 
 
-def private(folder: Path) -> bool:
-    """Make a folder that only this user can read and write; whether it is one, since what others can write is not to be relied on."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not hasattr(os, "getuid"):  # Windows: a home directory is private by itself
-            return os.access(folder, os.W_OK)
-        known = folder.lstat()
-        if not stat.S_ISDIR(known.st_mode) or known.st_uid != os.getuid():
-            return False
-        if known.st_mode & 0o077:  # of an earlier version
-            folder.chmod(0o700)
-        return os.access(folder, os.W_OK)
-    except OSError:
-        return False
+def private(name: str) -> Path | None:
+    """The cache's folder `name` (A or A/B), made for this user alone if it is not there. None: do without it.
+
+    That is where it cannot be made, and, with a warning, where it or a folder above it within the cache is another
+    user's or may be written by others: they could put programs or numbers into it.
+    """
+    path = folder()
+    for part in ("", *Path(name).parts):
+        path = path / part
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = path.stat()
+        except OSError:
+            return None
+        if os.name != "posix":  # neither owners nor modes
+            continue
+        advice = f"set {VARIABLE} to a folder of your own"
+        if status.st_uid != os.geteuid():
+            return _unused(f"{path} belongs to another user", advice)
+        if status.st_mode & 0o022:
+            return _unused(f"others may write to {path}", f"chmod go-w it, or {advice}")
+        if status.st_mode & 0o077:  # as version 0.1 made them, for others to read
+            path.chmod(0o700)
+    return path
+
+
+def _unused(why: str, advice: str) -> None:
+    warnings.warn(one_line(f"nothing is cached: {why}; {advice}"), stacklevel=3)
 
 
 def keep_programs() -> None:
@@ -41,8 +56,8 @@ def keep_programs() -> None:
     warnings.filterwarnings("always", UNREADABLE)  # for `mended`
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
-    programs = folder() / "programs" / _processor()
-    if private(programs.parent) and private(programs):
+    programs = private(f"programs/{_processor()}")
+    if programs is not None and os.access(programs, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(programs))
 
 

@@ -278,6 +278,15 @@ def _write_files(
             opened.record(name)
 
 
+def _check_whole(**options: int) -> None:
+    """Raise InputError for a number below 0: of these options 0 stands for the default."""
+    from genjax.errors import InputError
+
+    for name, value in options.items():
+        if value < 0:
+            raise InputError(f"--{name.replace('_', '-')} {value}: 0 or more")
+
+
 def translate(
     run: Path, input: Path, /, direction: Literal["a2b", "b2a"] = "a2b", out: Path = Path("translated"), force: bool = False, tile: int = 512,
     overlap: int = 64, step: int = 0,
@@ -421,17 +430,19 @@ def export(run: Path, /, out: Path, force: bool = False, step: int = 0) -> int:
 
 
 def evaluate(
-    real: str, fake: str, /, metrics: str = "fd,kid,prdc", extractor: str = "inception", weights: Path | None = None,
+    real: str, fake: tuple[str, ...], /, metrics: str = "fd,kid,prdc", extractor: str = "inception", weights: Path | None = None,
     protocol: str = "tf_legacy", n: int = 0, real_n: int = 0, split: str = "train", fake_split: str = "train", truncation: float = 1.0,
-    seed: int = 0, draws: int = 0, step: int = 0, json: Path | None = None, force: bool = False,
+    seed: int = 0, draws: int = 0, step: int = 0, max_bad: float = 0.01, json: Path | None = None, save_stats: Path | None = None,
+    force: bool = False,
 ) -> int:  # fmt: skip
     """Measure how near a set of images is to real ones: distances over features, precision and recall, and more.
 
     Args:
-        real: a folder or zip of images, or anything else that --data takes
-        fake: the same, or the folder of a training run, whose model draws
-        metrics: of fd (Frechet), fd_infinity, kid (kernel), prdc (precision, recall, density, coverage), is, classes, vendi, nearest
-        extractor: whose features: inception, vgg16, alexnet, resnet20, resnet32, lenet, or the pixels themselves
+        real: a folder or zip of images, anything else that --data takes, or a .npz of mu and sigma (fd alone); of two runs the first, which draws
+        fake: the same, or the folder of a training run, whose model draws; several are measured one after another, a column each
+        metrics: of fd (Frechet; fid is its name with the inception), fd_infinity, kid (kernel), prdc (precision, recall, density, coverage),
+            is, classes, vendi, nearest
+        extractor: whose features: inception, vgg16, alexnet, resnet20, resnet32, lenet (all need --weights), or the pixels themselves
         weights: the file of its weights; if not given, under its published name in the folder that GENJAX_WEIGHTS names
         protocol: tf_legacy, pytorch_fid, clean or nvidia; distances of two protocols do not compare
         n: images of the second set; 0: all, of a run as many as the protocol's published results use
@@ -441,33 +452,57 @@ def evaluate(
         truncation: of a run's images
         seed: of a run's images, and of every random choice
         draws: how often a run is drawn from, for the spread; 0: 3 times
-        step: of a run, checkpoint step to load (works during training); 0: the final weights
-        json: write the result, with all that it depends on, to this file
+        step: of the second run, checkpoint step to load (works during training); 0: the final weights
+        max_bad: share of unreadable files of a set that is skipped
+        json: write the result, with all that it depends on, to this file; of several second sets a list
+        save_stats: write mu and sigma of the first set's features to this .npz, as pytorch-fid and clean-fid do
         force: replace a file that genjax wrote
     """
     from genjax import outputs
-    from genjax.metrics import evaluate
+    from genjax.errors import InputError
+    from genjax.metrics import evaluate, sets, statistics
 
+    _check_whole(n=n, real_n=real_n, draws=draws, step=step)
+    for option, path in (("--json", json), ("--save-stats", save_stats)):
+        if path is not None:
+            outputs.check_file(path, option, read=[real, *fake, *filter(None, [weights])], force=force)
+    if save_stats is not None and save_stats.suffix != ".npz":
+        raise InputError(f"--save-stats {save_stats}: give a NAME.npz")
+    if not fake:
+        raise InputError(f"{real}: against what? give a second set or a run")
+    reference = statistics.is_file(fake[0]) and not statistics.is_file(real)
+    if len(fake) == 1 and ((sets.is_run(real) and not sets.is_run(fake[0])) or reference):
+        real, fake, split, fake_split, n, real_n = fake[0], (real,), fake_split, split, real_n, n
+        script.say(f"{fake[0]} is measured against {real}")
+    results = []
+    for each in fake:
+        found = evaluate(
+            real, each, [name.strip() for name in metrics.split(",")], extractor=extractor, weights=weights, protocol=protocol,
+            count=n or None, real_count=real_n or None, split=split, fake_split=fake_split, truncation=truncation, seed=seed,
+            draws=draws or None, step=step or None, max_bad=max_bad, track=script.progress(),
+            save_stats=functools.partial(outputs.write_atomically, save_stats) if save_stats and not results else None,
+        )  # fmt: skip
+        script.say(
+            found.fake,
+            f"against {found.real}",
+            f"extractor {found.extractor} {found.digest[:8]}, protocol {found.protocol}, seed {seed}",
+        )
+        results.append(found)
+    if sets.is_run(real):
+        script.say("both sets are drawn; to see which run is nearer to its data: genjax eval DATA RUN RUN")
+    for name in results[0].values:
+        columns = [f"{x.values[name]:.5g}" + (f" ± {x.spread[name]:.2g}" if x.spread else "") for x in results]
+        print(f"{name} {'  '.join(columns)}", flush=True)
     if json is not None:
-        outputs.check_file(json, "--json", read=[real, fake, *filter(None, [weights])], force=force)
-    found = evaluate(
-        real, fake, [name.strip() for name in metrics.split(",")], extractor=extractor, weights=weights, protocol=protocol, count=n or None,
-        real_count=real_n or None, split=split, fake_split=fake_split, truncation=truncation, seed=seed, draws=draws or None, step=step or None,
-        track=script.progress(),
-    )  # fmt: skip
-    script.say(found.fake, f"against {found.real}", f"extractor {extractor} {found.digest[:8]}, protocol {protocol}, seed {seed}")
-    for name, value in found.values.items():
-        spread = f" ± {found.spread[name]:.2g}" if found.spread else ""
-        print(f"{name} {value:.5g}{spread}", flush=True)
-    if json is not None:
-        outputs.write_atomically(json, found.as_json().encode() + b"\n")
+        text = results[0].as_json() if len(results) == 1 else f"[{', '.join(x.as_json() for x in results)}]"
+        outputs.write_atomically(json, text.encode() + b"\n")
     return 0
 
 
 def nearest(
     real: str, fake: str, /, n: int = 0, rows: int = 8, k: int = 5, held_out: str = "", held_out_split: str = "", extractor: str = "pixels",
     weights: Path | None = None, split: str = "train", fake_split: str = "train", truncation: float = 1.0, seed: int = 0, step: int = 0,
-    out: Path = Path("nearest.png"), force: bool = False,
+    max_bad: float = 0.01, out: Path = Path("nearest.png"), force: bool = False,
 ) -> int:  # fmt: skip
     """Look for copies: a model's images beside the nearest of those that it was trained on.
 
@@ -486,6 +521,7 @@ def nearest(
         truncation: of a run's images
         seed: of a run's images
         step: of a run, checkpoint step to load (works during training); 0: the final weights
+        max_bad: share of unreadable files of a set that is skipped
         out: the picture to write: .png, .jpg, .webp, .bmp or .tif
         force: replace a file that genjax wrote
     """
@@ -494,14 +530,18 @@ def nearest(
     import genjax
     from genjax import outputs
     from genjax.errors import InputError
-    from genjax.metrics import nearest
+    from genjax.metrics import nearest, sets
 
+    _check_whole(n=n, step=step)
     if _single_files(out):
         raise InputError(f"--out {out}: one picture, so one name such as nearest.png")
     outputs.check_file(out, read=[real, fake, *filter(None, [weights, held_out])], force=force)
+    if sets.is_run(real) and not sets.is_run(fake):
+        real, fake, split, fake_split = fake, real, fake_split, split
     seen = nearest(
         real, fake, count=n or None, shown=rows, k=k, held_out=held_out or None, held_out_split=held_out_split or None,
-        extractor=extractor, weights=weights, split=split, fake_split=fake_split, truncation=truncation, step=step or None, seed=seed, track=script.progress(),
+        extractor=extractor, weights=weights, split=split, fake_split=fake_split, truncation=truncation, step=step or None, seed=seed,
+        max_bad=max_bad, track=script.progress(),
     )  # fmt: skip
     genjax.save_grid(seen.sheet(), out, columns=1 + k)
     script.say(seen.fake, f"against {seen.real}", f"{len(seen.samples)} in {out}: a row each, then its {k} nearest")

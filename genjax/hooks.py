@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from genjax import checkpoint, core, images, ops
+from genjax import checkpoint, core, images, latents, ops
 from genjax.core import Batch, Recipe, State
 from genjax.errors import InputError
 
@@ -172,19 +172,28 @@ def samples(recipe: Recipe, directory: Path, n: int, batch: Batch, seed: int) ->
 
 
 def evaluation(
-    recipe: Any, n: int, name: str, measure: Callable[[Iterator[np.ndarray], int], float], count: int, seed: int
-) -> Hook:
+    recipe: Any, n: int, name: str, measure: Callable[[Iterator[np.ndarray], int], float], count: int, seed: int,
+    classes: np.ndarray | None = None,
+) -> Hook:  # fmt: skip
     """Put what `measure(batches, count)` says of `count` samples, uint8 and always of the same latents, into the log row as `name`.
 
-    It comes before the hooks that use the row. All processes draw, and measure what they drew.
+    A conditional model's are of `classes`, int32 [count], such as `metrics.sets.class_labels`, or of each class in turn. It comes before the hooks that use the row. All processes draw, and measure what they drew.
     """
     size = min(count, 64, recipe.config.batch_size // getattr(recipe.config, "accumulate", 1))  # no more at once than a step does
-    draw = jax.jit(lambda weights, key: ops.to_uint8(recipe.sample(weights, key, size)))
+    labels = latents.labels(recipe, None, range(count))
+    if labels is None:
+        draw = jax.jit(lambda weights, key, labels: ops.to_uint8(recipe.sample(weights, key, size)))
+    else:
+        labels = labels if classes is None else classes
+        draw = jax.jit(lambda weights, key, labels: ops.to_uint8(recipe.sample(weights, key, size, labels)))
+
+    def batch(weights, key, start):
+        some = None if labels is None else labels[np.minimum(np.arange(start, start + size), count - 1)]
+        return np.asarray(draw(weights, jax.random.fold_in(key, start), some))[: count - start]
 
     def write(event):
         weights, key = core.weights(event.state), jax.random.key(seed)
-        starts = range(0, count, size)
-        batches = (np.asarray(draw(weights, jax.random.fold_in(key, start)))[: count - start] for start in starts)
+        batches = (batch(weights, key, start) for start in range(0, count, size))
         event.row[name] = measure(batches, count)
 
     return every(n, write)

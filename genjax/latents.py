@@ -122,15 +122,15 @@ def _pixels(draw: Draw, *arrays: Any) -> jax.Array:
 
 
 def drawn(
-    model: Any, weights: Weights, draw: Draw, count: int, seed: int, classes: np.ndarray | None = None
+    model: Any, weights: Weights, draw: Draw, count: int, seed: int, classes: np.ndarray | None = None, start: int = 0
 ) -> Iterator[np.ndarray]:
     """The images of `model.sample(weights, jax.random.key(seed), count)` as uint8 [b, h, w, c] in batches, by a `drawer`.
 
-    A conditional model's are of `classes`, int32 [count], or of each class in turn.
+    A conditional model's are of `classes`, int32 [count], or of each class in turn. `start`: the first that is drawn.
     """
     z = jax.random.normal(jax.random.key(seed), (count, model.config.latent_size))
     along = (z, labels(model, None, range(count)) if classes is None else classes)
-    return batches(draw, weights, (), along, model.config.shape)
+    return batches(draw, weights, (), tuple(x if x is None else x[start:] for x in along), model.config.shape)
 
 
 # --- walks ---------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genjax import __version__, checkpoint, core, data, hooks, trainer
 from genjax.core import Recipe
-from genjax.errors import InputError, NotFinite, reason
+from genjax.errors import InputError, NotFinite, printable, reason
 from genjax.shell import exit_with, guarded, parsed, say
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Options:
     keep_every: int = 0  # steps: checkpoints at multiples of this are kept for good; 0: none. A multiple of --save-every
     eval_every: int = 0  # steps between measurements of the samples' distance to the data, by which the best is kept; 0: none
     eval_images: int = 2048  # samples that are measured
-    eval_extractor: str = "inception"  # whose features: it, vgg16, alexnet, resnet20, resnet32 or lenet, read from GENJAX_WEIGHTS
+    eval_extractor: str = "inception"  # whose features: it, vgg16, alexnet, resnet20, resnet32 or lenet, read from GENJAX_WEIGHTS, or pixels
     transfer: Path | None = None  # start from the weights of this run, or of converted ones, where they fit
     fork: bool = False  # go on from the folder's checkpoint although settings have changed
     tensorboard: bool = False  # write OUT/tensorboard too
@@ -306,19 +306,21 @@ def train(model: str, recipe: Recipe, config: Any, source: data.Source, options:
 
 def evaluation(recipe: Recipe, source: data.Source, options: Options) -> tuple[list[hooks.Hook], str]:
     """The hook of --eval-every, and the name of what it puts into log rows. Raises InputError."""
-    from genjax.metrics import evaluation, extractors
+    from genjax.metrics import evaluation, extractors, sets
 
     if not hasattr(recipe, "sample"):
         raise InputError(f"--eval-every {options.eval_every}: the model draws no images of its own; leave it out")
     if options.random_crop:
         raise InputError("--eval-every with --random-crop: samples would be compared with whole images; leave one out")
-    if options.eval_extractor not in extractors.TABLE:
-        raise InputError(f"--eval-extractor {options.eval_extractor}: one of {', '.join(extractors.TABLE)}")
+    if options.eval_extractor not in (*extractors.TABLE, "pixels"):
+        raise InputError(f"--eval-extractor {options.eval_extractor}: one of {', '.join(extractors.TABLE)}, pixels")
     if options.eval_images < evaluation.FEW:
         say(f"--eval-images {options.eval_images}: a distance of so few is biased upwards; compare it with its like alone")
     extractor = extractors.extractor(options.eval_extractor)
-    name, measure = f"eval/{extractor.frechet_name}", evaluation.distance_to(source, extractor, progress())
-    return [hooks.evaluation(recipe, options.eval_every, name, measure, options.eval_images, options.seed)], name
+    real = sets.open_set(source, option="--data")
+    classes = sets.class_labels(recipe, options.eval_images, options.seed, real)
+    name, measure = f"eval/{extractor.frechet_name}", evaluation.distance_to(real, extractor, progress())
+    return [hooks.evaluation(recipe, options.eval_every, name, measure, options.eval_images, options.seed, classes)], name
 
 
 def transfer(recipe: Recipe, options: Options, mesh: Mesh) -> core.State:
@@ -431,10 +433,17 @@ def changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "", earlier:
 def progress() -> Callable[..., Any]:
     """A function of (batches, how many, of what) that gives the batches with a bar on standard error, in the first process."""
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True, quiet=jax.process_index() > 0)
-    return lambda batches, total, name: track(batches, name[:60], total=total, console=console)
+
+    def track(batches, total, name):
+        # Names come from files: [red] and :smile: in them are no markup.
+        text = TextColumn("{task.description}", markup=False)
+        with Progress(text, BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console) as bar:
+            yield from bar.track(batches, total, description=printable(name, 60))
+
+    return track
 
 
 def describe_devices() -> str:

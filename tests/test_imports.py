@@ -31,10 +31,12 @@ ALLOWED = {  # module -> the genjax modules it may import
     "models": {"core", "losses", "ops", "pool", "layers", "augment", "models"},
     "images": {"ops"},
     "data": {"core", "bounded", "quiet", "data"},
-    "metrics": {"core", "cache", "ops", "layers", "tensors", "data", "metrics", "genjax", "latents", "xla"},
+    "metrics": {
+        "core", "cache", "ops", "layers", "tensors", "outputs", "data", "checkpoint", "metrics", "genjax", "latents", "xla", "__version__"
+    },
     "checkpoint": {"core", "bounded", "quiet", "tensors"},
     "convert": {"core", "pth", "tensors", "convert", "models"},
-    "hooks": {"core", "checkpoint", "images", "ops"},
+    "hooks": {"core", "checkpoint", "images", "latents", "ops"},
     "trainer": {"core", "xla", "data", "checkpoint", "hooks", "metrics"},
     "shell": {"cache", "memory", "xla"},
     "script": {"core", "shell", "data", "checkpoint", "hooks", "metrics", "trainer", "__version__"},

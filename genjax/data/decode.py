@@ -128,7 +128,7 @@ def conversions(header: Header, shape: tuple[int, int, int]) -> tuple[str, ...]:
         ("opaque to RGBA", not header.alpha and channels == 4),
         ("grey to RGB", header.grey and channels != 1),
         ("colour to grey", not header.grey and channels == 1),
-        (f"resized to {height}x{width}", header.size != (height, width)),
+        (f"resized to {height}x{width}", height > 0 and header.size != (height, width)),
     )
     return header.unusual + tuple(word for word, holds in needed if holds)
 
@@ -136,12 +136,14 @@ def conversions(header: Header, shape: tuple[int, int, int]) -> tuple[str, ...]:
 def convert(image: "Image.Image", shape: tuple[int, int, int], crop: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Bring an opened image to uint8 [height, width, channels].
 
-    crop: "center" scales the shorter side and cuts the rest off, "none" stretches, "whole" refuses another size. Returns the
-    pixels and what had to be converted, in words. Raises Unreadable.
+    crop: "center" scales the shorter side and cuts the rest off, "none" stretches, "whole" refuses another size, "own" leaves
+    the image's own, whatever height and width say. Returns the pixels and what had to be converted, in words. Raises Unreadable.
     """
     height, width, channels = shape
     header = describe(image)
     done = conversions(header, shape)
+    if crop == "own":
+        height, width = header.size
     if crop == "whole" and header.size != (height, width):
         raise Unreadable(f"{'x'.join(map(str, header.size))}, not {height}x{width}")
     try:
@@ -153,7 +155,7 @@ def convert(image: "Image.Image", shape: tuple[int, int, int], crop: str) -> tup
         raise
     except Exception as error:  # see open_image
         raise Unreadable(reason(error)) from error
-    return pixels.reshape(shape), done
+    return pixels.reshape(height, width, channels), done
 
 
 def upright(image: "Image.Image") -> "Image.Image":

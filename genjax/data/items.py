@@ -88,7 +88,9 @@ def build(items: Items, request: Request) -> Source:
     failures: dict[int, str] = {}
     headers = probe(items, request, failures)
     shape = choose_shape(headers, request)
-    resident = items.size * int(np.prod(shape)) <= request.resident_bytes
+    if request.crop == "own" and items.pixels is None:
+        shape = (0, 0, shape[2])
+    resident = 0 not in shape and items.size * int(np.prod(shape)) <= request.resident_bytes
     if items.pixels is not None and items.pixels.shape[1:] == shape:
         images, kept = items.pixels, None
         say_dark({False: int(images.max())}, request)
@@ -99,7 +101,7 @@ def build(items: Items, request: Request) -> Source:
         read = on_demand(items, shape, request, failures)
         say_dark(sampled_levels(items, shape, request), request)
         say_files(items, items.size - len(failures), request)
-        return describe_source(items, request, items.size, shape, read, None)
+        return describe_source(items, request, items.size, shape, read, None)._replace(label=items.label)
 
     say_files(items, len(images), request)
     arrays = {"images": images}
@@ -130,7 +132,8 @@ def describe_source(
 ) -> Source:
     """A Source with its name for a person and its fingerprint."""
     height, width, channels = shape
-    count = f"{size} image{'s' * (size != 1)} of {height}x{width}x{channels}"
+    form = f"{height}x{width}x{channels}" if height else f"their own sizes, {channels} channel{'s' * (channels != 1)}"
+    count = f"{size} image{'s' * (size != 1)} of {form}"
     labelled = f", {items.num_labels} label{'s' * (items.num_labels != 1)}" if items.num_labels else ""
 
     def fingerprint(digest: str) -> str:
@@ -187,7 +190,7 @@ def choose_shape(headers: list[Header], request: Request) -> tuple[int, int, int
     if len(sizes) > 1 and request.crop == "whole":
         wrong = f"images of {len(sizes)} sizes ({votes} of {len(headers)} looked at are {height}x{width})"
         raise refuse(request, wrong, "whole images are compared: make them of one size first")
-    if len(sizes) > 1:
+    if len(sizes) > 1 and request.crop != "own":
         request.say(
             f"data: images of {len(sizes)} sizes, all become the most common, {height}x{width} "
             f"({votes} of {len(headers)} looked at)" + "; --resolution sets another" * ("--resolution" in request.options)

@@ -37,6 +37,7 @@ def load(
     say: Callable[[str], None] = to_stderr,
     option: str = "--data",
     options: tuple[str, ...] | None = None,
+    own_sizes: bool = False,
 ) -> Source:
     """Open a set of images.
 
@@ -47,6 +48,7 @@ def load(
     counts as unreadable. max_bad: share of the images that may be unreadable. resident_mb: sets whose decoded bytes (in units
     of 2**20) exceed it are streamed. say: gets each line about what was converted or skipped. option: the command-line option
     that messages name. options: the others that they may advise, by default OPTIONS for a training script's `option`, else none.
+    own_sizes: images of a folder, zip or tfds set are not brought to one shape, and only `read` gives them.
 
     Raises InputError, with one line that says what would work.
     """
@@ -64,7 +66,7 @@ def load(
     quiet_pillow()
     if options is None:
         options = OPTIONS if option.startswith("--data") else ()
-    request = Request(spec, option, split, resolution, channels, crop, max_bad, resident_mb, say, options)
+    request = Request(spec, option, split, resolution, channels, "own" if own_sizes else crop, max_bad, resident_mb, say, options)
     return build(find(request), request)
 
 

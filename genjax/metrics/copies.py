@@ -11,6 +11,8 @@ from genjax.metrics.extractors import Extractor
 from genjax.metrics.features import Track
 from genjax.metrics.neighbours import Neighbours
 
+MOST_SHOWN = 1000  # rows of the picture
+
 
 class Nearest(NamedTuple):
     """The samples that look most like copies, the most so first, and what was found of all of them."""
@@ -31,7 +33,7 @@ class Nearest(NamedTuple):
 def nearest(
     real: Any, fake: Any, *, count: int | None = None, shown: int = 8, k: int = 5, held_out: Any = None, held_out_split: str | None = None,
     extractor: str | Extractor = "pixels", weights: str | Path | None = None, split: str = "train", fake_split: str = "train",
-    truncation: float = 1.0, step: int | None = None, seed: int = 0, track: Track = lambda batches, *_: batches,
+    truncation: float = 1.0, step: int | None = None, seed: int = 0, max_bad: float = 0.01, track: Track = lambda batches, *_: batches,
 ) -> Nearest:  # fmt: skip
     """The k nearest training images of each of `count` samples (of a run 1000 if not given, else all), by pixels or an extractor's features.
 
@@ -41,12 +43,15 @@ def nearest(
     distance also comes as its ratio to their median one: a model that copies has ratios near 0, one that does not has them near 1; no such
     number proves that nothing is memorised. Images are compared at the size they have. Raises InputError.
     """
-    if shown < 1:
-        raise InputError(f"--rows {shown}: at least 1")
+    if not 1 <= shown <= MOST_SHOWN:
+        raise InputError(f"--rows {shown}: from 1 to {MOST_SHOWN}")
+    if k < 1:
+        raise InputError(f"--k {k}: at least 1")
     if isinstance(extractor, str):
         extractor = extractors.extractor(extractor, weights)
     truth, [drawn] = sets.open_pair(
-        real, fake, count, of_run=1000, seeds=[seed], split=split, fake_split=fake_split, truncation=truncation, step=step
+        real, fake, count, of_run=1000, seeds=[seed], split=split, fake_split=fake_split, truncation=truncation, step=step,
+        max_bad=max_bad,
     )
     if truth.shape != drawn.shape and extractor.name == "pixels":
         raise InputError(
@@ -58,10 +63,10 @@ def nearest(
         shape = drawn.shape if sets.is_run(fake) else ()
         same = isinstance(real, str | Path) and str(held_out) == str(real)
         part = held_out_split or ("test" if same else "train")
-        others = sets.open_set(held_out, split=part, shape=shape, option="--held-out")
+        others = sets.open_set(held_out, split=part, shape=shape, option="--held-out", max_bad=max_bad)
         unseen = features.kept(others, extractor, ("features",), track=track)["features"]
-    images = np.concatenate(list(drawn.batches()))
-    made = features.extract(drawn._replace(batches=lambda: iter([images])), extractor, track=track)["features"]
+    images = np.concatenate(list(drawn.batches(0)))
+    made = features.extract(drawn._replace(batches=lambda start=0: iter([images[start:]])), extractor, track=track)["features"]
     try:
         found = neighbours.nearest_neighbours(made, known, k, held_out=unseen)
     except ValueError as error:
@@ -74,7 +79,7 @@ def nearest(
 def _chosen(images: sets.Images, indices: np.ndarray) -> np.ndarray:
     """The images of these places in the set, uint8 [*indices.shape, h, w, c], in one pass over it."""
     parts, start = {}, 0
-    for batch in images.batches():
+    for batch in images.batches(0):
         parts |= {index: batch[index - start] for index in np.unique(indices) if start <= index < start + len(batch)}
         start += len(batch)
     return np.stack([parts[index] for index in indices.ravel()]).reshape(*indices.shape, *images.shape)

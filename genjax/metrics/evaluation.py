@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -10,12 +11,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from genjax import __version__, outputs
 from genjax.errors import InputError
-from genjax.metrics import extractors, features, frechet, kernel, manifold, neighbours, protocols, scores, sets
+from genjax.metrics import extractors, features, frechet, kernel, manifold, neighbours, protocols, scores, sets, statistics
 from genjax.metrics.extractors import Extractor
 from genjax.metrics.features import Features, Track
+from genjax.metrics.frechet import Moments
+from genjax.metrics.protocols import Protocol
+from genjax.metrics.statistics import Statistics
 
 FEW = 2048  # images below which a Frechet distance is mostly its bias
+WIDE = 6000  # features of more images than that, whose matrix root takes minutes
+MOST_DRAWS = 1000
+SPLITS = 10  # of the inception score, as published
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,32 +37,51 @@ class Evaluation:
     protocol: str
     real: str
     fake: str
-    real_count: int
+    real_count: int  # 0: of statistics that do not say
     fake_count: int
     split: str
+    fake_split: str
     seed: int
     draws: int  # a run draws its images anew, of seeds from `seed` on; a folder is one draw
+    genjax: str  # version
+    real_fingerprint: str  # SHA-256 of the content, or of what it is drawn from
+    fake_fingerprint: str  # of the first draw
+    real_weights: str  # of a run: SHA-256 of its model.safetensors, or with `step` of the checkpoint's arrays; else empty
+    fake_weights: str
+    step: int | None  # of a run: the checkpoint; None: the weights that training ended with
+    truncation: float
+    subset_sizes: dict[str, list[int]]  # by name of a mean over subsets: images of each set in one (of the score: of the fake set)
 
     def as_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self))
+        """One line of JSON; a value that is infinite or undefined is null, for JSON has no such numbers."""
+
+        def plain(x: Any) -> Any:
+            if isinstance(x, dict):
+                return {name: plain(each) for name, each in x.items()}
+            return None if isinstance(x, float) and not math.isfinite(x) else x
+
+        return json.dumps({"software": outputs.MARK} | plain(dataclasses.asdict(self)), allow_nan=False)
 
 
 class Context(NamedTuple):
     extractor: Extractor
     ddof: int
     seed: int
+    subset_sizes: dict[str, list[int]]  # the metrics put theirs in
 
 
 class Metric(NamedTuple):
     taps: tuple[str, ...]  # "logits" stands for those that the extractor's inception score is defined over
-    against: Callable[[Features, Context], Callable[[Features], dict[str, float]]]  # of the real set, once; then of each fake one
+    against: Callable[[Any, Context], Callable[[Features], dict[str, float]]]  # of the real set, once; then of each fake one
+    moments: bool = False  # `against` is of the real set's Moments, else of its Features
 
 
 def evaluate(
     real: Any, fake: Any, metrics: Sequence[str] = ("fd", "kid", "prdc"), *, extractor: str | Extractor = "inception",
     protocol: str = "tf_legacy", weights: str | Path | None = None, count: int | None = None, real_count: int | None = None,
     split: str = "train", fake_split: str = "train", truncation: float = 1.0, step: int | None = None, seed: int = 0,
-    draws: int | None = None, batch_size: int = 64, track: Track = lambda batches, *_: batches,
+    draws: int | None = None, batch_size: int = 64, max_bad: float = 0.01, save_stats: Callable[[bytes], Any] | None = None,
+    track: Track = lambda batches, *_: batches,
 ) -> Evaluation:  # fmt: skip
     """Measure `fake` against `real`, each an array [n, h, w, c] (uint8, or float in [-1, 1]), a SPEC as of `--data`, or a run's folder.
 
@@ -62,46 +89,104 @@ def evaluate(
     whose protocol it then is (of a function of one's own, `protocol` says the covariances' alone).
     `count` images of the fake set (of a run: the protocol's number if not given), `real_count` of the real one (all). A run is drawn from
     `draws` times, 3 if not given, with its last weights or the checkpoint of `step`; a real SPEC is then brought to its images' shape, and its
-    classes are drawn as often as they are there. Features of the real set are kept on disk. Raises InputError, for a set of several sizes too:
-    protocols resize whole images.
+    classes are drawn as often as they are there. `real` may also be a .npz of statistics (`statistics`), for Frechet distances; `save_stats` gets
+    the bytes of one of the real set. Images of a folder, zip or tfds set may be of several sizes if the extractor resizes them.
+    Features of the real set are kept on disk, those of the other one until the evaluation is done, so that a killed one goes on.
+    Of copies, density and coverage count as their package prdc does (`manifold_scores`). Raises InputError.
     """
-    for name in metrics:
-        if name not in METRICS:
-            raise InputError(f"--metrics {name}: of {', '.join(METRICS)}")
-    if not metrics:
-        raise InputError(f"--metrics: some of {', '.join(METRICS)}")
+    metrics = _names(metrics, extractor)
+    draws = (3 if sets.is_run(fake) else 1) if draws is None else draws
+    if not 1 <= draws <= MOST_DRAWS or (draws > 1 and not sets.is_run(fake)):
+        raise InputError(f"--draws {draws}: from 1 to {MOST_DRAWS}, and more than 1 only of a run")
+    if not 0 <= seed <= 2**32 - draws:
+        raise InputError(f"--seed {seed}: from 0 to {2**32 - draws}")
+    if batch_size < 1:
+        raise InputError(f"batch_size {batch_size}: at least 1")
     if isinstance(extractor, str):
         extractor = extractors.extractor(extractor, weights, protocol=protocol)
     rules = protocols.protocol(extractor.protocol or protocol)
     taps = tuple(dict.fromkeys(_tap(extractor, tap) for name in metrics for tap in METRICS[name].taps))
-    is_run = sets.is_run(fake)
-    draws = (3 if is_run else 1) if draws is None else draws
-    if draws < 1 or (draws > 1 and not is_run):
-        raise InputError(f"--draws {draws}: at least 1, and more than 1 only of a run")
+
+    # The sets, which are only listed and looked at yet
+    given = _statistics(real, real_count, metrics, extractor, rules) if statistics.is_file(real) else None
+    if given:
+        real = sets.Images(given.name, given.count, given.fingerprint, lambda start=0: iter(()))
     truth, drawn = sets.open_pair(
         real, fake, count, of_run=rules.samples or 50_000, seeds=range(seed, seed + draws), real_count=real_count, split=split,
-        fake_split=fake_split, truncation=truncation, step=step,
+        fake_split=fake_split, truncation=truncation, step=step, max_bad=max_bad, own_sizes=extractor.resized is not None,
     )  # fmt: skip
-    real_features = features.kept(truth, extractor, taps, batch_size=batch_size, track=track)
-    context, rows = Context(extractor, rules.ddof, seed), []
-    measures = {name: _said(name, METRICS[name].against, real_features, context) for name in metrics}
+    fewest = min(images.count for images in (truth, drawn[0]) if images.count)
+    _warn(fewest, metrics, features.width(extractor, drawn[0].shape) if drawn[0].shape else None)
+
+    # The real set once, then each draw
+    context, rows = Context(extractor, rules.ddof, seed, {}), []
+    found = features.kept(truth, extractor, taps, batch_size=batch_size, track=track) if given is None else {}
+    moments = functools.cache(lambda: given.moments if given else frechet.moments(found["features"]))
+    measures, temporary = {}, [truth] if truth.weights else []
+    for name in metrics:
+        reference = _named(name, moments) if METRICS[name].moments else found
+        measures[name] = _named(name, METRICS[name].against, reference, context)
     for images in drawn:
-        found = features.extract(images, extractor, taps, batch_size=batch_size, track=track)
+        once = bool(images.weights) or not features.complete(images, extractor, taps)
+        made = features.kept(images, extractor, taps, batch_size=batch_size, track=track)
         rows.append({})
         for name, measure in measures.items():
-            rows[-1] |= _said(name, measure, found)
-    fewest = min(truth.count, drawn[0].count)
-    if fewest < FEW and "fd" in metrics:
-        warnings.warn(
-            f"a Frechet distance of {fewest} images is biased upwards; use {FEW} or more, fd_infinity or kid", stacklevel=2
-        )
+            rows[-1] |= _named(name, measure, made)
+        temporary += [images] if once else []
+    for images in temporary:  # not before all draws are measured: the same command goes on where a killed one was
+        features.forget(images, extractor, taps)
+    if save_stats is not None:
+        save_stats(statistics.as_npz(moments(), extractor, rules.name))
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     return Evaluation(
         values={name: float(column.mean()) for name, column in columns.items()},
         spread={name: float(column.std(ddof=1)) for name, column in columns.items()} if draws > 1 else {},
         extractor=extractor.name, digest=extractor.digest, protocol=rules.name, real=truth.name, fake=drawn[0].name,
-        real_count=truth.count, fake_count=drawn[0].count, split=split, seed=seed, draws=draws,
+        real_count=truth.count, fake_count=drawn[0].count, split=split, fake_split=fake_split, seed=seed, draws=draws, genjax=__version__,
+        real_fingerprint=truth.fingerprint, fake_fingerprint=drawn[0].fingerprint, real_weights=truth.weights,
+        fake_weights=drawn[0].weights, step=step, truncation=truncation, subset_sizes=context.subset_sizes,
     )  # fmt: skip
+
+
+def _names(metrics: Sequence[str], extractor: str | Extractor) -> list[str]:
+    """The metrics by their names in METRICS: `fid` is `fd` with the Inception. Raises InputError."""
+    names = []
+    for name in metrics:
+        if name == "fid" and (extractor if isinstance(extractor, str) else extractor.frechet_name) in ("inception", "fid"):
+            name = "fd"
+        if name not in METRICS:
+            fid = "; fd is the Frechet distance of any extractor, fid that of the inception" if name == "fid" else ""
+            raise InputError(f"--metrics {name}: of {', '.join(METRICS)}{fid}")
+        names.append(name)
+    if not names:
+        raise InputError(f"--metrics: some of {', '.join(METRICS)}")
+    return list(dict.fromkeys(names))
+
+
+def _statistics(real: Any, count: int | None, metrics: Sequence[str], extractor: Extractor, rules: Protocol) -> Statistics:
+    """The file's, if these metrics need no more than them. Raises InputError."""
+    if others := [name for name in metrics if not METRICS[name].moments]:
+        enough = ", ".join(name for name in METRICS if METRICS[name].moments)
+        raise InputError(
+            f"--metrics {','.join(others)}: of the features themselves, and {real} holds only their mean and covariance; of {enough}"
+        )
+    if count is not None:
+        raise InputError(f"--real-n {count}: {real} holds statistics and no images to choose from; leave it out")
+    width = features.width(extractor, (64, 64, 3)) if extractor.resized else None
+    return statistics.read(real, extractor, rules.name, rules.ddof, width)
+
+
+def _warn(fewest: int, metrics: Sequence[str], width: int | None) -> None:
+    """Say, before hours of work, what a Frechet distance of so few images, or of such wide features, will be like."""
+    if fewest < FEW and "fd" in metrics:
+        warnings.warn(
+            f"a Frechet distance of {fewest} images is biased upwards; use {FEW} or more, fd_infinity or kid", stacklevel=3
+        )
+    if width is not None and WIDE < width <= fewest and any(METRICS[name].moments for name in metrics):
+        warnings.warn(
+            f"a Frechet distance over {width} numbers an image takes many minutes; of fewer images than that it takes seconds",
+            stacklevel=3,
+        )
 
 
 def distance_to(
@@ -118,13 +203,13 @@ def distance_to(
         return frechet.moments(features.kept(sets.open_set(real), extractor, ("features",), track=track)["features"])
 
     def measure(batches, count):
-        found = features.extract(sets.Images("samples", count, "", lambda: iter(batches)), extractor)
+        found = features.extract(sets.Images("samples", count, "", lambda start=0: iter(batches)), extractor)
         return frechet.frechet_distance(truth(), frechet.moments(found["features"]), ddof)
 
     return measure
 
 
-def _said(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
+def _named(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
     """What a metric's function gives; what it refuses is an InputError of that name."""
     try:
         return work(*arguments)
@@ -146,13 +231,13 @@ def _tap(extractor: Extractor, tap: str) -> str:
 Measure = Callable[[Features], dict[str, float]]
 
 
-def _frechet(real: Features, context: Context) -> Measure:
-    truth, name = frechet.moments(real["features"]), context.extractor.frechet_name
+def _frechet(truth: Moments, context: Context) -> Measure:
+    name = context.extractor.frechet_name
     return lambda fake: {name: frechet.frechet_distance(truth, frechet.moments(fake["features"]), ddof=context.ddof)}
 
 
-def _frechet_infinity(real: Features, context: Context) -> Measure:
-    truth, name = frechet.moments(real["features"]), f"{context.extractor.frechet_name}_infinity"
+def _frechet_infinity(truth: Moments, context: Context) -> Measure:
+    name = f"{context.extractor.frechet_name}_infinity"
 
     def measure(fake):
         found = frechet.frechet_infinity(truth, fake["features"], context.seed, ddof=context.ddof)
@@ -166,6 +251,7 @@ def _kernel(real: Features, context: Context) -> Measure:
 
     def measure(fake):
         found = kernel.kernel_distance(real["features"], fake["features"], context.seed)
+        context.subset_sizes[name] = list(found.subset_sizes)
         return {name: found.mean, f"{name}_std": found.std}
 
     return measure
@@ -179,7 +265,9 @@ def _inception_score(real: Features, context: Context) -> Measure:
     name = "inception_score" if context.extractor.frechet_name == "fid" else f"class_score_{context.extractor.name}"
 
     def measure(fake):
-        found = scores.inception_score(fake[_tap(context.extractor, "logits")], context.seed)
+        logits = fake[_tap(context.extractor, "logits")]
+        found = scores.inception_score(logits, context.seed, splits=SPLITS)
+        context.subset_sizes[name] = [len(logits) // SPLITS]
         return {name: found.mean, f"{name}_std": found.std}
 
     return measure
@@ -218,8 +306,8 @@ def _copies(real: Features, context: Context) -> Measure:
 
 
 METRICS = {
-    "fd": Metric(("features",), _frechet),  # "fid" in the result only of the Inception with the published weights
-    "fd_infinity": Metric(("features",), _frechet_infinity),
+    "fd": Metric(("features",), _frechet, moments=True),  # "fid" in the result only of the Inception with the published weights
+    "fd_infinity": Metric(("features",), _frechet_infinity, moments=True),
     "kid": Metric(("features",), _kernel),
     "prdc": Metric(("features",), _manifold),  # precision, recall, density, coverage
     "is": Metric(("logits",), _inception_score),

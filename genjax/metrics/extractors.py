@@ -16,12 +16,19 @@ import numpy as np
 
 from genjax import tensors, xla
 from genjax.errors import InputError
-from genjax.metrics import backbones, inception, protocols, small
+from genjax.metrics import backbones, checks, inception, protocols, small
 from genjax.metrics.protocols import Protocol
 from genjax.shapes import AnyArray, Array, Float, UInt8
 
 VARIABLE = "GENJAX_WEIGHTS"
 Outputs = dict[str, AnyArray]
+
+
+class Resized(NamedTuple):
+    """How an extractor that resizes each image takes sets of several sizes: each is resized on the host, and all are one array then."""
+
+    image: Callable[[np.ndarray], np.ndarray]  # uint8 [1, h, w, c] -> float32 [1, *size, channels] in 0..255
+    apply: Callable[[Any, Any, tuple[str, ...]], Outputs]  # the extractor's, of such arrays
 
 
 class Extractor(NamedTuple):
@@ -37,12 +44,21 @@ class Extractor(NamedTuple):
     protocol: str | None = None  # whose resizing and scaling `apply` does
     digest: str = ""  # SHA-256 of the file of weights, hexadecimal
     frechet_name: str = "fd"  # "fid" for the Inception with the published weights and nothing else
+    resized: Resized | None = None  # of an extractor that resizes
 
     def outputs(self, images: UInt8[AnyArray, "n h w c"], taps: Sequence[str] = ("features",)) -> dict[str, Array]:
-        """Images uint8 -> {tap: float32 [n, d]}, compiled once for each shape. Raises ValueError for a tap that there is not."""
+        """Images uint8 -> {tap: float32 [n, d]}, compiled once for each shape.
+
+        Raises ValueError for a tap that there is not, and for other arrays than bytes.
+        """
         if unknown := [tap for tap in taps if tap not in self.taps]:
             raise ValueError(f"{self.name} has no {unknown[0]!r}; it has {', '.join(self.taps)}")
-        return _compiled()(self.apply, tuple(taps), self.params, jnp.asarray(images))
+        return _compiled()(self.apply, tuple(taps), self.params, jnp.asarray(checks.image_bytes(images)))
+
+    def outputs_resized(self, images: Float[AnyArray, "n h w c"], taps: Sequence[str]) -> dict[str, Array]:
+        """`outputs` of images that `resized.image` gave."""
+        assert self.resized
+        return _compiled()(self.resized.apply, tuple(taps), self.params, jnp.asarray(images))
 
     def features(self, images: UInt8[AnyArray, "n h w c"]) -> Float[Array, "n d"]:
         """Images uint8 -> the features that distances are taken over."""
@@ -72,30 +88,32 @@ class File(NamedTuple):
 
 
 class Network(NamedTuple):
-    """A row of the table: the file, how its arrays become parameters, and (params, images, taps, protocol) -> outputs."""
+    """A row of the table: the file, how its arrays become parameters, and a function of images resized by the protocol.
+
+    (params, x [n, *size, channels] in 0..255, taps, protocol) -> outputs.
+    """
 
     file: File
     params: Callable[[Mapping[str, np.ndarray]], Any]
     apply: Callable[[Any, AnyArray, tuple[str, ...], Protocol], Any]
     taps: tuple[str, ...]
+    size: tuple[int, int]
+    channels: int = 3
 
 
-def _resnet(params, images, taps, protocol):
-    return small.resnet(params, _imagenet(protocols.resized(images, protocol, (32, 32)) / 255), taps)
+def _resnet(params, x, taps, protocol):
+    return small.resnet(params, _imagenet(x / 255), taps)
 
 
-def _inception(params, images, taps, protocol):
+def _inception(params, x, taps, protocol):
     names = {tap: "2048" if tap == "features" else tap for tap in taps}
-    outputs = inception.apply(
-        params, protocols.preprocess(images, protocol, inception.SIZE), tuple(dict.fromkeys(names.values()))
-    )
+    outputs = inception.apply(params, protocols.scaled(x, protocol), tuple(dict.fromkeys(names.values())))
     return {tap: outputs[name] for tap, name in names.items()}
 
 
 def _backbone(name):
-    def apply(params, images, taps, protocol):
-        x = protocols.resized(images, protocol, backbones.SIZE) / 255
-        return backbones.apply(params, _imagenet(x), name, taps)
+    def apply(params, x, taps, protocol):
+        return backbones.apply(params, _imagenet(x / 255), name, taps)
 
     return apply
 
@@ -104,8 +122,8 @@ def _imagenet(x):
     return (x - small.IMAGENET_MEAN[None, None, None]) / small.IMAGENET_STD[None, None, None]
 
 
-def _lenet(params, images, taps, protocol):
-    return small.lenet(params, protocols.resized(images, protocol, (32, 32), channels=1) / 255, taps)
+def _lenet(params, x, taps, protocol):
+    return small.lenet(params, x / 255, taps)
 
 
 _RESNETS = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models"
@@ -119,18 +137,21 @@ TABLE: dict[str, Network] = {
         inception.params,
         _inception,
         ("features", *inception.TAPS),
+        inception.SIZE,
     ),
     "vgg16": Network(
         File(("vgg16-397923af.pth",), "397923af", "https://download.pytorch.org/models/vgg16-397923af.pth"),
         functools.partial(backbones.params, name="vgg16"),
         _backbone("vgg16"),
         ("features", "logits"),
+        backbones.SIZE,
     ),
     "alexnet": Network(
         File(("alexnet-owt-7be5be79.pth",), "7be5be79", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"),
         functools.partial(backbones.params, name="alexnet"),
         _backbone("alexnet"),
         ("features", "logits"),
+        backbones.SIZE,
     ),
     "resnet20": Network(
         File(
@@ -141,6 +162,7 @@ TABLE: dict[str, Network] = {
         functools.partial(small.resnet_params, depth=20),
         _resnet,
         ("features", "logits"),
+        (32, 32),
     ),
     "resnet32": Network(
         File(
@@ -151,6 +173,7 @@ TABLE: dict[str, Network] = {
         functools.partial(small.resnet_params, depth=32),
         _resnet,
         ("features", "logits"),
+        (32, 32),
     ),
     "lenet": Network(
         File(
@@ -161,6 +184,8 @@ TABLE: dict[str, Network] = {
         small.lenet_params,
         _lenet,
         ("features", "logits"),
+        (32, 32),
+        channels=1,
     ),
 }
 
@@ -180,7 +205,10 @@ def extractor(
             f"--extractor {name}: one of pixels, {', '.join(TABLE)}, or any function of images through extractors.wrap"
         )
     network, rules = TABLE[name], protocols.protocol(protocol)
-    file = find(name, network.file, path)
+    try:
+        file = find(name, network.file, path)
+    except InputError as error:
+        raise InputError(f"{error}; the extractor pixels needs none, and its distance is fd_pixels") from None
     params, digest = load(name, network.file, file, network.params, checksum)
     published = digest.startswith(network.file.sha256)
     return Extractor(
@@ -191,6 +219,7 @@ def extractor(
         protocol=rules.name,
         digest=digest,
         frechet_name="fid" if name == "inception" and published else f"fd_{name}",
+        resized=_resized(name, protocol),
     )
 
 
@@ -235,8 +264,19 @@ def load(
 @functools.cache
 def _bound(name: str, protocol: str) -> Callable[[Any, Any, tuple[str, ...]], Outputs]:
     """One function for each pair, so that each is compiled once."""
+    rules = protocols.PROTOCOLS[protocol]
 
     def apply(params, images, taps):
-        return TABLE[name].apply(params, images, taps, protocols.PROTOCOLS[protocol])
+        network = TABLE[name]
+        return network.apply(params, protocols.resized(images, rules, network.size, network.channels), taps, rules)
 
     return apply
+
+
+@functools.cache
+def _resized(name: str, protocol: str) -> Resized:
+    rules = protocols.PROTOCOLS[protocol]
+    return Resized(
+        lambda images: protocols.resized_on_host(images, rules, TABLE[name].size, TABLE[name].channels),
+        lambda params, x, taps: TABLE[name].apply(params, x, taps, rules),
+    )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax.errors import InputError
-from genjax.metrics import backbones, extractors, nets
+from genjax.metrics import backbones, checks, extractors, nets
 from genjax.shapes import AnyArray, Array, Float
 
 # ImageNet's mean and deviation for images in [-1, 1], as the heads were trained
@@ -30,12 +30,14 @@ def lpips(params: Mapping[str, Any], a: AnyArray, b: AnyArray) -> Float[Array, "
     """The distance of each pair of images [n, h, w, 3] in [-1, 1], at least 0; differentiable in both. `params` of `load`: "alex" to measure, "vgg" as a loss.
 
     Equation 1: activations over their length (1e-10 is added to it, outside of the root), the squared differences weighed by the heads,
-    the mean over places, the sum over five layers. Images are compared at the size they have, at least 32 x 32. Raises ValueError.
+    the mean over places, the sum over five layers. Images are compared at the size they have, at least 32 x 32.
+    Raises ValueError for other shapes and, where they are not traced, other values (`checks.image_values`).
     """
     if a.shape != b.shape or a.ndim != 4 or a.shape[3] != 3:
         raise ValueError(f"LPIPS is of two arrays [n, h, w, 3] of one shape, not {a.shape} and {b.shape}")
-    if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in (a, b)):
+    if np.uint8 in (a.dtype, b.dtype):
         raise ValueError(f"LPIPS is of float images in [-1, 1], not {a.dtype} and {b.dtype}")
+    a, b = checks.image_values(a, "the first images"), checks.image_values(b, "the second images")
     (net,) = params.keys() & NETS.keys()
     x = (jnp.concatenate([a, b]) - SHIFT[None, None, None]) / SCALE[None, None, None]
     total = jnp.zeros(len(a))

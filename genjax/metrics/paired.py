@@ -1,10 +1,11 @@
-"""How near images are to their references, pixel by pixel: [n, h, w, c] in [-1, 1], or uint8, two arrays of one shape.
+"""How near images are to their references, pixel by pixel: two arrays [n, h, w, c] of one shape, uint8 or float in [-1, 1].
 
 Both are brought to 0..1, for SSIM compares brightness from black. In float64 on the host, for its variances cancel in float32.
 """
 
 import numpy as np
 
+from genjax.metrics.checks import image_values
 from genjax.shapes import AnyArray, Float
 
 
@@ -12,6 +13,7 @@ def psnr(images: AnyArray, references: AnyArray) -> Float[np.ndarray, " n"]:
     """Peak signal-to-noise ratio of each pair in dB, -10 log10 of the mean square error of values in 0..1; infinite for equal images.
 
     The mean is over all channels together, as in scikit-image's `peak_signal_noise_ratio(data_range=1)`.
+    Raises ValueError for other arrays, such as floats in [0, 1] (`checks.image_values`).
     """
     first, second = _pair(images, references)
     with np.errstate(divide="ignore"):
@@ -23,7 +25,7 @@ def ssim(images: AnyArray, references: AnyArray) -> Float[np.ndarray, " n"]:
 
     A Gaussian window of 11x11 with sigma 1.5, wholly inside of the image, and biased variances; K1 = 0.01, K2 = 0.03, range 1; the mean
     over places and channels. It is scikit-image's `structural_similarity(data_range=1, gaussian_weights=True, sigma=1.5,
-    use_sample_covariance=False, channel_axis=-1)`. Raises ValueError for images smaller than the window.
+    use_sample_covariance=False, channel_axis=-1)`. Raises ValueError as `psnr`, and for images smaller than the window.
     """
     first, second = _pair(images, references)
     if min(first.shape[1:3]) < WINDOW:
@@ -51,11 +53,11 @@ def _window(x: np.ndarray) -> np.ndarray:
 
 
 def _pair(images: AnyArray, references: AnyArray) -> tuple[np.ndarray, np.ndarray]:
-    first, second = (_unit(np.asarray(x)) for x in (images, references))
-    if first.ndim != 4 or first.shape != second.shape:
-        raise ValueError(f"pairs of images are two arrays [n, h, w, c] of one shape, not {first.shape} and {second.shape}")
-    return first, second
+    if np.ndim(images) != 4 or np.shape(images) != np.shape(references):
+        shapes = f"{np.shape(images)} and {np.shape(references)}"
+        raise ValueError(f"pairs of images are two arrays [n, h, w, c] of one shape, not {shapes}")
+    return _unit(image_values(images)), _unit(image_values(references, "references"))
 
 
-def _unit(x: np.ndarray) -> np.ndarray:
-    return x / 255.0 if x.dtype == np.uint8 else (x.astype(np.float64) + 1) / 2
+def _unit(x: AnyArray) -> np.ndarray:
+    return np.asarray(x, np.float64) / 255 if x.dtype == np.uint8 else (np.asarray(x).astype(np.float64) + 1) / 2

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import ops
+from genjax.metrics import checks
 from genjax.shapes import AnyArray, Array, Float
 
 Generate = Callable[[Any], Any]  # latents [n, d] -> images float [n, h, w, c] in [-1, 1]; noise, if any, the same in each call
@@ -22,6 +23,8 @@ def lerp(first: Float[Array, "n d"], second: Float[Array, "n d"], t: Float[Array
     """The point at t of the straight way: for styles, W."""
     return first + t * (second - first)
 
+
+OVERSHOOT = 10.0  # a generator's images are not clipped, and may pass 1 by much; those of other ranges pass this
 
 WAYS = {"w": lerp, "z": ops.slerp}
 
@@ -37,17 +40,26 @@ def path_lengths(
     epsilon: float = 1e-4,
 ) -> Float[Array, " n"]:
     """distance / epsilon^2 of the images at t and at t + epsilon between each two latents: equations 2 (z) and 3 (w). Pure; raises ValueError."""
+    return _compared(generate, distance, first, second, t, space, epsilon)[0]
+
+
+def _compared(generate, distance, first, second, t, space, epsilon) -> tuple[Array, Array, Array]:
+    """The lengths, and the least and the largest value of the images."""
     if space not in WAYS:
         raise ValueError(f"space {space!r}: w (straight ways) or z (great circles)")
     images = [generate(WAYS[space](first, second, at[:, None])) for at in (t, t + epsilon)]
     if any(x.dtype != jnp.float32 for x in images):
         raise ValueError(f"images are float32 in [-1, 1], not {images[0].dtype}: rounded ones give another, larger length")
-    return distance(*images) / epsilon**2
+    for x in images:
+        checks.image_values(x, edge=OVERSHOOT)
+    return distance(*images) / epsilon**2, jnp.min(images[0]), jnp.max(images[0])
 
 
 def summary(lengths: Float[AnyArray, " n"], discard: tuple[float, float] = (1.0, 99.0)) -> float:
     """The mean of the lengths between two percentiles, both of them actual lengths that are kept."""
     lengths = np.asarray(lengths, np.float64)
+    if lengths.ndim != 1 or not len(lengths) or not np.isfinite(lengths).all():
+        raise ValueError("path lengths [n] are finite and at least one")
     low, high = np.percentile(lengths, discard[0], method="lower"), np.percentile(lengths, discard[1], method="higher")
     return float(lengths[(lengths >= low) & (lengths <= high)].mean())
 
@@ -68,7 +80,8 @@ def perceptual_path_length(
     """The perceptual path length over `samples` pairs of `latents(key, n) -> [n, d]`: styles for space "w", normal latents for "z".
 
     `sampling` "full" is at places t uniform in 0..1, as in 2019; "end" at t = 0, as from 2020 on. Images are compared as `generate` gives them:
-    crop and shrink them there (to 256 with VGG16 as published), and say so beside the number. Raises ValueError.
+    crop and shrink them there (to 256 with VGG16 as published), and say so beside the number. Raises ValueError, also for images of which no
+    value is below 0, as in [0, 1], which would give a quarter of the length.
     """
     if sampling not in ("full", "end"):
         raise ValueError(f"sampling {sampling!r}: full or end")
@@ -80,7 +93,10 @@ def perceptual_path_length(
         keys = jax.random.split(jax.random.fold_in(key, i), 3)
         first, second = latents(keys[0], batch_size), latents(keys[1], batch_size)
         t = jax.random.uniform(keys[2], (batch_size,)) if sampling == "full" else jnp.zeros(batch_size)
-        return path_lengths(generate, distance, first, second, t, space=space, epsilon=epsilon)
+        return _compared(generate, distance, first, second, t, space, epsilon)
 
-    lengths = [np.asarray(batch(i)) for i in range(-(-samples // batch_size))]
-    return summary(np.concatenate(lengths)[:samples], discard)
+    lengths, lows, highs = zip(*(map(np.asarray, batch(i)) for i in range(-(-samples // batch_size))), strict=True)
+    joined = np.concatenate(lengths)[:samples]
+    if np.isfinite(joined).all():  # else `summary` says so
+        checks.value_range(float(np.min(lows)), float(np.max(highs)), edge=OVERSHOOT)
+    return summary(joined, discard)

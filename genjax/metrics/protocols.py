@@ -4,13 +4,15 @@ What they share: images are evaluated as 8-bit values, as a reader of their file
 (`ops.to_uint8`: to the nearest, clipped). Features of floats come out nearer, and compare with nothing.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from genjax import ops
 from genjax.errors import InputError
-from genjax.metrics.resize import resize
+from genjax.metrics.checks import image_bytes
+from genjax.metrics.resize import resize, resize_on_host
 from genjax.shapes import AnyArray, Array, Float, UInt8
 
 to_uint8 = ops.to_uint8
@@ -54,18 +56,34 @@ def resized(images: AnyArray, protocol: Protocol, size: tuple[int, int], channel
     Grey is repeated to RGB; RGBA is laid over white, rounded; RGB becomes grey by its luma (ITU-R BT.601, unrounded). Raises ValueError for
     other arrays: what is not 8-bit has not been rounded.
     """
-    if images.ndim != 4 or images.dtype != jnp.uint8 or images.shape[3] not in (1, 3, 4):
-        raise ValueError(f"images are uint8 [n, height, width, 1, 3 or 4 channels], not {images.dtype} {list(images.shape)}")
-    x = jnp.asarray(images).astype(jnp.float32)
-    if x.shape[3] == 4:
-        x = jnp.round((x[..., :3] * x[..., 3:] + 255 * (255 - x[..., 3:])) / 255)
-    if channels == 1 and x.shape[3] == 3:
-        x = 0.299 * x[..., :1] + 0.587 * x[..., 1:2] + 0.114 * x[..., 2:]
+    x = _opaque(jnp.asarray(image_bytes(images)).astype(jnp.float32), channels, jnp)
     x = jnp.clip(resize(x, size, protocol.resize), 0, 255)  # bicubic overshoots; the linear rules do not
     return jnp.repeat(x, channels // x.shape[3], axis=3)
 
 
+def resized_on_host(images: np.ndarray, protocol: Protocol, size: tuple[int, int], channels: int = 3) -> np.ndarray:
+    """`resized` by NumPy, image by image: for sets in which most images have a size of their own. Raises ValueError."""
+    x = image_bytes(images)
+    if x.shape[3] == 4 or x.shape[3] > channels:
+        x = _opaque(np.float32(x), channels, np)
+    x = np.clip(np.stack([resize_on_host(image, size, protocol.resize) for image in x]), 0, 255)
+    return np.repeat(x, channels // x.shape[3], axis=3)
+
+
+def _opaque(x: Any, channels: int, xp: Any) -> Any:
+    """RGBA over white; RGB as grey where 1 channel is asked for. `xp` is jax.numpy or NumPy."""
+    if x.shape[3] == 4:
+        x = xp.round((x[..., :3] * x[..., 3:] + 255 * (255 - x[..., 3:])) / 255)
+    if channels == 1 and x.shape[3] == 3:
+        x = 0.299 * x[..., :1] + 0.587 * x[..., 1:2] + 0.114 * x[..., 2:]
+    return x
+
+
 def preprocess(images: UInt8[AnyArray, "n h w c"], protocol: Protocol, size: tuple[int, int]) -> Float[Array, "n h2 w2 3"]:
     """The Inception's input, in [-1, 1]: resized, and scaled by the protocol's rule."""
-    x = resized(images, protocol, size)
+    return scaled(resized(images, protocol, size), protocol)
+
+
+def scaled(x: Float[AnyArray, "n h w 3"], protocol: Protocol) -> Float[Array, "n h w 3"]:
+    """Values in 0..255 in [-1, 1], by the protocol's rule."""
     return (x - 128) / 128 if protocol.scaling == "tf" else 2 * x / 255 - 1

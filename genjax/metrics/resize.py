@@ -24,6 +24,12 @@ def resize(images: Float[AnyArray, "n h w c"], size: tuple[int, int], rule: str)
     return jnp.transpose(x, (0, 2, 3, 1))
 
 
+def resize_on_host(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
+    """`resize` of one image [h, w, c] by NumPy, channel by channel: of images of many sizes none is compiled for."""
+    rows, columns = (np.float32(matrix(rule, old, new)) for old, new in zip(image.shape, size, strict=False))
+    return np.stack([rows @ (np.float32(image[:, :, c]) @ columns.T) for c in range(image.shape[2])], -1)
+
+
 @functools.lru_cache(maxsize=64)
 def matrix(rule: str, size: int, out: int) -> np.ndarray:
     """float64 [out, size]: what each output along an axis takes of each input. Rows sum to 1. Raises ValueError for a rule or size that is none."""

@@ -13,7 +13,7 @@ ROWS = 8192  # in float64 at a time
 
 class InceptionScore(NamedTuple):
     mean: float  # over splits, from 1 to the number of classes
-    std: float  # over splits
+    std: float  # over splits, divided by their number, as published; 0 for one split
 
 
 class HistogramDistance(NamedTuple):
@@ -25,9 +25,10 @@ def inception_score(logits: AnyArray, seed: int | None = None, *, splits: int = 
     """exp(mean KL(p(y|x) | p(y))) in each of `splits` parts. Salimans et al. 2016 (arXiv 1606.03498), section 4.
 
     The parts are runs of the images in the order that they are given, or shuffled by `seed`: images sorted by class need it, for a part
-    would hold few of them. p(y) is the part's own, so that the score depends on the parts' size. Raises ValueError for fewer images than parts.
+    would hold few of them. p(y) is the part's own, so that the score depends on the parts' size.
+    Raises ValueError for fewer than 2 images a part, of whose score 1 is the only value.
     """
-    x = feature_rows(logits, "logits", splits)
+    x = feature_rows(logits, "logits", 2 * splits)
     if seed is not None:
         x = x[np.random.default_rng(seed).permutation(len(x))]
     bounds = [len(x) * split // splits for split in range(splits + 1)]

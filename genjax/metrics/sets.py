@@ -1,17 +1,23 @@
 """Sets of images to be measured, as 8-bit batches: arrays, all that `--data` takes, and what a run draws."""
 
 import hashlib
-import warnings
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
-import jax.numpy as jnp
 import numpy as np
 
 from genjax import data, ops
-from genjax.errors import InputError
+from genjax.errors import InputError, one_line
+from genjax.metrics.checks import image_values
 from genjax.shapes import AnyArray
+
+MOST = 500_000  # images that a run is drawn for: their latents are held at once
+GATHERED_PIXELS = 2**24  # of the images of a streamed set that are read at a time
+
+Labels = Callable[[np.ndarray], np.ndarray]  # int [n] places in a set -> int32 [n], the labels of those images
 
 
 class Images(NamedTuple):
@@ -20,9 +26,12 @@ class Images(NamedTuple):
     name: str  # for a person
     count: int
     fingerprint: str  # tells this set from any other
-    batches: Callable[[], Iterator[np.ndarray]]  # the set anew: uint8 [b, h, w, c], of any b
+    batches: Callable[[int], Iterator[np.ndarray]]  # from this image on, each time anew: uint8 [b, h, w, c], of any b
     shape: tuple[int, ...] = ()  # (h, w, c), where it is known
-    labels: np.ndarray | None = None  # int32 [count], of a labelled set that is resident
+    labels: Labels | None = None  # of a labelled set; they cost no decoding
+    num_labels: int = 0
+    own_sizes: bool = False  # each of `batches` is one image, of a size of its own
+    weights: str = ""  # of a run: SHA-256 of its file of weights, or of a checkpoint's arrays, hexadecimal
 
 
 def open_set(
@@ -33,106 +42,165 @@ def open_set(
     split: str = "train",
     shape: tuple[int, ...] = (),
     option: str = "set",
+    max_bad: float = 0.01,
+    own_sizes: bool = False,
 ) -> Images:
     """What is to be measured: an array [n, h, w, c], uint8 or float in [-1, 1]; a data set's SPEC, of which `split`; a run's folder, which draws.
 
     `count` images: of a set that has more, a choice by `seed` without replacement, in the set's order (None: all); of a run, as many
-    (None: 50,000), from latents of `seed`. A SPEC's are brought to `shape`, (h, w, c), as for training; (): as they are, and all of one size.
-    Raises InputError, naming `option`, for fewer than there are, and for an array of other numbers.
+    (None: 50,000), from latents of `seed`. A SPEC's are brought to `shape`, (h, w, c), as for training; (): as they are, and all of one size,
+    or with `own_sizes` of any, if it is a folder, a zip or of tfds. `max_bad`: share of a SPEC's images that may be unreadable.
+    Raises InputError, naming `option`, for fewer than there are, and for an array of other numbers (`checks.image_values`).
     """
     if isinstance(what, Images):
         return what
+    if not 0 <= seed < 2**32:
+        raise InputError(f"--seed {seed}: from 0 to {2**32 - 1}")
     if is_run(what):
         return open_run(Path(what))[1](50_000 if count is None else count, seed)
     if isinstance(what, (str, Path)):
-        form: dict[str, Any] = {"resolution": shape[:2], "channels": shape[2]} if shape else {"crop": "whole"}
-        what = data.load(str(what), split=split, option=option, **form)
+        form: dict[str, Any] = {"crop": "whole", "own_sizes": own_sizes}
+        if shape:
+            form = {"resolution": shape[:2], "channels": shape[2]}
+        what = data.load(str(what), split=split, option=option, max_bad=max_bad, options=("--max-bad",), **form)
+    if not isinstance(what, data.Source):
+        try:
+            what = image_values(what, option)
+        except ValueError as error:
+            raise InputError(str(error)) from None
     size = what.size if isinstance(what, data.Source) else len(what)
     if not size or (count is not None and not 1 <= count <= size):
         raise InputError(f"{option}: has {size} images, and {count or 'some'} are asked for")
     chosen = np.arange(size)
     if count is not None and count < size:
         chosen = np.sort(np.random.default_rng(seed).choice(size, count, replace=False))
-    part, labels = "" if len(chosen) == size else f", {count} of seed {seed}", None
+    part, labels, classes = "" if len(chosen) == size else f", {count} of seed {seed}", None, 0
     if isinstance(what, data.Source):
         name, fingerprint, arrays = what.name + part, f"{what.fingerprint} {what.shape}{part}", what.arrays
+        labels, classes = _labels(what, chosen), what.num_labels
         if arrays is None:  # too large to be read for a digest: the source's stands for it
-            return Images(name, len(chosen), fingerprint, lambda: _gathered(what, chosen), what.shape)
-        pixels, labels = arrays["images"], arrays["labels"][chosen] if "labels" in arrays else None
+            own = 0 in what.shape
+            batches = lambda start=0: (_one_by_one if own else _gathered)(what, chosen[start:])
+            return Images(name, len(chosen), fingerprint, batches, () if own else what.shape, labels, classes, own)
+        pixels = arrays["images"]
     else:
         name, pixels = f"array of {size} images{part}", np.asarray(what)
-    if pixels.ndim != 4:
-        raise InputError(f"{option}: images are [n, height, width, channels], not {list(pixels.shape)}")
-    pixels = np.ascontiguousarray((pixels if pixels.dtype == np.uint8 else _bytes(pixels, option))[chosen])
+    pixels = np.ascontiguousarray((pixels if pixels.dtype == np.uint8 else np.asarray(ops.to_uint8(pixels)))[chosen])
     digest = f"{hashlib.sha256(pixels.data).hexdigest()} {pixels.shape}"
-    return Images(name, len(chosen), digest, lambda: iter([pixels]), pixels.shape[1:], labels)
+    return Images(name, len(chosen), digest, lambda start=0: iter([pixels[start:]]), pixels.shape[1:], labels, classes)
 
 
-def _bytes(pixels: np.ndarray, option: str) -> np.ndarray:
-    """Images in [-1, 1] as uint8. Raises InputError for what are none, since clipped they would give distances that look like any."""
-    if not np.issubdtype(pixels.dtype, np.floating) and pixels.dtype != jnp.bfloat16:
-        raise InputError(f"{option}: images are uint8, or float in [-1, 1], not {pixels.dtype}")
-    low, high = float(pixels.min()), float(pixels.max())
-    if not -1.001 <= low <= high <= 1.001:  # false of NaN too
-        raise InputError(f"{option}: float images are in [-1, 1], these in [{low:g}, {high:g}]; scale or clip them")
-    if low >= 0:
-        warnings.warn(f"{option}: no value of these images is below 0; those in [0, 1] have to be made 2 x - 1", stacklevel=3)
-    return np.asarray(ops.to_uint8(pixels))
+def _labels(source: data.Source, chosen: np.ndarray) -> Labels | None:
+    """Labels by place among the chosen images; None of a set without."""
+    if source.arrays is not None and "labels" in source.arrays:
+        known = source.arrays["labels"]
+        return lambda places: known[chosen[places]]
+    label = source.label
+    if label is None:
+        return None
+    return lambda places: np.fromiter((label(int(index)) for index in chosen[places]), np.int32, len(places))
 
 
 def open_pair(
     real: Any, fake: Any, count: int | None, *, of_run: int, seeds: Sequence[int], real_count: int | None = None, split: str = "train",
-    fake_split: str = "train", truncation: float = 1.0, step: int | None = None,
+    fake_split: str = "train", truncation: float = 1.0, step: int | None = None, max_bad: float = 0.01, own_sizes: bool = False,
 ) -> tuple[Images, list[Images]]:  # fmt: skip
     """The real set and the fake ones, to be compared: of a run a set of each of `seeds`, else the one there is, chosen by the first.
 
     `count` images of the fake set (None: all, of a run `of_run`). A real SPEC is brought to the shape that a run draws, the longer side cut;
-    a conditional run draws classes as often as a labelled real set has them. Raises InputError.
+    a conditional run draws classes as often as a labelled real set has them. `max_bad` and `own_sizes` are of SPECs, as in `open_set`. Two runs
+    are measured as what both draw, the first from a seed of its own (equal latents would make the sets alike). Raises InputError.
     """
+    form: dict[str, Any] = {"seed": seeds[0], "max_bad": max_bad}
+    truth = None
+    if is_run(real):
+        seed = (seeds[-1] + 1) % 2**32
+        truth = open_run(Path(real), option="real")[1](of_run if real_count is None else real_count, seed)
     if not is_run(fake):
-        made = open_set(fake, count, seed=seeds[0], split=fake_split, option="fake")
-        return open_set(real, real_count, seed=seeds[0], split=split, option="real"), [made]
+        made = open_set(fake, count, split=fake_split, option="fake", own_sizes=own_sizes, **form)
+        truth = truth or open_set(real, real_count, split=split, option="real", own_sizes=own_sizes, **form)
+        return truth, [made]
     shape, draw = open_run(Path(fake), truncation, step)
-    truth = open_set(real, real_count, seed=seeds[0], split=split, shape=shape, option="real")
-    return truth, [draw(of_run if count is None else count, seed, truth.labels) for seed in seeds]
+    truth = truth or open_set(real, real_count, split=split, shape=shape, option="real", **form)
+    return truth, [draw(of_run if count is None else count, seed, truth) for seed in seeds]
 
 
-def _gathered(source: data.Source, chosen: np.ndarray, size: int = 256) -> Iterator[np.ndarray]:
+def _gathered(source: data.Source, chosen: np.ndarray) -> Iterator[np.ndarray]:
+    size = max(1, min(256, GATHERED_PIXELS // (source.shape[0] * source.shape[1])))
     for start in range(0, len(chosen), size):
         yield data.gather(source, chosen[start : start + size])["images"]
 
 
-def open_run(run: Path, truncation: float = 1.0, step: int | None = None) -> tuple[tuple[int, ...], Callable[..., Images]]:
-    """The shape of the images of a run's model, and a function of (count, seed, labels of the real set or None) that gives so many of them.
+def _one_by_one(source: data.Source, chosen: np.ndarray) -> Iterator[np.ndarray]:
+    """Each image as [1, h, w, c]; as many are decoded at a time as there are threads."""
+    threads = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(chosen), threads):
+            for item in pool.map(source.read, chosen[start : start + threads].tolist()):
+                yield item["images"][None]
+
+
+def open_run(
+    run: Path, truncation: float = 1.0, step: int | None = None, option: str = "fake"
+) -> tuple[tuple[int, ...], Callable[..., Images]]:
+    """The shape of the images of a run's model, and a function of (count, seed, real set or None) that gives so many of them.
 
     It is the one place where a metric meets models, and only once a run is given. The weights are those that training ended with, or the
-    checkpoint of `step`. Of a conditional model each image has the label of a real one at random, without any each class in turn. Raises
-    InputError.
+    checkpoint of `step`. Labels of a conditional model are `class_labels`. Raises InputError.
     """
     import genjax
-    from genjax import latents
+    from genjax import checkpoint, latents
 
     model, weights = genjax.load(run, step)
     if not hasattr(model, "sample"):
         raise InputError(f"{run}: its model draws no images; give a folder of pictures that it has made")
     latents.check_truncation(model, truncation)
     draw = latents.drawer(model, truncation)
+    weights_id = checkpoint.weights_id(weights) if step is not None else _sha256(run / checkpoint.WEIGHTS)
 
-    conditional = latents.labels(model, None, [0]) is not None
-
-    def of(count: int, seed: int, labels: np.ndarray | None = None) -> Images:
-        if count < 1:
-            raise InputError(f"{run}: {count} images are asked for; at least 1")
+    def of(count: int, seed: int, real: Images | None = None) -> Images:
+        if not 1 <= count <= MOST:
+            raise InputError(f"{option} {run}: {count} images are asked for; at least 1, and no more than {MOST}")
         given = {"seed": seed, "truncation": None if truncation == 1 else truncation, "step": step}
         said = [f"{count} images of {run}", *(f"{name} {value}" for name, value in given.items() if value is not None)]
-        classes = None
-        if conditional and labels is not None and labels.max() < model.config.num_labels:
-            classes = np.random.default_rng(seed).choice(labels, count).astype(np.int32)
-            said.append("labels as often as real ones")
-        batches = lambda: latents.drawn(model, weights, draw, count, seed, classes)
-        return Images(", ".join(said), count, "", batches, model.config.shape)
+        classes = class_labels(model, count, seed, real)
+        if classes is not None:
+            said.append("labels as often as real ones" if real and real.labels else "each class in turn")
+        batches = lambda start=0: latents.drawn(model, weights, draw, count, seed, classes, start)
+        identity = [weights_id, type(model).__name__, repr(model.config), count, seed, truncation]
+        drawn = hashlib.sha256(repr(identity).encode() + (b"" if classes is None else classes.tobytes())).hexdigest()
+        return Images(
+            one_line(", ".join(said)), count, f"drawn {drawn}", batches, model.config.shape,
+            None if classes is None else classes.__getitem__, 0 if classes is None else model.config.num_labels, weights=weights_id,
+        )  # fmt: skip
 
     return model.config.shape, of
+
+
+def class_labels(model: Any, count: int, seed: int, real: Images | None = None) -> np.ndarray | None:
+    """The labels of `count` generated images, int32 [count]; None of a model without labels.
+
+    Each is the label of a real image chosen at random by `seed`, as published evaluations draw them (Karras et al.
+    2020, arXiv 2006.06676), so that classes are as frequent as there; without a labelled real set each class in turn.
+    Raises InputError where the real set has more classes than the model.
+    """
+    from genjax import latents
+
+    turns = latents.labels(model, None, range(count))
+    if turns is None or real is None or real.labels is None:
+        return turns
+    if real.num_labels > model.config.num_labels:
+        raise InputError(
+            f"{real.name}: has {real.num_labels} classes, and the model draws {model.config.num_labels}; "
+            "give the set that it was trained on, or one without labels"
+        )
+    places = np.random.default_rng(seed).choice(real.count, count)
+    return real.labels(places).astype(np.int32)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_run(what: Any) -> TypeGuard[str | Path]:

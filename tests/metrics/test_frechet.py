@@ -5,8 +5,9 @@ import functools
 import numpy as np
 import pytest
 import scipy.linalg
+import toys
 
-from genjax.metrics.frechet import Moments, frechet_distance, frechet_infinity, merge, moments
+from genjax.metrics.frechet import Moments, dense_scatter, frechet_distance, frechet_infinity, merge, moments
 
 
 def normal(seed, n, d):
@@ -53,6 +54,56 @@ def test_fewer_images_than_features():
     variance = np.trace(np.cov(a.T))
     expected = 2 * variance + np.sum((a.mean(0) - b.mean(0)) ** 2)
     assert frechet_distance(moments(a), moments(b)) == pytest.approx(expected, rel=1e-6)
+
+
+def dense(x):
+    """Moments with the scatter as [d, d], whatever the number of images."""
+    return Moments(x.count, x.mean, dense_scatter(x))
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 30), (40, 130), (130, 40), (150, 130)])
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_few_images_of_wide_features_are_measured_from_their_side(n, m, ddof):
+    """The same distance from rows as from the [d, d] covariances and SciPy's matrix root."""
+    spreads = np.geomspace(0.1, 3, 120)
+    x, y = np.float64(normal(0, n, 120)) * spreads, np.float64(normal(1, m, 120)) * spreads[::-1] + 0.2
+    a, b = moments(x), moments(y)
+    assert (a.wide, b.wide) == (n < 120, m < 120)
+    c1, c2 = (np.cov(z.T, ddof=ddof) for z in (x, y))
+    root = scipy.linalg.sqrtm(c1 @ c2).real
+    expected = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(c1 + c2 - 2 * root)
+    value = frechet_distance(a, b, ddof)
+    assert value == pytest.approx(frechet_distance(dense(a), dense(b), ddof), rel=1e-6)
+    assert value == pytest.approx(frechet_distance(b, a, ddof), rel=1e-9)
+    assert value == pytest.approx(expected, rel=1e-4 if min(n, m) < 120 else 1e-9)  # SciPy's root of a singular product
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 50), (200, 50), (40, 200), (200, 250)])
+def test_extrapolation_of_wide_features(n, m):
+    x, y = normal(0, n, 120), normal(1, m, 120) + 0.1
+    line = frechet_infinity(moments(x), y, seed=3, points=2, smallest=m // 2)
+    order = np.random.default_rng(3).permutation(m)
+    half, whole = (frechet_distance(dense(moments(x)), dense(moments(y[order[:k]]))) for k in (m // 2, m))
+    assert line.value == pytest.approx(2 * whole - half, rel=1e-5)
+
+
+def test_wide_features_take_no_square_matrix():
+    """40 and 60 images of 64x64x3 pixels: a [d, d] of them would take 1.2 GB."""
+    x, y = normal(0, 40, 12288), normal(1, 60, 12288)
+    with toys.memory_below(1e8):
+        value = frechet_distance(merge(moments(x[:25]), moments(x[25:])), moments(y))
+        frechet_infinity(moments(x), y, seed=0, points=3)
+    assert value == pytest.approx(12288 * 2, rel=0.1)  # rows of two small sets are all but orthogonal
+
+
+def test_wide_moments_merge_to_those_of_both():
+    x = normal(0, 90, 100)
+    for first in (7, 44, 89):
+        both = merge(moments(x[:first]), moments(x[first:]))
+        np.testing.assert_allclose(both.mean, np.float64(x).mean(0), atol=1e-14)
+        np.testing.assert_allclose(dense_scatter(both) / 89, np.cov(np.float64(x).T), atol=1e-12)
+    many = functools.reduce(merge, (moments(x[start : start + 10]) for start in range(0, 90, 10)))
+    np.testing.assert_allclose(dense_scatter(many), dense_scatter(moments(x)), atol=1e-10)
 
 
 def test_moments_are_those_of_all_rows():

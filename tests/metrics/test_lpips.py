@@ -73,6 +73,12 @@ def test_other_arrays_are_refused(params):
         lpips.lpips(params, jnp.zeros((2, 32, 32, 3)), jnp.zeros((2, 32, 33, 3)))
     with pytest.raises(ValueError, match="one shape"):
         lpips.lpips(params, jnp.zeros((2, 32, 32, 1)), jnp.zeros((2, 32, 32, 1)))
+    black, unit = jnp.full((2, 32, 32, 3), -1.0), jnp.full((2, 32, 32, 3), 0.3)
+    for wrong, words in ((unit, "no value of these is below 0"), (255 * unit, "these in .76"), (jnp.nan * unit, "nan")):
+        with pytest.raises(ValueError, match=f"the second images: .*{words}"):
+            lpips.lpips(params, black, wrong)
+    with pytest.raises(ValueError, match=r"the first images: .*not float16"):
+        lpips.lpips(params, black.astype(jnp.float16), black)
     with pytest.raises(ValueError, match="float images"):
         lpips.lpips(params, jnp.zeros((2, 32, 32, 3), jnp.uint8), jnp.zeros((2, 32, 32, 3), jnp.uint8))
 

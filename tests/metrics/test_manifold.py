@@ -160,9 +160,37 @@ def test_the_same_images_as_both_sets(way):
     assert closed[:2] == opened[:2] == (1, 1)
 
 
+def test_exact_duplicates_by_hand():
+    """On a line, k = 1: twins at 0, single images at 3 and 5; their radii are 0, 0, 2 and 2."""
+    real, fake = np.float32([[0], [0], [3], [5]]), np.float32([[0], [5], [5], [7]])  # radii 5, 0, 0, 2
+    scores = {closed: manifold_scores(real, fake, k=1, k_density=1, closed=closed) for closed in (True, False, None)}
+    # Fake 0 is at the radius of both twins; each 5 within that of 5 and at that of 3; 7 at that of 5.
+    assert scores[True] == pytest.approx((1, 1, (2 + 2 + 2 + 1) / 4, 1))
+    # Real 0, 0 and 3 lie within the ball of fake 0, and 5 only at the edge of others.
+    assert scores[False] == pytest.approx((2 / 4, 3 / 4, 2 / 4, 1 / 4))
+    assert scores[None] == (*scores[True][:2], *scores[False][2:])
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_exact_duplicates_are_counted_as_in_prdc(k):
+    """Whole numbers, whose distances are exact there as well: many equal images and many at equal distances."""
+    compute_prdc = pytest.importorskip("prdc").compute_prdc
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        real, fake = (random.integers(0, 4 + more, (n, 3)).astype(np.float32) for n, more in ((60, 0), (45, 2)))
+        theirs = compute_prdc(real, fake, k)
+        ours = manifold_scores(real, fake, k=k, k_density=k, closed=False)
+        assert ours._asdict() == pytest.approx(theirs, rel=1e-12)
+        mixed = manifold_scores(real, fake, k=k, k_density=k)
+        assert (mixed.density, mixed.coverage) == (ours.density, ours.coverage)
+        assert mixed.precision > ours.precision
+
+
 def test_all_images_equal(way):
     same = np.ones((250, 24), np.float32)
-    assert manifold_scores(same, same) == (1, 1, 50, 1)
+    assert manifold_scores(same, same, closed=True) == (1, 1, 50, 1)
+    assert manifold_scores(same, same) == (1, 1, 0, 0)  # each as its own paper has it
     assert manifold_scores(same, same, closed=False) == (0, 0, 0, 0)
     assert manifold_scores(same, same[:100] + 1) == (0, 0, 0, 0)
 

@@ -62,6 +62,49 @@ def test_other_shapes_are_refused():
         paired.ssim(clean[:, :10], noisy[:, :10])
 
 
+WRONG = {
+    "in [0, 1]": (lambda x: (x + 1) / 2, "no value of these is below 0: make those in .0, 1. 2 . x - 1, or give uint8"),
+    "in 0..255": (lambda x: (x + 1) * 127.5, r"are in \[-1, 1\], these in \[[0-9.]*, [0-9.]*\]"),
+    "beyond 1": (lambda x: 2 * x, r"are in \[-1, 1\], these in \[-"),
+    "NaN": (lambda x: np.where(np.arange(3) == 1, np.float32(np.nan), x), r"these in \[nan, nan\]"),
+    "infinite": (lambda x: np.where(np.arange(3) == 1, np.float32(np.inf), x), "these in .*inf"),
+    "int32": (lambda x: np.int32((x + 1) * 127.5), "uint8, or float in .*not int32"),
+    "int8": (lambda x: np.int8(x * 127), "not int8"),
+    "uint16": (lambda x: np.uint16((x + 1) * 32767), "not uint16"),
+    "bool": (lambda x: x > 0, "not bool"),
+    "float16": (lambda x: x.astype(np.float16), "not float16"),
+    "complex": (lambda x: x.astype(np.complex64), "not complex64"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.parametrize("metric", [paired.psnr, paired.ssim])
+def test_other_numbers_are_refused(metric, kind):
+    """They would give a number that looks like any other: of [0, 1] 6 dB too much."""
+    change, words = WRONG[kind]
+    clean, noisy = pictures()
+    for arguments, name in (((change(clean), change(noisy)), "images"), ((clean, change(noisy)), "references")):
+        with pytest.raises(ValueError, match=f"{name}: .*{words}"):
+            metric(*arguments)
+
+
+def test_the_same_images_of_any_type_give_the_same():
+    clean, noisy = pictures(np.uint8)
+    right = paired.psnr(clean, noisy)
+    for first in (np.float32, np.float64):
+        for second in (np.float32, np.uint8):
+            convert = lambda x, dtype: x if dtype == np.uint8 else (x / 127.5 - 1).astype(dtype)
+            np.testing.assert_allclose(paired.psnr(convert(clean, first), convert(noisy, second)), right, rtol=1e-6)
+    bright = np.full((1, 12, 12, 1), 200, np.uint8)  # no value below mid-grey: as bytes there is no doubt
+    np.testing.assert_allclose(paired.psnr(bright, bright - 10), 20 * math.log10(255 / 10))
+
+
+def test_no_images_are_refused():
+    for shape in ((0, 4, 4, 3), (2, 0, 4, 3), (2, 4, 4, 0)):
+        with pytest.raises(ValueError, match="none of them 0"):
+            paired.psnr(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
+
+
 @pytest.mark.reference
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
 def test_both_are_scikit_images(dtype):

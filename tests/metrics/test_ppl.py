@@ -93,6 +93,12 @@ def test_rounded_images_and_unknown_ways_are_refused():
         ppl.path_lengths(rounded, distance, first, second, jnp.zeros(5))
     with pytest.raises(ValueError, match="space 's': w"):
         ppl.path_lengths(generate, distance, first, second, jnp.zeros(5), space="s")
+    for shift, words in ((100, "no value of these is below 0"), (np.nan, "lengths .n. are finite")):
+        moved = lambda latents, shift=shift: generate(latents) / 1000 + shift / 1000
+        with pytest.raises(ValueError, match=words):
+            ppl.perceptual_path_length(normal, moved, distance, key=jax.random.key(0), samples=8)
+    with pytest.raises(ValueError, match=r"float images are in \[-1, 1\], these in"):
+        ppl.perceptual_path_length(normal, lambda z: 255 * generate(z), distance, key=jax.random.key(0), samples=8)
     for options in ({"sampling": "middle"}, {"samples": 0}, {"batch_size": 0}):
         with pytest.raises(ValueError, match=r"full or end|at least 1"):
             ppl.perceptual_path_length(normal, generate, distance, key=jax.random.key(0), **options)

@@ -102,3 +102,17 @@ def test_the_one_rounding():
     np.testing.assert_array_equal(
         protocols.to_uint8(np.float32([-2, -1, 0.001, 1 - 0.9 / 255, 1, 3])), [0, 0, 128, 255, 255, 255]
     )
+
+
+@pytest.mark.parametrize("name", protocols.PROTOCOLS)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("given", [1, 3, 4])
+def test_resizing_on_the_host_is_the_same(name, channels, given):
+    """As for sets of several sizes."""
+    rules, images = protocols.protocol(name), noise(2, 23, 41, given)
+    expected = protocols.resized(images, rules, (29, 17), channels)
+    ours = protocols.resized_on_host(images, rules, (29, 17), channels)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, expected, atol=1e-3)
+    with pytest.raises(ValueError, match="images are uint8"):
+        protocols.resized_on_host(np.float32(images), rules, (29, 17), channels)
