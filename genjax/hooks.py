@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from genjax import checkpoint, core, images, latents, ops
+from genjax import checkpoint, core, images, latents, ops, outputs
 from genjax.core import Batch, Recipe, State
 from genjax.errors import InputError
 
@@ -45,7 +45,7 @@ def jsonl(path: Path, n: int, resumed_at: int = 0) -> Hook:
     mend_rows(path, resumed_at)
 
     def write(event):
-        with checkpoint.naming(path), path.open("a") as file:
+        with outputs.naming(path), path.open("a") as file:
             file.write(json.dumps(event.row) + "\n")
 
     return every(n, write, at_end=True)
@@ -63,7 +63,7 @@ def mend_rows(path: Path, last: int) -> None:
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     dropped, whole = 0, True
-    with checkpoint.naming(path):
+    with outputs.naming(path):
         with path.open("rb") as file, temporary.open("wb") as kept:
             while line := file.readline(LONGEST_ROW):
                 begins, whole = whole, line.endswith(b"\n")  # a longer line comes in several pieces
