@@ -547,7 +547,7 @@ def test_a_run_may_come_first_and_several_may_follow(tmp_path, monkeypatch, caps
         (["--draws", "-1"], "--draws -1: 0 or more"),
         (["--step", "-1"], "--step -1: 0 or more"),
         (["--seed", "-1"], "--seed -1: from 0"),
-        (["--n", "99999999999999999999"], "fake: has 1797 images"),
+        (["--n", "4000000000"], "fake: has 1797 images"),
         (["--max-bad", "2"], "--max-bad 2.0: cannot be used"),
     ],
 )
