@@ -19,11 +19,11 @@ print(jax.config.jax_compilation_cache_dir)
 """
 
 
-def where(**given):
-    """Where a fresh process keeps its programs."""
+def where(said="", **given):
+    """Where a fresh process keeps its programs, and whether it says why not."""
     env = {name: value for name, value in os.environ.items() if name not in ("JAX_COMPILATION_CACHE_DIR", cache.VARIABLE)}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=env | given, capture_output=True, text=True, check=True)
-    assert not done.stderr
+    assert said in done.stderr if said else not done.stderr
     return done.stdout.strip()
 
 
@@ -50,14 +50,14 @@ def test_folders_are_private_to_the_user(tmp_path):
     folders = (tmp_path / "programs", *(tmp_path / "programs").iterdir())
     assert [stat.S_IMODE(path.stat().st_mode) for path in folders] == [0o700] * 2
     (tmp_path / "programs").chmod(0o777)  # others may have put programs there
-    assert where(**{cache.VARIABLE: str(tmp_path)}) == "None"
+    assert where("nothing is cached: others may write to ", **{cache.VARIABLE: str(tmp_path)}) == "None"
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a folder away")
 def test_a_folder_of_another_user_is_not_used(tmp_path):
     (tmp_path / "programs").mkdir()
     os.chown(tmp_path / "programs", 12345, 12345)
-    assert where(**{cache.VARIABLE: str(tmp_path)}) == "None"
+    assert where("belongs to another user", **{cache.VARIABLE: str(tmp_path)}) == "None"
 
 
 DAMAGED = PROGRAM.replace("cache.keep_programs()", "from genjax import shell; shell.guarded(lambda: 0)")

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from genjax.shapes import AnyArray
 
@@ -33,7 +34,7 @@ def image_values(images: AnyArray, name: str = "images", edge: float = EDGE) -> 
     refused with them; as uint8 it is always accepted. Traced values are not looked at.
     """
     images = image_array(images, name)
-    if images.dtype != np.uint8 and not isinstance(images, jax.core.Tracer):
+    if images.dtype != np.uint8 and not isinstance(images, Tracer):
         values = np.asarray(images)  # XLA's minimum may lose a NaN
         value_range(float(values.min()), float(values.max()), name, edge)
     return images

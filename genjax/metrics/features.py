@@ -77,7 +77,8 @@ def _sized(images: Images, extractor: Extractor, size: int, start: int) -> Itera
 
     A program is compiled for no more than SHAPES sizes. Raises InputError.
     """
-    assert extractor.resized
+    resized = extractor.resized
+    assert resized
     shapes: set[tuple[int, ...]] = set()
     batch: list[np.ndarray] = []  # all of one shape, or all resized
 
@@ -86,7 +87,7 @@ def _sized(images: Images, extractor: Extractor, size: int, start: int) -> Itera
         return small and (shape in shapes or len(shapes) < SHAPES)
 
     def resize(image: np.ndarray) -> np.ndarray:
-        return image if image.dtype != np.uint8 else extractor.resized.image(image)
+        return image if image.dtype != np.uint8 else resized.image(image)
 
     for image in images.batches(start):
         like = batch and batch[0].dtype == np.uint8 and image.shape == batch[0].shape

@@ -86,4 +86,5 @@ def preprocess(images: UInt8[AnyArray, "n h w c"], protocol: Protocol, size: tup
 
 def scaled(x: Float[AnyArray, "n h w 3"], protocol: Protocol) -> Float[Array, "n h w 3"]:
     """Values in 0..255 in [-1, 1], by the protocol's rule."""
+    x = jnp.asarray(x)
     return (x - 128) / 128 if protocol.scaling == "tf" else 2 * x / 255 - 1

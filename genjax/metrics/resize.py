@@ -26,8 +26,8 @@ def resize(images: Float[AnyArray, "n h w c"], size: tuple[int, int], rule: str)
 
 def resize_on_host(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
     """`resize` of one image [h, w, c] by NumPy, channel by channel: of images of many sizes none is compiled for."""
-    rows, columns = (np.float32(matrix(rule, old, new)) for old, new in zip(image.shape, size, strict=False))
-    return np.stack([rows @ (np.float32(image[:, :, c]) @ columns.T) for c in range(image.shape[2])], -1)
+    rows, columns = (matrix(rule, image.shape[axis], size[axis]).astype(np.float32) for axis in (0, 1))
+    return np.stack([rows @ (image[:, :, c].astype(np.float32) @ columns.T) for c in range(image.shape[2])], -1)
 
 
 @functools.lru_cache(maxsize=64)

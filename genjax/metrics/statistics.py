@@ -8,6 +8,7 @@ import io
 import os
 import stat
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,11 +88,12 @@ def as_npz(moments: Moments, extractor: Extractor, protocol: str) -> bytes:
     arrays = {"mu": moments.mean, "sigma": dense_scatter(moments) / (moments.count - 1), "n": np.int64(moments.count)}
     about = {"extractor": extractor.name, "digest": extractor.digest, "protocol": protocol, "software": outputs.MARK}
     stream = io.BytesIO()
-    np.savez(stream, **arrays, **{name: np.frombuffer(text.encode(), np.uint8) for name, text in about.items()})
+    arrays |= {name: np.frombuffer(text.encode(), np.uint8) for name, text in about.items()}
+    np.savez(stream, allow_pickle=False, **arrays)
     return stream.getvalue()
 
 
-def _real(arrays: dict[str, AnyArray], name: str, path: Path, option: str) -> np.ndarray:
+def _real(arrays: Mapping[str, AnyArray], name: str, path: Path, option: str) -> np.ndarray:
     if name not in arrays:
         raise InputError(f"{option} {path}: has no array {name!r}; statistics are mu and sigma")
     array = np.asarray(arrays[name])

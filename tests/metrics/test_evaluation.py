@@ -98,6 +98,22 @@ def test_order_does_not_matter_but_collapse_and_copies_show():
     assert copied["nearest_ratio_lowest"] == 0
 
 
+def test_fid_is_the_name_of_fd_with_the_published_inception():
+    real, fake = pixels(40), pixels(40, 1)
+    with pytest.warns(UserWarning, match="biased"):
+        found = evaluate(real, fake, ["fid", "fd"], extractor=TOY._replace(frechet_name="fid"))
+    assert found.values == {"fid": quiet(real, fake, ["fd"]).values["fd_toy"]}
+
+
+def test_a_distance_of_many_wide_features_is_announced(monkeypatch):
+    wide = extractors.wrap(lambda images: images.reshape(len(images), -1) / 255, "wide")
+    monkeypatch.setattr(evaluation, "WIDE", 40)
+    monkeypatch.setattr(evaluation, "FEW", 0)
+    with pytest.warns(UserWarning, match="over 48 numbers an image takes many minutes"):
+        evaluate(pixels(50), pixels(60, 1), ["fd"], extractor=wide)
+    evaluate(pixels(47), pixels(60, 1), ["fd"], extractor=wide)  # from the side of the 47 it does not
+
+
 def test_an_extractors_own_protocol_is_the_results():
     real, fake = pixels(40), pixels(40, 1)
     own = evaluate(real, fake, ["kid"], extractor=TOY._replace(protocol="nvidia"), protocol="clean")
@@ -531,7 +547,7 @@ def test_a_run_may_come_first_and_several_may_follow(tmp_path, monkeypatch, caps
         (["--draws", "-1"], "--draws -1: 0 or more"),
         (["--step", "-1"], "--step -1: 0 or more"),
         (["--seed", "-1"], "--seed -1: from 0"),
-        (["--n", "99999999999999999999"], "fake: has 1797 images"),
+        (["--n", "4000000000"], "fake: has 1797 images"),
         (["--max-bad", "2"], "--max-bad 2.0: cannot be used"),
     ],
 )
