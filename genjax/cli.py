@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -256,26 +256,29 @@ def _single_files(out: Path) -> tuple[Path, str] | None:
 
 
 def _write_files(
-    folder: Path, names: list[str], settings: dict[str, Any], draw: Callable[[int], Any], run: Path, force: bool
+    folder: Path, names: Sequence[str], settings: dict[str, Any], draw: Callable[[int], Any], run: Path, force: bool
 ) -> None:
-    """Write a file per image of the batches [b, h, w, c] of draw(first), but for those that an earlier try has finished."""
+    """Write a file per image of the batches [b, h, w, c] of draw(first), but for those that an earlier try has finished.
+
+    settings: all that the images depend on, beside their names.
+    """
     from rich.console import Console
     from rich.progress import track
 
     from genjax import outputs, pictures
 
-    opened = outputs.open_folder(folder, names, settings, read=[run], force=force)
-    first = next((index for index, name in enumerate(names) if name not in opened.done), len(names))
-    if opened.done:
-        script.say(f"{len(opened.done)} of {len(names)} are in {folder} already")
+    notes = {name: outputs.note(**settings, name=name) for name in names}
+    done = outputs.open_folder(folder, [(name, notes[name]) for name in names], read=[run], force=force)
+    first = next((index for index, name in enumerate(names) if name not in done), len(names))
+    if done:
+        script.say(f"{len(done)} of {len(names)} are in {folder} already")
     if first == len(names):
         return
     images = (image for batch in draw(first) for image in batch)
     rest = track(zip(names[first:], images, strict=True), "drawing", total=len(names) - first, console=Console(stderr=True))
     for name, image in rest:
-        if name not in opened.done:
-            pictures.write(folder / name, image)
-            opened.record(name)
+        if name not in done:
+            pictures.write(folder / name, image, notes[name])
 
 
 def _check_whole(**options: int) -> None:
@@ -321,16 +324,16 @@ def translate(
         raise InputError(f"--direction {direction}: {run} holds the other direction only")
     settings = {"command": "translate", "weights": _weights_id(weights), "direction": direction}
     settings |= {"tile": tile, "overlap": overlap}
-    folder = outputs.open_folder(out, names, settings, sources=digests, read=[run, *found], force=force)
-    if folder.done:
-        script.say(f"{len(folder.done)} of {len(names)} are in {out} already")
+    notes = [outputs.note(**settings, source=digest) for digest in digests]
+    done = outputs.open_folder(out, list(zip(names, notes, strict=True)), read=[run, *found], force=force)
+    if done:
+        script.say(f"{len(done)} of {len(names)} are in {out} already")
     translated = translator(model, weights, direction, tile, overlap)
     failed = 0
-    rows = [row for row in zip(found, names, digests, strict=True) if row[1] not in folder.done]
-    for path, name, digest in track(rows, "translating", console=Console(stderr=True)):
+    rows = [row for row in zip(found, names, notes, strict=True) if row[1] not in done]
+    for path, name, note in track(rows, "translating", console=Console(stderr=True)):
         try:
-            pictures.write(out / name, translated(pictures.read(path, model.config.shape[2])))
-            folder.record(name, digest)
+            pictures.write(out / name, translated(pictures.read(path, model.config.shape[2])), note)
         except pictures.Unreadable as error:
             failed += 1
             script.say(f"{path}: {error}; left out")

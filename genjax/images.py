@@ -53,8 +53,8 @@ def enlarged(pixels: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h2 w2
     return pixels.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
-def encode(pixels: UInt8[np.ndarray, "h w c"], suffix: str) -> bytes:
-    """The file of one image of 1, 3 or 4 channels, in the format of `suffix`, with outputs.MARK.
+def encode(pixels: UInt8[np.ndarray, "h w c"], suffix: str, note: str = "") -> bytes:
+    """The file of one image of 1, 3 or 4 channels, in the format of `suffix`, with outputs.MARK and a note.
 
     JPEG and WebP have quality 95; transparency is laid over white where the format has none.
     Raises ValueError for a suffix that is none of FORMATS, other channels, and an image that is
@@ -67,21 +67,22 @@ def encode(pixels: UInt8[np.ndarray, "h w c"], suffix: str) -> bytes:
         raise ValueError(f"{suffix!r} is no picture's suffix: one of {', '.join(FORMATS)}")
     if pixels.shape[2] not in (1, 3, 4):
         raise ValueError(f"a picture has 1, 3 or 4 channels, not {pixels.shape[2]}")
+    mark = f"{outputs.MARK} {note}".strip()
     kind, exif, info = FORMATS[suffix], Image.Exif(), PngInfo()
-    exif[0x0131] = outputs.MARK  # Software
-    info.add_text("Software", outputs.MARK)
+    exif[0x0131] = mark  # Software
+    info.add_text("Software", mark)
     options: dict[str, dict[str, Any]] = {
         "PNG": {"pnginfo": info},
-        "JPEG": {"quality": 95, "comment": outputs.MARK.encode()},
+        "JPEG": {"quality": 95, "comment": mark.encode()},
         "WEBP": {"quality": 95, "exif": exif},
-        "TIFF": {"software": outputs.MARK},
+        "TIFF": {"software": mark},
     }
     if kind not in TRANSPARENT:
         pixels = opaque(pixels)
     buffer = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     image.save(buffer, format=kind, **options.get(kind, {}))
-    return buffer.getvalue() + (outputs.MARK.encode() if kind == "BMP" else b"")
+    return buffer.getvalue() + (mark.encode() if kind == "BMP" else b"")
 
 
 def opaque(pixels: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w c2"]:

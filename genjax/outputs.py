@@ -15,14 +15,12 @@ import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from genjax.errors import InputError, printable, reason
 
 MARK = "made with genjax"  # in a comment or a field of metadata, which readers ignore
 MARKED_BYTES = 2**20  # at a file's beginning and end, where the mark is looked for
-LEDGER = ".genjax.jsonl"  # of a folder of outputs: the settings, then a line per finished file
-LEDGER_BYTES = 2**26
 PART = re.compile(r"\.genjax-(\d{1,10})-([0-9a-f]{8})-[0-9a-f]{8}\.part")
 STALE_SECONDS = 86_400.0  # after which a temporary file of another machine is removed
 
@@ -46,8 +44,8 @@ def check_file(
         _check_replaceable(out, where, [Path(path) for path in read], force)
 
 
-def ours(path: Path) -> bool:
-    """Whether genjax wrote this regular file, by the mark in its first or last MB."""
+def ours(path: Path, made: str = "") -> bool:
+    """Whether genjax wrote this regular file, and with the `note` made, by the mark in its first or last MB."""
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NONBLOCK)) as file:
             status = os.fstat(file.fileno())
@@ -55,7 +53,7 @@ def ours(path: Path) -> bool:
                 return False
             ends = file.read(MARKED_BYTES)
             file.seek(max(0, status.st_size - MARKED_BYTES))
-            return MARK.encode() in ends + b" " + file.read(MARKED_BYTES)
+            return f"{MARK} {made}".strip().encode() in ends + b"|" + file.read(MARKED_BYTES)
     except OSError:
         return False
 
@@ -166,86 +164,43 @@ def _abandoned(path: Path, process: int, host: str) -> bool:
 # --- folders of outputs ------------------------------------------------------------------
 
 
-class Folder(NamedTuple):
-    """A folder that a command writes files into, and the names of those that are finished."""
-
-    path: Path
-    done: frozenset[str]
-
-    def record(self, name: str, source: str = "") -> None:
-        """Note that a file is finished. source: the digest of what it was made from."""
-        with (self.path / LEDGER).open("a") as file:
-            file.write(json.dumps({"file": name, "source": source}) + "\n")
+def note(**facts: Any) -> str:
+    """What a file says beside its mark of how it was made: a digest of these facts, which are plain data."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def open_folder(
     out: Path,
-    names: Sequence[str],
-    settings: dict[str, Any],
+    notes: Sequence[tuple[str, str]],
     *,
-    sources: Sequence[str] = (),
     read: Iterable[Path | str] = (),
     force: bool = False,
-) -> Folder:
-    """Make or open the folder of --out for files of these names, or refuse it.
+) -> set[str]:
+    """Make or open the folder of --out for files, given as (name, its `note`), or refuse it.
 
-    The same command again goes on where it stopped: files that LEDGER has as finished with
-    the same `settings` (and, per name, the same source's digest) are `done`. Other files of
-    these names give way to --force if genjax wrote them. Raises InputError, before anything is
-    written, where two names are one on a disk that ignores case, or something would be lost.
+    Returns the names of those that are there with the same note: the same command, repeated
+    after a kill, has only the others to make. What else is there under these names gives way
+    to --force if genjax wrote it. Raises InputError, before anything is written, where two
+    names are one on a disk that ignores case, or something would be lost.
     """
     where, inputs = f"--out {printable(str(out))}", [Path(path) for path in read]
     if os.path.lexists(out) and not out.is_dir():
         raise InputError(f"{where}: is a file; choose a folder")
     folded: dict[str, str] = {}
-    for name in names:
-        if other := folded.get(name.casefold()):
-            raise InputError(f"{where}: {printable(other)} and {printable(name)} would be one file; rename one")
+    for name, _ in notes:
+        if name.casefold() in folded:
+            raise InputError(f"{where}: two files would be {printable(folded[name.casefold()])}; rename one's source")
         folded[name.casefold()] = name
-    ledger = {**settings, MARK: 1}
-    before, finished = _read_ledger(out)
-    same = before == json.loads(json.dumps(ledger))
-    expected = dict(zip(names, sources, strict=True)) if sources else dict.fromkeys(names, "")
-    done = set()
-    there = [name for name in names if os.path.lexists(out / name)]
-    for name in there:
-        mine = ours(out / name)
-        if same and mine and finished.get(name) == expected[name]:
-            done.add(name)
-        else:
+    there = [(name, made) for name, made in notes if os.path.lexists(out / name)]
+    done = {name for name, made in there if ours(out / name, made)}
+    for name, _ in there:
+        if name not in done:
             what = f"{where}: {printable(name)} ({len(there)} in all)"
-            _check_replaceable(out / name, what, inputs, force or (same and mine))
+            _check_replaceable(out / name, what, inputs, force)
     try:
-        for folder in {out, *((out / name).parent for name in names)}:
+        for folder in {out, *((out / name).parent for name, _ in notes)}:
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder)
-        kept = {name: source for name, source in finished.items() if same and (name in done or name not in expected)}
-        lines = [json.dumps(ledger), *(json.dumps({"file": name, "source": source}) for name, source in kept.items())]
-        write_atomically(out / LEDGER, "".join(line + "\n" for line in lines).encode())
     except OSError as error:
         raise InputError(f"{where}: cannot be written ({reason(error)})") from None
-    return Folder(out, frozenset(done))
-
-
-def _read_ledger(folder: Path) -> tuple[Any, dict[str, str]]:
-    """The settings, and the sources' digests by file; None and {} of no ledger.
-
-    A line that a kill cut short, or anything else that is none of ours, is passed over.
-    """
-    path = folder / LEDGER
-    if not ours(path) or path.stat().st_size > LEDGER_BYTES:
-        return None, {}
-    first, *lines = path.read_text(errors="replace").splitlines() or [""]
-    finished = {}
-    for line in lines:
-        row = _json(line)
-        if isinstance(row, dict) and isinstance(row.get("file"), str):
-            finished[row["file"]] = row.get("source")
-    return _json(first), finished
-
-
-def _json(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
+    return done

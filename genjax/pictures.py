@@ -62,9 +62,12 @@ def digest(path: Path) -> str:
     return hashlib.sha256(raw).hexdigest() if len(raw) <= MAX_FILE_BYTES else ""
 
 
-def write(path: Path, image: np.ndarray) -> None:
-    """Write uint8 [h, w, c] in the format of the name's suffix, all or nothing. Raises InputError if it cannot be written."""
+def write(path: Path, image: np.ndarray, note: str = "") -> None:
+    """Write uint8 [h, w, c] in the format of the name's suffix, all or nothing. Raises InputError if it cannot be written.
+
+    note: of outputs.note, by which a repeated command knows the file as finished.
+    """
     try:
-        outputs.write_atomically(path, encode(image, path.suffix.lower()))
+        outputs.write_atomically(path, encode(image, path.suffix.lower(), note))
     except (OSError, ValueError) as error:  # Pillow's, where a picture is too large for its format, are either
         raise InputError(f"{path}: cannot be written ({reason(error)})") from None

@@ -1,6 +1,5 @@
 """What every command refuses to write over, and what a kill leaves to be gone on with."""
 
-import json
 import os
 import signal
 import subprocess
@@ -27,7 +26,10 @@ def test_every_format_carries_the_mark_and_the_same_pixels(tmp_path, suffix, cha
     path = tmp_path / f"a{suffix}"
     path.write_bytes(images.encode(pixels, suffix))
     assert outputs.ours(path)
-    assert path.read_bytes() == images.encode(pixels, suffix)
+    assert not outputs.ours(path, "of another kind")
+    path.write_bytes(images.encode(pixels, suffix, "of this kind"))
+    assert outputs.ours(path, "of this kind")
+    assert path.read_bytes() == images.encode(pixels, suffix, "of this kind")
     with Image.open(path) as image:
         got = np.asarray(image).reshape(4, 4, -1)[..., :3]
     if suffix in (".png", ".bmp", ".tif", ".tiff"):
@@ -128,54 +130,46 @@ def test_a_link_is_followed(tmp_path):
 
 # --- a folder of files -------------------------------------------------------------------
 
-
-def write(folder, *names):
-    for name in names:
-        (folder.path / name).write_bytes(images.encode(PIXELS, ".png"))
-        folder.record(name, f"of {name}")
-
-
 NAMES = ["a.png", "b.png", "sub/c.png"]
-SOURCES = [f"of {name}" for name in NAMES]
 
 
-def opened(out, names=NAMES, sources=SOURCES, settings=None, **options):
-    return outputs.open_folder(out, names, settings or {"command": "x", "tile": 8}, sources=sources, **options)
+def notes(tile=8, **sources):
+    return [(name, outputs.note(tile=tile, source=sources.get(name[-5], ""))) for name in NAMES]
+
+
+def write(out, *names, tile=8):
+    for name, note in notes(tile):
+        if name in names:
+            (out / name).write_bytes(images.encode(PIXELS, ".png", note))
 
 
 def test_the_same_command_goes_on_where_it_was_killed(tmp_path):
-    out = tmp_path / "out"
-    write(opened(out), "a.png", "sub/c.png")
-    with (out / outputs.LEDGER).open("ab") as ledger:
-        ledger.write(b'{"file": "b.p\xff')  # what a kill cuts short
-    assert opened(out).done == {"a.png", "sub/c.png"}
-    assert opened(out, sources=["of a.png", "of b.png", "another"]).done == {"a.png"}
+    assert outputs.open_folder(tmp_path / "out", notes()) == set()
+    write(tmp_path / "out", "a.png", "sub/c.png")
+    assert outputs.open_folder(tmp_path / "out", notes()) == {"a.png", "sub/c.png"}
+    with pytest.raises(InputError, match="--force"):  # its source has changed
+        outputs.open_folder(tmp_path / "out", notes(c="new"))
+    assert outputs.open_folder(tmp_path / "out", notes(c="new"), force=True) == {"a.png"}
 
 
 def test_other_settings_need_force_and_foreign_files_stay(tmp_path):
-    out, other = tmp_path / "out", {"command": "x", "tile": 9}
-    write(opened(out), "a.png")
+    out = tmp_path / "out"
+    outputs.open_folder(out, notes())
+    write(out, "a.png")
     with pytest.raises(InputError, match=r"a\.png \(1 in all\): is there already.*--force"):
-        opened(out, settings=other)
-    assert opened(out, settings=other, force=True).done == set()
+        outputs.open_folder(out, notes(tile=9))
+    assert outputs.open_folder(out, notes(tile=9), force=True) == set()
     (out / "b.png").write_bytes(b"dear")
     for force, why in ((False, "--force"), (True, r"b\.png .*not written by genjax")):
         with pytest.raises(InputError, match=why):
-            opened(out, settings=other, force=force)
+            outputs.open_folder(out, notes(tile=9), force=force)
     assert (out / "b.png").read_bytes() == b"dear"
-
-
-@pytest.mark.parametrize("content", [b"", b"\x00" * 99, b"[" * 10**5, b"made with genjax\n{}\n3\n", b'{"made with genjax": 1}\n{"file": 3}'])
-def test_a_ledger_may_hold_anything(tmp_path, content):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / outputs.LEDGER).write_bytes(content)
-    assert opened(tmp_path / "out").done == set()
 
 
 def test_two_outputs_never_have_one_name(tmp_path):
     for names in (["a.png", "a.png"], ["A.png", "a.png"]):
-        with pytest.raises(InputError, match="would be one file"):
-            opened(tmp_path / "out", names, ["", ""])
+        with pytest.raises(InputError, match="two files would be"):
+            outputs.open_folder(tmp_path / "out", [(name, "") for name in names])
     assert not (tmp_path / "out").exists()
 
 
@@ -183,7 +177,7 @@ def test_a_folder_that_is_a_file_or_has_one_as_parent_is_refused(tmp_path):
     (tmp_path / "file").write_bytes(b"dear")
     for name in ("file", "file/out"):
         with pytest.raises(InputError, match="--out"):
-            opened(tmp_path / name)
+            outputs.open_folder(tmp_path / name, notes())
 
 
 # --- the commands ------------------------------------------------------------------------
@@ -282,10 +276,7 @@ def test_frames_go_on_after_a_kill(run, tmp_path, monkeypatch, capsys):
     walk = ("interpolate", run, "--label", 1, "--seeds", "0,1", "--seconds", 10, "--fps", 10, "--out")
     assert genjax(monkeypatch, capsys, *walk, tmp_path / "whole")[0] == 0
     assert genjax(monkeypatch, capsys, *walk, tmp_path / "cut")[0] == 0
-    ledger = (tmp_path / "cut" / outputs.LEDGER).read_text().splitlines()
-    assert len(ledger) == 101
-    (tmp_path / "cut" / outputs.LEDGER).write_text("\n".join(ledger[:71]) + "\n")  # killed after 70 frames
-    for number in range(71, 100):
+    for number in range(70, 100):
         (tmp_path / f"cut/{number:05}.png").unlink()
     code, said = genjax(monkeypatch, capsys, *walk, tmp_path / "cut")
     assert code == 0
@@ -293,7 +284,7 @@ def test_frames_go_on_after_a_kill(run, tmp_path, monkeypatch, capsys):
     for number in range(100):
         name = f"{number:05}.png"
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert json.loads(ledger[0])[outputs.MARK] == 1
+    assert len(list((tmp_path / "cut").iterdir())) == 100
 
 
 def test_pictures_of_the_frames_naming_are_never_written_over(run, tmp_path, monkeypatch, capsys):
