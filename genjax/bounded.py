@@ -99,21 +99,6 @@ def _no_number(text: str) -> Any:
 # --- archives ------------------------------------------------------------------------------------------------------------
 
 
-class _Listing(io.BufferedReader):
-    """What zipfile reads its directory from, in one read whose size the file names. Others are of `most` members at most and pass unseen."""
-
-    most: int | None = None
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if self.most is None or size is None:
-            return super().read(size)
-        if size > MAX_DIRECTORY_BYTES:
-            raise Malformed(f"has a directory of {size} bytes, more than {MAX_DIRECTORY_BYTES}")
-        data = super().read(size)
-        _check_directory(data, self.most)
-        return data
-
-
 def _check_directory(data: bytes, most: int) -> None:
     """Raise Malformed where a zip's directory has too many members, or extra fields that zipfile would take long over."""
     at, members, extras = 0, 0, 0
@@ -126,29 +111,24 @@ def _check_directory(data: bytes, most: int) -> None:
         raise Malformed(f"has {extras} bytes of extra fields for {members} members")
 
 
-class _Zip(zipfile.ZipFile):
-    """Closes the stream it was given."""
-
-    def __init__(self, stream: _Listing):
-        self._stream = stream
-        super().__init__(stream)
-
-    def close(self) -> None:
-        super().close()
-        self._stream.close()
-
-
-def open_zip(path: str | os.PathLike[str], most: int = MAX_MEMBERS) -> zipfile.ZipFile:
-    """A zip of at most `most` members. Raises Malformed, OSError, and what zipfile raises."""
-    stream = _Listing(open_regular(path).detach())  # type: ignore[attr-defined]
-    try:
-        stream.most = most
-        archive = _Zip(stream)
-        stream.most = None
-    except BaseException:
-        stream.close()
-        raise
-    return archive
+def open_zip(path: str | os.PathLike[str], most: int | None = None) -> zipfile.ZipFile:
+    """A zip of at most `most` members, by default MAX_MEMBERS. Raises Malformed, OSError, and what zipfile raises."""
+    with open_regular(path) as stream:
+        length = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, length - 2**16 - 2**10))
+        tail = stream.read()
+        end = tail.rfind(b"PK\x05\x06")
+        size = int.from_bytes(tail[end + 12 : end + 16], "little")
+        if end >= 76 and tail[end - 20 : end - 16] == b"PK\x06\x07":  # the records of zip64 lie before
+            end -= 76
+            size = int.from_bytes(tail[end + 40 : end + 48], "little")
+        begin = length - len(tail) + end - size
+        if end >= 0 and begin >= 0:  # else zipfile says what is wrong
+            if size > MAX_DIRECTORY_BYTES:
+                raise Malformed(f"has a directory of {size} bytes, more than {MAX_DIRECTORY_BYTES}")
+            stream.seek(begin)
+            _check_directory(stream.read(size), MAX_MEMBERS if most is None else most)
+    return zipfile.ZipFile(path)  # by its name: an archive whose stream is another object's may warn when both are freed
 
 
 def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:

@@ -97,9 +97,9 @@ def read_npz(path: str, request: Request) -> Items:
         with open_zip(path) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
             key = choose_images(archive, members, request)
-            pixels = read_member(archive, members[key], key, request)
+            pixels = read_member(path, archive, members[key], key, request)
             label_key = next((label for label in LABEL_KEYS.get(request.split, ()) if label in members), None)
-            labels = read_member(archive, members[label_key], label_key, request) if label_key else None
+            labels = read_member(path, archive, members[label_key], label_key, request) if label_key else None
     except InputError:
         raise
     except Exception as error:  # a damaged archive raises anything from BadZipFile to zlib.error and UnicodeDecodeError
@@ -129,7 +129,9 @@ def choose_images(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo],
     return image_like[0]
 
 
-def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, key: str, request: Request) -> np.ndarray | Stored:
+def read_member(
+    path: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, key: str, request: Request
+) -> np.ndarray | Stored:
     """One array of an .npz; numpy.load would allocate what the header claims before reading. Raises Malformed and InputError."""
     with open_member(archive, member) as stream:
         shape, fortran, dtype = npy_header(stream)
@@ -141,7 +143,7 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, key: str, req
                 raise too_large(repr(key), size, "save it as uint8 with numpy.savez: arrays that are not compressed stream", request)
             header = stream.tell()
             check_length(size, member.file_size - header, shape)
-            return Stored(str(archive.filename), data_offset(str(archive.filename), member) + header, shape)
+            return Stored(path, data_offset(path, member) + header, shape)
         flat = read_claimed(stream, dtype, shape)
     return flat.reshape(shape, order="F" if fortran else "C")
 
