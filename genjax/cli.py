@@ -2,6 +2,8 @@
 
 import functools
 import math
+import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +11,7 @@ from typing import Any, Literal
 from genjax import script
 from genjax.errors import one_line
 
-PICTURE_BYTES = 2**31  # of the images in one picture
+PICTURE_BYTES = 2**29  # of the images in one picture
 
 
 def sample(
@@ -23,12 +25,12 @@ def sample(
         n: number of images; as many as --grid holds if not given, else 64
         seed: of the latents of all images of a grid; of single files the first one's, each next file has the next seed
         seeds: instead of both, one seed per image, such as 0-3,7: an image depends on its seed only
-        label: class of all images, of a conditional model: a name as in config.json, or a number; each class in turn if not given
+        label: class of all images, of a conditional model: its name in config.json, else its number; each class in turn if not given
             (of --seeds and single files: the seed modulo the classes)
         truncation: below 1, pulls latents or styles, and so images, toward their mean
         grid: columns x rows, such as 8x4; near a square if not given
         out: NAME.png (or .jpg, .webp, .bmp, .tif): one grid. A folder, or a pattern such as "img-{seed}.png": one file per seed, of
-            the model's exact size
+            the model's exact size; the same command again goes on where it stopped
         force: replace files that genjax wrote
         step: checkpoint step to load (works during training); 0: the final weights
     """
@@ -36,10 +38,11 @@ def sample(
     import numpy as np
 
     import genjax
-    from genjax import latents, outputs
+    from genjax import checkpoint, latents, outputs
     from genjax.errors import InputError
 
     columns, rows = latents.grid(grid) if grid else (None, None)
+    _check_whole(step=step)
     if seeds and (n is not None or seed):
         raise InputError(f"--seeds {seeds}: names the images itself; leave out --n and --seed")
     chosen = latents.numbers("--seeds", seeds) if seeds else []
@@ -57,21 +60,23 @@ def sample(
         if seed + count > 2**32:
             raise InputError(f"--seed {seed}: {count} seeds from it on pass {2**32 - 1}")
         chosen = list(range(seed, seed + count))
-    if not files:
-        outputs.check_file(out, read=[run], force=force)
+    if files and len(set(chosen)) < count:
+        raise InputError(f"--seeds {seeds}: names a seed twice, but it has one file; name each once")
+    check = functools.partial(outputs.check_file, out, read=[run], force=force)
+    outputs.check_folder(files[0]) if files else check()
     model, weights = _load(run, step, ("sample",), f"its model draws no images; genjax translate {run} PICTURES --out DIR")
     latents.check_truncation(model, truncation)
     size = "x".join(map(str, model.config.shape))
-    most = PICTURE_BYTES // math.prod(model.config.shape)
-    if count > most and not files:
-        raise InputError(f"--n {count}: at most {most} images of {size} in one picture")
-    labels = latents.labels(model, _class(run, label), chosen or range(count))
+    if not files:
+        _check_sheet(out, model.config.shape, count, columns, rows)
+    index = latents.class_index(model, label, _classes(run))
+    labels = latents.labels(model, index, chosen or range(count))
     latent = model.config.latent_size
     z = latents.of_seeds(chosen, latent) if chosen else jax.random.normal(jax.random.key(seed), (count, latent))
     along, draw = (z, labels), latents.drawer(model, truncation)
     if files:
         folder, pattern = files
-        settings = {"command": "sample", "weights": _weights_id(weights), "truncation": truncation, "label": label}
+        settings = {"command": "sample", "weights": checkpoint.weights_id(weights), "truncation": truncation, "label": index}
         names = [pattern.replace(SEED, f"{seed:04}") for seed in chosen]
         _write_files(
             folder, names, settings, lambda first: latents.batches(draw, weights, (), along, model.config.shape, first), run, force
@@ -79,6 +84,7 @@ def sample(
         script.say(f"{count} images of {size} in {folder}")
         return 0
     pictures = np.concatenate(list(latents.batches(draw, weights, (), along, model.config.shape)))
+    check()  # again, for what has appeared meanwhile
     genjax.save_grid(pictures, out, columns=columns, rows=rows)
     script.say(f"{count} images of {size} in {out}")
     return 0
@@ -98,17 +104,18 @@ def interpolate(
         fps: frames per second; 0: 30, of a .gif 20
         space: z, along arcs between latents, or w, along lines between a StyleGAN2's styles
         truncation: below 1, pulls latents or styles, and so images, toward their mean
-        label: class of all images, of a conditional model: a name as in config.json, or a number
+        label: class of all images, of a conditional model: its name in config.json, else its number
         force: replace files that genjax wrote
         step: checkpoint step to load (works during training); 0: the final weights
     """
     from rich.console import Console
     from rich.progress import track
 
-    from genjax import frames, latents
+    from genjax import checkpoint, frames, latents, outputs
     from genjax.errors import InputError
     from genjax.images import enlarged
 
+    _check_whole(step=step)
     stops = latents.numbers("--seeds", seeds)
     if any(before == after for before, after in zip(stops, stops[1:] + stops[:1], strict=True)):
         raise InputError(f"--seeds {seeds}: two or more, each another than the one before, the first than the last")
@@ -128,8 +135,9 @@ def interpolate(
     if space == "w" and not hasattr(model, "synthesis"):
         raise InputError("--space w: only a StyleGAN2 has styles; leave it out")
     latents.check_truncation(model, truncation)
-    labels = latents.labels(model, _class(run, label), stops)
-    if labels is not None and not label:
+    index = latents.class_index(model, label, _classes(run))
+    labels = latents.labels(model, index, stops)
+    if labels is not None and index is None:
         raise InputError(f"--label: {run} is conditional; give one from 0 to {model.config.num_labels - 1}")
     z = latents.of_seeds(stops, model.config.latent_size)
 
@@ -139,10 +147,11 @@ def interpolate(
 
     if kind:
         shown = track(walk(0), "drawing", total=count, console=Console(stderr=True))
-        frames.write(out, (pixels[0] for pixels in shown), count, rate)
+        check = functools.partial(outputs.check_file, out, read=[run], force=force)
+        frames.write(out, (pixels[0] for pixels in shown), count, rate, check)
     else:
-        settings = {"command": "interpolate", "weights": _weights_id(weights), "seeds": stops, "space": space}
-        settings |= {"truncation": truncation, "label": label, "frames": count}
+        settings = {"command": "interpolate", "weights": checkpoint.weights_id(weights), "seeds": stops, "space": space}
+        settings |= {"truncation": truncation, "label": index, "frames": count}
         _write_files(out, [frames.name(number) for number in range(count)], settings, walk, run, force)
     script.say(f"{count} frames, {rate} per second, from seed to seed in {out}")
     return 0
@@ -161,7 +170,7 @@ def style_mix(
         layers: whose styles are the column's, such as 0-6: low ones pose and shape, high ones colour and texture
         out: the picture to write: .png, .jpg, .webp, .bmp or .tif
         truncation: below 1, pulls styles, and so images, toward their mean
-        label: class of all images, of a conditional model: a name as in config.json, or a number; the seed modulo the classes if not given
+        label: class of all images, of a conditional model: its name in config.json, else its number; the seed modulo the classes if not given
         force: replace a file that genjax wrote
         step: checkpoint step to load (works during training); 0: the final weights
     """
@@ -169,16 +178,19 @@ def style_mix(
     from genjax import latents, outputs
     from genjax.errors import InputError
 
+    _check_whole(step=step)
     seeds = {option: latents.numbers(option, text) for option, text in (("--rows", rows), ("--columns", columns))}
     table = [len(found) + 1 for found in seeds.values()]
     if table[0] * table[1] > latents.MOST:
         raise InputError(f"--rows {rows} --columns {columns}: a table of at most {latents.MOST} images")
     if _single_files(out):
         raise InputError(f"--out {out}: one table, so one name such as mix.png")
-    outputs.check_file(out, read=[run], force=force)
+    check = functools.partial(outputs.check_file, out, read=[run], force=force)
+    check()
     model, weights = _load(run, step, ("style_mix",), "its model has no styles; give a run of train/stylegan2.py")
     latents.check_truncation(model, truncation)
-    index = _class(run, label)
+    _check_sheet(out, model.config.shape, table[0] * table[1], table[1], table[0])
+    index = latents.class_index(model, label, _classes(run))
 
     def styles(found: list[int]):
         z = latents.of_seeds(found, model.config.latent_size)
@@ -187,6 +199,7 @@ def style_mix(
     across, down = styles(seeds["--columns"]), styles(seeds["--rows"])
     chosen = latents.numbers("--layers", layers, across.shape[1])
     pixels = latents.style_table(model, weights, down, across, chosen)
+    check()
     genjax.save_grid(pixels, out, columns=table[1])
     script.say(f"{table[0] - 1} rows and {table[1] - 1} columns of {'x'.join(map(str, pixels.shape[1:]))} in {out}")
     return 0
@@ -203,35 +216,35 @@ def _load(run: Path, step: int, verbs: tuple[str, ...], refusal: str) -> tuple[A
     return model, weights
 
 
-def _weights_id(weights: Any) -> str:
-    from genjax import checkpoint
-
-    return checkpoint.weights_id(weights)
-
-
-def _class(run: Path, label: str) -> int | None:
-    """The number of the class that --label names; None of "". A name that the run's config.json holds goes before a number.
-
-    Raises InputError.
-    """
-    import difflib
-
-    from genjax import checkpoint
+def _check_whole(**options: int) -> None:
+    """Raise InputError for a number below 0: of these options 0 stands for the default."""
     from genjax.errors import InputError
 
-    settings = checkpoint.read_config(run).get("data")
-    classes = settings.get("classes") if isinstance(settings, dict) else None
-    names = [name for name in classes if isinstance(name, str)] if isinstance(classes, list) else []
-    if not label:
-        return None
-    if label in names:
-        return names.index(label)
-    if label.isascii() and label.isdigit() and len(label) < 10:
-        return int(label)
-    if not names:
-        raise InputError(f"--label {label}: a number from 0; {run} names no classes")
-    near = difflib.get_close_matches(label, names, 3) or names[:3]
-    raise InputError(f"--label {label}: one of its {len(names)} classes, such as {', '.join(near)}, or a number from 0")
+    for name, value in options.items():
+        if value < 0:
+            raise InputError(f"--{name.replace('_', '-')} {value}: 0 or more")
+
+
+def _classes(run: Path) -> list[str]:
+    """The names of a run's classes, in the order of their numbers; none where its config.json has none."""
+    from genjax import checkpoint
+
+    classes = checkpoint.read_config(run).get("data", {}).get("classes")
+    return classes if isinstance(classes, list) and all(isinstance(name, str) for name in classes) else []
+
+
+def _check_sheet(out: Path, shape: tuple[int, ...], count: int, columns: int | None, rows: int | None) -> None:
+    """Raise InputError where so many images (height, width, channels) are too many for one picture of that format."""
+    from genjax import images
+    from genjax.errors import InputError
+
+    if count > (most := PICTURE_BYTES // math.prod(shape)):
+        size = "x".join(map(str, shape))
+        raise InputError(f"--out {out}: {count} images, but one picture holds at most {most} of {size}")
+    try:
+        images.check_side(images.picture_suffix(out), *images.sheet_size(count, shape, columns, rows))
+    except InputError as error:
+        raise InputError(f"--out {out}: {error}") from None
 
 
 SEED = "{seed}"
@@ -242,16 +255,15 @@ def _single_files(out: Path) -> tuple[Path, str] | None:
     from genjax.errors import InputError
     from genjax.images import FORMATS
 
-    known = out.suffix.lower() in FORMATS
-    pattern = out.name.count(SEED)
-    if pattern:
-        if pattern > 1 or not known:
-            raise InputError(f"--out {out}: a pattern has {SEED} in it once, and a suffix of {', '.join(FORMATS)}")
+    known = ", ".join(FORMATS)
+    if fields := re.findall(r"\{[^{}]*\}", str(out)):
+        if fields != [SEED] or SEED not in out.name or out.suffix.lower() not in FORMATS:
+            raise InputError(f"--out {out}: a pattern has {SEED} once, in the file's name, no other braces, and a suffix of {known}")
         return out.parent, out.name
     if not out.suffix or out.is_dir():
         return out, f"seed{SEED}.png"
-    if not known:
-        raise InputError(f"--out {out}: one of {', '.join(FORMATS)}; or a folder, for one file per seed")
+    if out.suffix.lower() not in FORMATS:
+        raise InputError(f"--out {out}: one of {known}; for one file per seed a folder, whose name has a dot only if it exists")
     return None
 
 
@@ -267,27 +279,19 @@ def _write_files(
 
     from genjax import outputs, pictures
 
+    outputs.check_distinct(names, folder)
     notes = {name: outputs.note(**settings, name=name) for name in names}
-    done = outputs.open_folder(folder, [(name, notes[name]) for name in names], read=[run], force=force)
-    first = next((index for index, name in enumerate(names) if name not in done), len(names))
-    if done:
-        script.say(f"{len(done)} of {len(names)} are in {folder} already")
+    opened = outputs.open_folder(folder, notes, read=[run], force=force)
+    first = next((index for index, name in enumerate(names) if name not in opened.done), len(names))
+    if opened.done:
+        script.say(f"{len(opened.done)} of {len(names)} are done already, in {folder}")
     if first == len(names):
         return
     images = (image for batch in draw(first) for image in batch)
     rest = track(zip(names[first:], images, strict=True), "drawing", total=len(names) - first, console=Console(stderr=True))
     for name, image in rest:
-        if name not in done:
-            pictures.write(folder / name, image, notes[name])
-
-
-def _check_whole(**options: int) -> None:
-    """Raise InputError for a number below 0: of these options 0 stands for the default."""
-    from genjax.errors import InputError
-
-    for name, value in options.items():
-        if value < 0:
-            raise InputError(f"--{name.replace('_', '-')} {value}: 0 or more")
+        if name not in opened.done:
+            opened.write(name, pictures.encoded(name, image, notes[name]))
 
 
 def translate(
@@ -306,41 +310,67 @@ def translate(
         overlap: pixels over which tiles fade into each other
         step: checkpoint step to load (works during training); 0: the final weights
     """
+    import jax
     from rich.console import Console
     from rich.progress import track
 
-    from genjax import outputs, pictures
+    from genjax import checkpoint, outputs, pictures
     from genjax.edit.tiles import translator
     from genjax.errors import InputError
 
+    _check_whole(step=step)
     if not 8 <= tile <= 2**14 or not 0 <= 2 * overlap <= tile:
         raise InputError(f"--tile {tile} --overlap {overlap}: a side of 8 to {2**14}, and at most half of it")
-    found = pictures.find(input, script.say)
-    sources = [path.relative_to(input) if input.is_dir() else Path(path.name) for path in found]
-    names = [str(pictures.target(name)) for name in sources]
-    digests = [pictures.digest(path) for path in found]
+    outputs.check_folder(out)
+    sources = _sources(input, out)
+    names = [str(pictures.target(name)) for name, _ in sources]
+    paths = dict(zip(names, (path for _, path in sources), strict=True))
     model, weights = _load(run, step, ("translate",), "is a run of another model; give one of train/cyclegan.py")
     if f"gen_{direction}" not in weights["params"]:
         raise InputError(f"--direction {direction}: {run} holds the other direction only")
-    settings = {"command": "translate", "weights": _weights_id(weights), "direction": direction}
+    settings = {"command": "translate", "weights": checkpoint.weights_id(weights), "direction": direction}
     settings |= {"tile": tile, "overlap": overlap}
-    notes = [outputs.note(**settings, source=digest) for digest in digests]
-    done = outputs.open_folder(out, list(zip(names, notes, strict=True)), read=[run, *found], force=force)
-    if done:
-        script.say(f"{len(done)} of {len(names)} are in {out} already")
+    outputs.check_distinct(names, out)
+    notes = {name: outputs.note(**settings, source=pictures.digest(path)) for name, path in paths.items()}
+    folder = outputs.open_folder(out, notes, read=[run, *paths.values()], force=force)
+    if folder.done:
+        script.say(f"{len(folder.done)} of {len(names)} are done already, in {out}")
     translated = translator(model, weights, direction, tile, overlap)
     failed = 0
-    rows = [row for row in zip(found, names, notes, strict=True) if row[1] not in done]
-    for path, name, note in track(rows, "translating", console=Console(stderr=True)):
+    waiting = [name for name in names if name not in folder.done]
+    for name in track(waiting, "translating", console=Console(stderr=True)):
         try:
-            pictures.write(out / name, translated(pictures.read(path, model.config.shape[2])), note)
-        except pictures.Unreadable as error:
+            data = pictures.encoded(name, translated(pictures.read(paths[name], model.config.shape[2])), notes[name])
+        except (pictures.Unreadable, MemoryError, jax.errors.JaxRuntimeError) as error:
+            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            why = error if isinstance(error, pictures.Unreadable) else "needs more memory than there is; try a smaller --tile"
             failed += 1
-            script.say(f"{path}: {error}; left out")
-    if failed == len(found):
-        raise InputError(f"{input}: none of its {failed} pictures can be read")
-    script.say(f"{len(found) - failed} of {len(found)} pictures translated {direction} in {out}")
+            script.say(f"{paths[name]}: {why}; left out")
+            continue
+        folder.write(name, data)
+    if failed == len(names):
+        raise InputError(f"{input}: none of its {failed} pictures can be translated")
+    script.say(f"{len(names) - failed} of {len(names)} pictures translated {direction} in {out}")
     return 0 if not failed else 1
+
+
+def _sources(input: Path, out: Path) -> list[tuple[Path, Path]]:
+    """(name below `input`, path) of the pictures to translate: those that an earlier try wrote into `out`, where that lies in it, are none."""
+    from genjax import outputs, pictures
+    from genjax.errors import InputError
+
+    found = [(path.relative_to(input) if input.is_dir() else Path(path.name), path) for path in pictures.find(input, script.say)]
+    root = Path(os.path.realpath(out))
+    if not input.is_dir() or root == Path(os.path.realpath(input)):
+        return found
+    inside = functools.cache(lambda folder: Path(os.path.realpath(folder)).is_relative_to(root))
+    rest = [(name, path) for name, path in found if not (inside(path.parent) and outputs.ours(path))]
+    if len(rest) < len(found):
+        script.say(f"{len(found) - len(rest)} of them are genjax's own, in {out}; left out")
+    if not rest:
+        raise InputError(f"{input}: holds no pictures but those of --out {out}")
+    return rest
 
 
 def convert(kind: str, source: Path, /, out: Path, force: bool = False) -> int:
@@ -350,7 +380,7 @@ def convert(kind: str, source: Path, /, out: Path, force: bool = False) -> int:
         kind: cyclegan or stylegan2
         source: of cyclegan, a checkpoint folder with latest_net_G_A.pth and the like, or one .pth of a generator; of stylegan2, a
             .safetensors, .npz or .pth of the arrays of NVIDIA's PyTorch networks: G_ema's (with that prefix or none) and D's
-        out: the folder to write
+        out: the folder to make
         force: replace a folder that `genjax convert` wrote
     """
     import dataclasses
@@ -371,7 +401,8 @@ def convert(kind: str, source: Path, /, out: Path, force: bool = False) -> int:
     fields = dataclasses.asdict(config)
     like = core.weights(jax.eval_shape(models.build(kind, fields).init, jax.random.key(0)))
     checkpoint.fitted(checkpoint.flatten(weights), like, str(source))  # before anything is written
-    with outputs.replacing(out) as folder:
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with outputs.replacing(out, functools.partial(_check_converted, out, source, force)) as folder:
         folder.mkdir()
         checkpoint.write_config(folder, {"genjax": __version__, "model": kind, "config": fields, "converted": source.name})
         checkpoint.export(folder, weights)
@@ -382,23 +413,18 @@ def convert(kind: str, source: Path, /, out: Path, force: bool = False) -> int:
 
 def _check_converted(out: Path, source: Path, force: bool) -> None:
     """Raise InputError unless a folder can be made there and nothing is lost."""
-    import os
-
-    from genjax import checkpoint
+    from genjax import checkpoint, outputs
     from genjax.errors import InputError
 
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"--out {out}: not in a folder that exists")
-    if not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir())):
+    outputs.check_folder(out)
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if not there:
         return
-    if not out.is_dir():
-        raise InputError(f"--out {out}: is a file; choose a folder")
-    if source.resolve().is_relative_to(out.resolve()):
+    if os.path.exists(source) and (os.stat(source).st_dev, os.stat(source).st_ino) in outputs.identities([out]):
         raise InputError(f"--out {out}: is read by this command; choose another folder")
     if not force:
         raise InputError(f"--out {out}: exists; choose another folder, or add --force")
-    theirs = {path.name for path in out.iterdir()} - {checkpoint.CONFIG, checkpoint.WEIGHTS}
-    if theirs or "converted" not in checkpoint.read_config(out):
+    if there - {checkpoint.CONFIG, checkpoint.WEIGHTS} or "converted" not in checkpoint.read_config(out):
         raise InputError(f"--out {out}: holds more than `genjax convert` wrote; choose another folder")
 
 
@@ -417,9 +443,11 @@ def export(run: Path, /, out: Path, force: bool = False, step: int = 0) -> int:
     from genjax.convert import stylegan2
     from genjax.errors import InputError
 
+    _check_whole(step=step)
     if out.suffix != ".safetensors":
         raise InputError(f"--out {out}: give a NAME.safetensors")
-    outputs.check_file(out, read=[run], force=force)
+    check = functools.partial(outputs.check_file, out, read=[run], force=force)
+    check()
     refusal = f"only a StyleGAN2's arrays have such names; any run's own are in {checkpoint.WEIGHTS}"
     model, weights = _load(run, step, ("style_mix",), refusal)
     try:
@@ -427,6 +455,7 @@ def export(run: Path, /, out: Path, force: bool = False, step: int = 0) -> int:
     except InputError as error:
         raise InputError(f"{run}: {error}") from None
     arrays = {f"{network}.{name}": x for network, found in networks.items() for name, x in found.items()}
+    check()
     outputs.write_atomically(out, serialize(arrays, metadata={"software": outputs.MARK}))
     script.say(f"{len(arrays)} arrays in {out}")
     return 0
@@ -469,6 +498,8 @@ def evaluate(
     for option, path in (("--json", json), ("--save-stats", save_stats)):
         if path is not None:
             outputs.check_file(path, option, read=[real, *fake, *filter(None, [weights])], force=force)
+    if json is not None and save_stats is not None and os.path.realpath(json) == os.path.realpath(save_stats):
+        raise InputError(f"--json {json}: is the file of --save-stats, too; choose another name")
     if save_stats is not None and save_stats.suffix != ".npz":
         raise InputError(f"--save-stats {save_stats}: give a NAME.npz")
     if not fake:
@@ -538,7 +569,8 @@ def nearest(
     _check_whole(n=n, step=step)
     if _single_files(out):
         raise InputError(f"--out {out}: one picture, so one name such as nearest.png")
-    outputs.check_file(out, read=[real, fake, *filter(None, [weights, held_out])], force=force)
+    check = functools.partial(outputs.check_file, out, read=[real, fake, *filter(None, [weights, held_out])], force=force)
+    check()
     if sets.is_run(real) and not sets.is_run(fake):
         real, fake, split, fake_split = fake, real, fake_split, split
     seen = nearest(
@@ -546,6 +578,7 @@ def nearest(
         extractor=extractor, weights=weights, split=split, fake_split=fake_split, truncation=truncation, step=step or None, seed=seed,
         max_bad=max_bad, track=script.progress(),
     )  # fmt: skip
+    check()
     genjax.save_grid(seen.sheet(), out, columns=1 + k)
     script.say(seen.fake, f"against {seen.real}", f"{len(seen.samples)} in {out}: a row each, then its {k} nearest")
     for name, values in (("distance", seen.found.distances[:, 0]), ("ratio", seen.found.ratio)):

@@ -4,7 +4,7 @@ Nothing is written over unasked, and a file is whole or not there.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +22,22 @@ def check(out: Path, force: bool, read: Sequence[Path] = ()) -> None:
     if out.suffix.lower() not in RATES:
         raise InputError(f"--out {out}: NAME.mp4, NAME.gif, or a name without a dot: a folder of PNG frames")
     if not out.suffix:
-        if not out.absolute().parent.is_dir():
-            raise InputError(f"--out {out}: not in a folder that exists")
+        outputs.check_folder(out)
         return  # the rest is outputs.open_folder's to see
     outputs.check_file(out, read=read, force=force)
     if out.suffix.lower() == ".mp4":
         _encoder(out)
 
 
-def write(out: Path, frames: Iterable[np.ndarray], count: int, rate: int) -> None:
-    """Write `count` frames, uint8 [h, w, c] all of one size, c 1, 3 or 4, as one .mp4 or .gif. Raises InputError if that cannot be."""
+def write(
+    out: Path, frames: Iterable[np.ndarray], count: int, rate: int, check: Callable[[], None] = lambda: None
+) -> None:
+    """Write `count` frames, uint8 [h, w, c] all of one size, c 1, 3 or 4, as one .mp4 or .gif.
+
+    `check` is called before the file takes its place. Raises InputError if it cannot be written.
+    """
     try:
-        with outputs.replacing(out) as temporary:
+        with outputs.replacing(out, check) as temporary:
             (_write_mp4 if out.suffix.lower() == ".mp4" else _write_gif)(temporary, frames, count, rate)
     except OSError as error:  # av's errors of files are of this kind
         raise InputError(f"--out {out}: cannot be written ({reason(error)})") from None

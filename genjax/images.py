@@ -3,12 +3,14 @@
 import io
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genjax import ops, outputs
+from genjax.errors import InputError
 from genjax.shapes import AnyArray, Float, UInt8
 
 FORMATS = {
@@ -16,6 +18,7 @@ FORMATS = {
     ".tiff": "TIFF",
 }  # fmt: skip
 TRANSPARENT = ("PNG", "WEBP", "TIFF")  # formats that keep an alpha channel as Pillow writes them
+LONGEST = {"JPEG": 65_500, "WEBP": 16_383}  # pixels of a side, of formats that have a limit
 
 
 def save_grid(
@@ -28,13 +31,13 @@ def save_grid(
     written as it is; in a grid small ones are enlarged by whole factors, with `gap` white pixels
     between them. `columns` is even and near the square root of n if not given. With more
     `rows` than the images fill, the others are white. Raises ValueError for other than 1, 3 or
-    4 channels, and for a suffix that names no format.
+    4 channels, for a suffix that names no format, and for a picture that is too large for it.
     """
     n = images.shape[0]
-    across = columns or min(n, 2 * math.ceil(math.sqrt(n) / 2))
-    rows = max(rows or 1, -(-n // across))
+    kind = picture_suffix(path)
+    check_side(kind, *sheet_size(n, images.shape[1:3], columns, rows, gap))
+    across, rows = layout(n, columns, rows)
     pixels = np.asarray(images if images.dtype == np.uint8 else ops.to_uint8(images))
-    kind = os.path.splitext(path)[1].lower() or ".png"
     if rows * across == 1:
         outputs.write_atomically(Path(path), encode(pixels[0], kind))
         return
@@ -47,9 +50,43 @@ def save_grid(
     outputs.write_atomically(Path(path), encode(sheet, kind))
 
 
+def picture_suffix(path: str | os.PathLike) -> str:
+    """A picture's suffix in small letters, .png of a name without one."""
+    return os.path.splitext(path)[1].lower() or ".png"
+
+
+def layout(n: int, columns: int | None = None, rows: int | None = None) -> tuple[int, int]:
+    """(columns, rows) of a grid of n images."""
+    columns = columns or min(n, 2 * math.ceil(math.sqrt(n) / 2))
+    return columns, max(rows or 1, -(-n // columns))
+
+
+def sheet_size(
+    n: int, shape: Sequence[int], columns: int | None = None, rows: int | None = None, gap: int = 1
+) -> tuple[int, int]:
+    """Height and width in pixels of what `save_grid` writes of n images of shape (height, width)."""
+    columns, rows = layout(n, columns, rows)
+    if columns * rows == 1:
+        return shape[0], shape[1]
+    height, width = (side * magnification(shape) + gap for side in shape[:2])
+    return rows * height - gap, columns * width - gap
+
+
+def check_side(kind: str, height: int, width: int) -> None:
+    """Raise InputError where a picture is too large for the format of a suffix."""
+    longest = LONGEST.get(FORMATS.get(kind, ""), 2**31 - 1)
+    if max(height, width) > longest:
+        raise InputError(f"a {kind} of {height}x{width} pixels: at most {longest} a side; a .png may have more")
+
+
+def magnification(shape: Sequence[int]) -> int:
+    """The whole factor that makes images of less than 48 pixels that large."""
+    return -(-48 // max(shape[:2]))
+
+
 def enlarged(pixels: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h2 w2 c"]:
     """Images of less than 48 pixels, by the whole factor that makes them as large."""
-    factor = -(-48 // max(pixels.shape[1:3]))
+    factor = magnification(pixels.shape[1:3])
     return pixels.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
@@ -67,6 +104,7 @@ def encode(pixels: UInt8[np.ndarray, "h w c"], suffix: str, note: str = "") -> b
         raise ValueError(f"{suffix!r} is no picture's suffix: one of {', '.join(FORMATS)}")
     if pixels.shape[2] not in (1, 3, 4):
         raise ValueError(f"a picture has 1, 3 or 4 channels, not {pixels.shape[2]}")
+    check_side(suffix, *pixels.shape[:2])
     mark = f"{outputs.MARK} {note}".strip()
     kind, exif, info = FORMATS[suffix], Image.Exif(), PngInfo()
     exif[0x0131] = mark  # Software

@@ -3,9 +3,9 @@
 A seed's latents are those of `model.sample(weights, jax.random.key(seed), 1)`, whatever else is drawn beside them.
 """
 
+import difflib
 import functools
 import inspect
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -16,9 +16,10 @@ import numpy as np
 
 from genjax import ops
 from genjax.core import Weights
-from genjax.errors import InputError
+from genjax.errors import InputError, printable
 
 MOST = 65_536  # images a command
+TRUNCATION = 100  # beyond which latents overflow rather than draw
 BATCH = 64  # images at once, and ...
 BATCH_PIXELS = 2**22  # ... pixels at once, so that memory is bounded for large images as well
 
@@ -59,20 +60,38 @@ def labels(model: Any, label: int | None, seeds: Sequence[int]) -> np.ndarray | 
 
     Raises InputError.
     """
-    conditional = getattr(model.config, "conditional", False) not in (False, "none")
     if label is None:
-        return np.array([seed % model.config.num_labels for seed in seeds], np.int32) if conditional else None
-    if not conditional:
+        return np.array([seed % model.config.num_labels for seed in seeds], np.int32) if conditional(model) else None
+    return np.full(len(seeds), class_index(model, str(label), ()), np.int32)
+
+
+def class_index(model: Any, label: str, names: Sequence[str]) -> int | None:
+    """The class that --label names: one of `names`, in the order of their numbers, or else a number. None of "".
+
+    Raises InputError for a model without labels, and for what is neither.
+    """
+    if not label:
+        return None
+    if not conditional(model):
         raise InputError(f"--label {label}: the model was trained without labels; leave it out")
-    if not 0 <= label < model.config.num_labels:
-        raise InputError(f"--label {label}: from 0 to {model.config.num_labels - 1}")
-    return np.full(len(seeds), label, np.int32)
+    names = names[: model.config.num_labels]
+    if label in names:
+        return names.index(label)
+    if re.fullmatch("[0-9]{1,9}", label) and int(label) < model.config.num_labels:
+        return int(label)
+    near = difflib.get_close_matches(label, names, 3, 0.5) or names[:3]
+    named = f"one of its {len(names)} classes, such as {', '.join(printable(name, 40) for name in near)}, or a number " if names else ""
+    raise InputError(f"--label {label}: {named}from 0 to {model.config.num_labels - 1}")
+
+
+def conditional(model: Any) -> bool:
+    return getattr(model.config, "conditional", False) not in (False, "none")
 
 
 def check_truncation(model: Any, truncation: float) -> None:
     """Raise InputError on one that means nothing, or nothing for this model."""
-    if not math.isfinite(truncation):
-        raise InputError(f"--truncation {truncation}: a number, such as 0.7")
+    if not abs(truncation) <= TRUNCATION:
+        raise InputError(f"--truncation {truncation}: from -{TRUNCATION} to {TRUNCATION}, such as 0.7")
     if truncation != 1 and "truncation" not in inspect.signature(model.sample).parameters:
         raise InputError(f"--truncation {truncation}: the model has none (stylegan2, gan and dcgan have); leave it out")
 

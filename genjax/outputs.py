@@ -13,9 +13,10 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 from genjax.errors import InputError, printable, reason
 
@@ -23,6 +24,12 @@ MARK = "made with genjax"  # in a comment or a field of metadata, which readers 
 MARKED_BYTES = 2**20  # at a file's beginning and end, where the mark is looked for
 PART = re.compile(r"\.genjax-(\d{1,10})-([0-9a-f]{8})-[0-9a-f]{8}\.part")
 STALE_SECONDS = 86_400.0  # after which a temporary file of another machine is removed
+
+_STARTED = time.time()
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # or to open a pipe would wait for ever
+
+
+# --- one file ----------------------------------------------------------------------------
 
 
 def check_file(
@@ -33,39 +40,66 @@ def check_file(
     read: files and folders that the command reads; neither they nor anything in them is
     written over, under whatever name. force: a file that genjax wrote may be replaced.
     """
+    where, folder = f"{option} {printable(str(out))}", out.absolute().parent
+    try:
+        there = _exists(out)
+        if not out.name or os.path.isdir(out):
+            raise InputError(f"{where}: is a folder; give a file's name")
+        if not os.path.isdir(folder):
+            raise InputError(f"{where}: not in a folder that exists")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(f"{where}: its folder cannot be written to; choose another one")
+        if there:
+            _check_replaceable(out, where, identities(read), force)
+    except OSError as error:  # such as a name that is too long
+        raise InputError(f"{where}: cannot be written ({reason(error)})") from None
+
+
+def check_folder(out: Path, option: str = "--out") -> None:
+    """Raise InputError, naming `option`, unless files can be written into the folder `out`, or it can be made."""
     where = f"{option} {printable(str(out))}"
-    if not out.name or out.is_dir():
-        raise InputError(f"{where}: is a folder; give a file's name")
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"{where}: not in a folder that exists")
-    if not os.access(out.absolute().parent, os.W_OK):
-        raise InputError(f"{where}: its folder cannot be written to; choose another one")
-    if os.path.lexists(out):
-        _check_replaceable(out, where, [Path(path) for path in read], force)
+    try:
+        if _exists(out) and not os.path.isdir(out):
+            raise InputError(f"{where}: is a file; choose a folder")
+        nearest = next(path for path in (out.absolute(), *out.absolute().parents) if _exists(path))
+        if not os.path.isdir(nearest):
+            raise InputError(f"{where}: {printable(str(nearest))} is no folder; choose another one")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise InputError(f"{where}: {printable(str(nearest))} cannot be written to; choose another one")
+    except OSError as error:
+        raise InputError(f"{where}: cannot be written ({reason(error)})") from None
 
 
 def ours(path: Path, made: str = "") -> bool:
     """Whether genjax wrote this regular file, and with the `note` made, by the mark in its first or last MB."""
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NONBLOCK)) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                return False
+        with _open_regular(path) as file:
             ends = file.read(MARKED_BYTES)
-            file.seek(max(0, status.st_size - MARKED_BYTES))
+            file.seek(max(0, os.fstat(file.fileno()).st_size - MARKED_BYTES))
             return f"{MARK} {made}".strip().encode() in ends + b"|" + file.read(MARKED_BYTES)
     except OSError:
         return False
 
 
-_NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # or to open a pipe would wait for ever
+def identities(read: Iterable[Path | str]) -> set[tuple[int, int]]:
+    """Device and inode of these files and folders and of all in them, through links: what no other name hides."""
+    found: set[tuple[int, int]] = set()
+    waiting = [os.fspath(path) for path in read]
+    while waiting:
+        path = waiting.pop()
+        with contextlib.suppress(OSError, ValueError):  # no file: it may be the name of an embedded set
+            status = os.stat(path)
+            if (identity := (status.st_dev, status.st_ino)) not in found:
+                found.add(identity)
+                waiting += [entry.path for entry in os.scandir(path)] if stat.S_ISDIR(status.st_mode) else []
+    return found
 
 
-def _check_replaceable(out: Path, where: str, read: Sequence[Path], force: bool) -> None:
-    for path in read:
-        if _same(path, out) or (path.is_dir() and out.resolve().is_relative_to(path.resolve())):
-            raise InputError(f"{where}: is read by this command; choose another name")
-    if not stat.S_ISREG(os.stat(out).st_mode if out.exists() else 0):
+def _check_replaceable(out: Path, where: str, inputs: set[tuple[int, int]], force: bool) -> None:
+    status = os.stat(out) if os.path.exists(out) else None
+    if status and (status.st_dev, status.st_ino) in inputs:
+        raise InputError(f"{where}: is read by this command; choose another name")
+    if not status or not stat.S_ISREG(status.st_mode):
         raise InputError(f"{where}: is no regular file; choose another name")
     if not force:
         raise InputError(f"{where}: is there already; choose another name, or add --force")
@@ -73,42 +107,63 @@ def _check_replaceable(out: Path, where: str, read: Sequence[Path], force: bool)
         raise InputError(f"{where}: was not written by genjax; move it away, or choose another name")
 
 
-def _same(first: Path, second: Path) -> bool:
+def _exists(path: Path) -> bool:
+    """Whether anything is there, be it a link that leads nowhere. Raises OSError where that cannot be known."""
     try:
-        return os.path.samefile(first, second)
-    except OSError:  # one of them is not there
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except ValueError as error:  # a null byte
+        raise OSError(str(error)) from None
+    return True
+
+
+def _open_regular(path: Path) -> IO[bytes]:
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError("no regular file")
+    return file
 
 
 # --- all or nothing ----------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """A temporary path beside `path`, whose file or folder takes its place at the end.
 
-    After an exception it is removed; one that a kill left behind is removed by the next
-    command that writes into the same folder. A link is followed, not replaced.
+    check: called just before that, for what may have appeared meanwhile. After an exception the
+    temporary one is removed; one that a kill left behind is removed by the next command that
+    writes into the same folder. A link is followed, not replaced. An OSError names `path`.
     """
-    path = path.resolve()
-    sweep(path.parent)
-    temporary = path.with_name(_part(path.name))
-    try:
+    sweep(Path(os.path.realpath(path)).parent)
+    with _replacing(path, check) as temporary:
         yield temporary
-        if path.is_dir() and temporary.is_dir():  # a folder cannot be replaced in one step
-            old = path.with_name(_part(f"{path.name} before"))
-            os.replace(path, old)
-            os.replace(temporary, path)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[Path]:
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(_part(target.name))
+    try:
+        with naming(path):
+            yield temporary
+            check()
+            if target.is_dir() and temporary.is_dir():  # a folder cannot be replaced in one step
+                old = target.with_name(_part(f"{target.name} before"))
+                os.replace(target, old)
+                os.replace(temporary, target)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                os.replace(temporary, target)
     finally:
         remove(temporary)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that it is whole or not there, whenever the process is killed. Raises OSError that names it."""
-    with naming(path), replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
@@ -148,10 +203,13 @@ def _host() -> str:
 
 
 def _abandoned(path: Path, process: int, host: str) -> bool:
-    if time.time() - os.lstat(path).st_mtime > STALE_SECONDS:
+    written = os.lstat(path).st_mtime
+    if time.time() - written > STALE_SECONDS:
         return True
-    if host != _host() or os.name != "posix" or process == os.getpid():
+    if host != _host() or os.name != "posix":
         return False
+    if process == os.getpid():  # of a container's earlier life, where numbers repeat
+        return written < _STARTED - 60
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -169,38 +227,69 @@ def note(**facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def open_folder(
-    out: Path,
-    notes: Sequence[tuple[str, str]],
-    *,
-    read: Iterable[Path | str] = (),
-    force: bool = False,
-) -> set[str]:
-    """Make or open the folder of --out for files, given as (name, its `note`), or refuse it.
+class Folder(NamedTuple):
+    """A folder that a command writes files into."""
 
-    Returns the names of those that are there with the same note: the same command, repeated
-    after a kill, has only the others to make. What else is there under these names gives way
-    to --force if genjax wrote it. Raises InputError, before anything is written, where two
-    names are one on a disk that ignores case, or something would be lost.
+    path: Path
+    done: frozenset[str]  # names that the same command has finished before
+    replaced: frozenset[str]  # names of files that give way
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, all or nothing. Raises InputError if it cannot be written, or has appeared meanwhile."""
+        path = self.path / name
+
+        def check():
+            if name not in self.replaced and os.path.lexists(path):
+                raise InputError(f"{path}: has appeared meanwhile; does another command write there?")
+
+        try:
+            with _replacing(path, check) as temporary:
+                temporary.write_bytes(data)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({reason(error)})") from None
+
+
+def open_folder(
+    out: Path, notes: dict[str, str], *, read: Iterable[Path | str] = (), force: bool = False
+) -> Folder:
+    """Make or open the folder of --out for files of these names, each with its `note`, or refuse it.
+
+    The same command again goes on where it stopped: a file that is there with the same note is
+    `done`. Other files of these names give way to --force if genjax wrote them. Raises
+    InputError, before anything is written, where two names are one on a disk that ignores case,
+    or something would be lost.
     """
-    where, inputs = f"--out {printable(str(out))}", [Path(path) for path in read]
-    if os.path.lexists(out) and not out.is_dir():
-        raise InputError(f"{where}: is a file; choose a folder")
-    folded: dict[str, str] = {}
-    for name, _ in notes:
-        if name.casefold() in folded:
-            raise InputError(f"{where}: two files would be {printable(folded[name.casefold()])}; rename one's source")
-        folded[name.casefold()] = name
-    there = [(name, made) for name, made in notes if os.path.lexists(out / name)]
-    done = {name for name, made in there if ours(out / name, made)}
-    for name, _ in there:
-        if name not in done:
-            what = f"{where}: {printable(name)} ({len(there)} in all)"
-            _check_replaceable(out / name, what, inputs, force)
+    where = f"--out {printable(str(out))}"
+    check_folder(out)
     try:
-        for folder in {out, *((out / name).parent for name, _ in notes)}:
+        there = [name for name in notes if _exists(out / name)]
+        done = frozenset(name for name in there if ours(out / name, notes[name]))
+        replaced = [name for name in there if name not in done]
+        inputs = identities(read) if replaced else set()
+        for name in replaced:
+            _check_replaceable(out / name, f"{where}: {printable(name)} ({len(replaced)} in all)", inputs, force)
+        for folder in {out, *((out / name).parent for name in notes)}:
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder)
     except OSError as error:
         raise InputError(f"{where}: cannot be written ({reason(error)})") from None
-    return done
+    return Folder(out, done, frozenset(replaced))
+
+
+def check_distinct(names: Sequence[str], out: Path) -> None:
+    """Raise InputError where two files of a folder would be one, on a disk that ignores case at the latest."""
+    where = f"--out {printable(str(out))}"
+    folded: dict[str, str] = {}
+    for name in names:
+        if other := folded.get(_folded(name)):
+            raise InputError(f"{where}: {printable(other)} and {printable(name)} would be one file; rename one")
+        folded[_folded(name)] = name
+    for name in names:
+        for folder in Path(name).parents:
+            if other := folded.get(_folded(str(folder))):
+                raise InputError(f"{where}: {printable(other)} would be a file and a folder; rename one")
+
+
+def _folded(name: str) -> str:
+    """What two names have in common that are one on disks that ignore case and ways to write an accent."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())

@@ -13,9 +13,9 @@ from genjax.data.decode import MAX_FILE_BYTES, Unreadable, convert, describe, op
 from genjax.data.files import KINDS, read_picture, walk
 from genjax.data.items import summary
 from genjax.errors import InputError, reason
-from genjax.images import FORMATS, encode
+from genjax.images import FORMATS, encode, picture_suffix
 
-__all__ = ["Unreadable", "find", "read", "target", "write"]
+__all__ = ["Unreadable", "digest", "encoded", "find", "read", "target", "write"]
 
 
 def find(source: Path, say: Callable[[str], None] | None = None) -> list[Path]:
@@ -62,12 +62,20 @@ def digest(path: Path) -> str:
     return hashlib.sha256(raw).hexdigest() if len(raw) <= MAX_FILE_BYTES else ""
 
 
-def write(path: Path, image: np.ndarray, note: str = "") -> None:
-    """Write uint8 [h, w, c] in the format of the name's suffix, all or nothing. Raises InputError if it cannot be written.
+def encoded(name: str | Path, image: np.ndarray, note: str = "") -> bytes:
+    """uint8 [h, w, c] in the format of the name's suffix. Raises Unreadable where it is too large for that.
 
     note: of outputs.note, by which a repeated command knows the file as finished.
     """
     try:
-        outputs.write_atomically(path, encode(image, path.suffix.lower(), note))
-    except (OSError, ValueError) as error:  # Pillow's, where a picture is too large for its format, are either
+        return encode(image, picture_suffix(name), note)
+    except (OSError, ValueError) as error:  # Pillow's are either
+        raise Unreadable(f"cannot be written as {picture_suffix(name)} ({reason(error)})") from None
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    """Write uint8 [h, w, c] in the format of the name's suffix, all or nothing. Raises InputError if it cannot be written."""
+    try:
+        outputs.write_atomically(path, encode(image, picture_suffix(path)))
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be written ({reason(error)})") from None

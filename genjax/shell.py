@@ -87,13 +87,13 @@ def _numbers():
 
 
 def _first_paragraph(report: str) -> str:
-    """Of tyro's boxed report."""
+    """Of tyro's report, in a box of lines or, where the terminal has no others, of ASCII."""
     said = []
     for line in report.splitlines():
-        text = line.strip("│ ╭╮╰╯")
-        if said and (not text or set(text) == {"─"}):
+        text = line.strip("│|╭╮╰╯+ ")
+        if said and set(text) <= {"─", "-"}:
             break
-        if text and "─" not in text:
+        if set(text) - {"─", "-"} and not line.startswith(("╭", "+")):
             said.append(text)
     return " ".join(said) or "the command line cannot be read"
 

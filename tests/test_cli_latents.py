@@ -328,7 +328,7 @@ def test_a_pickle_is_refused_and_not_run(runs, command, tmp_path):
         (lambda arrays: arrays.pop("synthesis.b8.conv0.bias"), "'synthesis.b8.conv0.bias' is missing"),
         (lambda arrays: arrays.update(extra=np.zeros(1, np.float32)), "'extra' is not expected"),
         (lambda arrays: arrays.update({"synthesis.b8.conv1.bias": np.zeros(3, np.float32)}), "conv_1/bias is [3]"),
-        (lambda arrays: arrays.update({"synthesis.b8.torgb.weight": np.ones((), np.float32)}), "no StyleGAN2 has|other shapes"),
+        (lambda arrays: arrays.update({"synthesis.b8.torgb.weight": np.ones((), np.float32)}), "no StyleGAN2 has"),
         (lambda arrays: arrays.update({"synthesis.b8.resample_filter": np.full((4, 4), 1 / 16, np.float32)}), "another filter"),
     ],
 )
@@ -384,6 +384,6 @@ def test_what_means_nothing_is_one_line_and_exit_code_2(runs, command, tmp_path,
     name, run, *options = arguments.split()
     code, said = command(name, run if name == "convert" else runs / run, *options)
     assert code == 2
-    assert any(name in said for name in named.split("|"))
+    assert named in said
     assert len(said.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []

@@ -370,7 +370,7 @@ def test_save_grid_places_images_row_by_row(tmp_path, n, channels):
     )
     with Image.open(tmp_path / "grid.png") as file:
         sheet = np.asarray(file).reshape(file.height, file.width, channels)
-    assert sheet.shape[:2] == (-(-n // 2) * 51, 2 * 61)
+    assert sheet.shape[:2] == (-(-n // 2) * 51 - 1, 2 * 61 - 1)  # the gap is between images, not at the edges
     for i in range(n):
         assert np.all(sheet[i // 2 * 51 : i // 2 * 51 + 50, i % 2 * 61 : i % 2 * 61 + 60] == np.asarray(ops.to_uint8(levels))[i])
 

@@ -132,10 +132,11 @@ def test_the_same_command_goes_on_and_redoes_what_has_changed(run, tmp_path, cap
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
     (tmp_path / "out/b.png").unlink()
     paint(tmp_path / "in/c.png", 9, 9)
-    with pytest.raises(InputError, match=r"c\.png .*--force"):
+    with pytest.raises(InputError, match=r"c\.png \(1 in all\): is there already.*--force"):  # what was made of the old c.png
         cli.translate(run, tmp_path / "in", out=tmp_path / "out")
+    capsys.readouterr()
     assert cli.translate(run, tmp_path / "in", out=tmp_path / "out", force=True) == 0
-    assert "1 of 3 are in" in capsys.readouterr().err
+    assert "1 of 3 are done already" in capsys.readouterr().err
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
     assert {name for name in after if after[name] != before[name]} == {"b.png", "c.png"}
     with Image.open(tmp_path / "out/c.png") as image:
@@ -143,13 +144,68 @@ def test_the_same_command_goes_on_and_redoes_what_has_changed(run, tmp_path, cap
     paint(tmp_path / "d.png")  # into the same folder
     assert cli.translate(run, tmp_path / "d.png", out=tmp_path / "out") == 0
     assert cli.translate(run, tmp_path / "in", out=tmp_path / "out") == 0
-    assert "3 of 3 are in" in capsys.readouterr().err
+    assert "3 of 3 are done already" in capsys.readouterr().err
+    with pytest.raises(InputError, match="--force"):
+        cli.translate(run, tmp_path / "in", out=tmp_path / "out", tile=256)
 
 
-def test_two_pictures_never_become_one(run, tmp_path):
-    for name in ("c.gif", "c.gif.png"):
-        paint(tmp_path / "in" / name)
-    with pytest.raises(InputError, match="two files would be"):
+def test_pictures_of_another_folder_with_the_same_names_need_force(run, tmp_path):
+    for day, width in (("monday", 9), ("tuesday", 10)):
+        paint(tmp_path / day / "IMG_1.png", width, 9)
+    assert cli.translate(run, tmp_path / "monday", out=tmp_path / "out") == 0
+    with pytest.raises(InputError, match=r"IMG_1\.png .*--force"):
+        cli.translate(run, tmp_path / "tuesday", out=tmp_path / "out")
+    with Image.open(tmp_path / "out/IMG_1.png") as image:
+        assert image.size == (9, 9)
+
+
+@pytest.mark.parametrize("out", ["translated", "../link"])
+def test_translated_pictures_are_not_translated_again(run, tmp_path, monkeypatch, capsys, out):
+    """`genjax translate RUN .` writes into ./translated, and is repeated."""
+    paint(tmp_path / "in/a.png")
+    paint(tmp_path / "in/translated/theirs.png")
+    (tmp_path / "link").symlink_to("in/translated")
+    monkeypatch.chdir(tmp_path / "in")
+    for times in range(2):
+        assert cli.translate(run, Path("."), out=Path(out)) == 0
+        assert ("2 of them are genjax's own" in capsys.readouterr().err) == bool(times)
+        there = {str(path.relative_to(tmp_path / "in")) for path in (tmp_path / "in").rglob("*.png")}
+        made = {"translated/a.png", "translated/translated/theirs.png"}
+        assert there == {"a.png", "translated/theirs.png"} | made
+
+
+def test_a_picture_that_cannot_be_written_or_needs_too_much_memory_is_left_out(run, tmp_path, monkeypatch, capsys):
+    from genjax.edit import tiles
+
+    for name, width in (("a.png", 8), ("long.png", 16_384), ("odd.png", 9), ("huge.png", 10)):
+        paint(tmp_path / "in" / name, width, 8)
+    (tmp_path / "in/long.png").rename(tmp_path / "in/long.webp")  # which a WebP cannot be
+
+    def translator(*_):
+        def translated(image):
+            if image.shape[1] == 9:
+                raise MemoryError
+            if image.shape[1] == 10:
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 878 bytes.")
+            return image
+
+        return translated
+
+    monkeypatch.setattr(tiles, "translator", translator)
+    assert cli.translate(run, tmp_path / "in", out=tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "long.webp: cannot be written as .webp (a .webp of 8x16384 pixels: at most 16383 a side" in said
+    for name in ("odd.png", "huge.png"):
+        assert f"{name}: needs more memory than there is; try a smaller --tile; left out" in said
+    assert "1 of 4 pictures translated" in said
+    assert [path.name for path in (tmp_path / "out").glob("*.*g")] == ["a.png"]
+
+
+@pytest.mark.parametrize("names", [("c.gif", "c.gif.png"), ("c.ppm", "c.ppm.png"), ("a.JPG", "a.jpg"), ("d", "d.png"), ("e.gif", "e.gif.png/e.png")])
+def test_two_pictures_never_become_one(run, tmp_path, names):
+    for name in names:
+        paint(tmp_path / "in" / name, format=None if "." in name else "PNG")
+    with pytest.raises(InputError, match=r"would be (one file|a file and a folder)"):
         cli.translate(run, tmp_path / "in", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

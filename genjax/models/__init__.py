@@ -1,6 +1,7 @@
 """The models by name: one line each. A model's module has a `Config`, and `recipe(config)`, which returns its tuple of pure functions."""
 
 import importlib
+import re
 import typing
 from typing import Any
 
@@ -30,7 +31,10 @@ def build(name: str, config: dict[str, Any]):
     for field, value in fields.items():
         if not _is(value, kinds[field]):
             raise InputError(f"{name}'s {field} is {printable(repr(value), 60)}, not {_words(kinds[field])}")
-    return module.recipe(module.Config(**fields))
+    try:
+        return module.recipe(module.Config(**fields))
+    except InputError as error:  # which names the options of the training script
+        raise InputError(re.sub(r"--(model\.)?", "", str(error))) from None
 
 
 def _is(value: Any, kind: Any) -> bool:
