@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from genjax import shell as shell  # isort: skip  # before JAX: see there
 from genjax import script
 from genjax.errors import one_line
 

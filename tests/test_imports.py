@@ -44,8 +44,8 @@ ALLOWED = {  # module -> the genjax modules it may import
     "frames": {"images"},
     "latents": {"core", "ops"},
     "edit": {"ops", "edit"},
-    "train": {"core", "data", "edit", "models", "script"},
-    "cli": {"script", "train", "core", "genjax", "images", "latents", "pictures", "frames", "edit", "checkpoint", "convert", "models", "metrics", "__version__"},
+    "train": {"core", "data", "edit", "models", "script", "shell"},
+    "cli": {"shell", "script", "train", "core", "genjax", "images", "latents", "pictures", "frames", "edit", "checkpoint", "convert", "models", "metrics", "__version__"},
     "__main__": {"cli"},
     "__init__": {"core", "checkpoint", "models", "ops", "images"},
 }

@@ -7,6 +7,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from genjax import shell as shell  # before JAX, whose complaints of the environment it turns into one line
+
 MODELS = ("cyclegan", "dcgan", "gan", "stylegan2", "vae")
 
 
