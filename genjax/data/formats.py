@@ -8,7 +8,10 @@ where that is possible, in a bounded number of steps, before Pillow sees the fil
 import functools
 import re
 import struct
+import zlib
 from typing import NamedTuple
+
+from genjax.errors import printable
 
 HEAD_BYTES = 128  # enough for `kind`
 MAX_PARTS = 2**16  # PNG chunks, JPEG markers, TIFF strips: a file with more is hostile
@@ -100,9 +103,13 @@ def inspect(name: str, data: bytes) -> Structure:
 
 
 def _png(data: bytes) -> Structure:
-    at, pictures = 8, 1
+    """Of chunks that pixels depend on the checksums are verified: Pillow passes over those of IDAT, and decodes other pixels in silence."""
+    at, pictures, view = 8, 1, memoryview(data)
     for _ in range(MAX_PARTS):
         chunk = data[at + 4 : at + 8]
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        if (chunk[:1].isupper() or chunk == b"tRNS") and int.from_bytes(data[end : end + 4], "big") != zlib.crc32(view[at + 4 : end]):
+            raise ValueError(f"damaged: the checksum of {printable(chunk.decode('latin-1'))} does not match")
         if chunk == b"acTL":
             pictures = max(1, int.from_bytes(data[at + 8 : at + 12], "big"))
         if len(chunk) < 4 or chunk == b"IEND":
