@@ -280,9 +280,8 @@ def _write_files(
 
     from genjax import outputs, pictures
 
-    outputs.check_distinct(names, folder)
     notes = {name: outputs.note(**settings, name=name) for name in names}
-    opened = outputs.open_folder(folder, notes, read=[run], force=force)
+    opened = outputs.open_folder(folder, names, notes.__getitem__, read=[run], force=force)
     first = next((index for index, name in enumerate(names) if name not in opened.done), len(names))
     if opened.done:
         script.say(f"{len(opened.done)} of {len(names)} are done already, in {folder}")
@@ -331,9 +330,11 @@ def translate(
         raise InputError(f"--direction {direction}: {run} holds the other direction only")
     settings = {"command": "translate", "weights": checkpoint.weights_id(weights), "direction": direction}
     settings |= {"tile": tile, "overlap": overlap}
-    outputs.check_distinct(names, out)
-    notes = {name: outputs.note(**settings, source=pictures.digest(path)) for name, path in paths.items()}
-    folder = outputs.open_folder(out, notes, read=[run, *paths.values()], force=force)
+
+    def made(name: str) -> str:
+        return outputs.note(**settings, source=pictures.digest(paths[name]))
+
+    folder = outputs.open_folder(out, names, made, read=[run, *paths.values()], force=force)
     if folder.done:
         script.say(f"{len(folder.done)} of {len(names)} are done already, in {out}")
     translated = translator(model, weights, direction, tile, overlap)
@@ -341,7 +342,8 @@ def translate(
     waiting = [name for name in names if name not in folder.done]
     for name in track(waiting, "translating", console=Console(stderr=True)):
         try:
-            data = pictures.encoded(name, translated(pictures.read(paths[name], model.config.shape[2])), notes[name])
+            note = made(name)
+            data = pictures.encoded(name, translated(pictures.read(paths[name], model.config.shape[2])), note)
         except (pictures.Unreadable, MemoryError, jax.errors.JaxRuntimeError) as error:
             if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
                 raise

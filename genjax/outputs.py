@@ -250,35 +250,35 @@ class Folder(NamedTuple):
 
 
 def open_folder(
-    out: Path, notes: dict[str, str], *, read: Iterable[Path | str] = (), force: bool = False
+    out: Path, names: Sequence[str], made: Callable[[str], str], *, read: Iterable[Path | str] = (), force: bool = False
 ) -> Folder:
-    """Make or open the folder of --out for files of these names, each with its `note`, or refuse it.
+    """Make or open the folder of --out for files of these names, or refuse it.
 
-    The same command again goes on where it stopped: a file that is there with the same note is
-    `done`. Other files of these names give way to --force if genjax wrote them. Raises
-    InputError, before anything is written, where two names are one on a disk that ignores case,
-    or something would be lost.
+    made: the `note` of a name. Files that are there with the same note are `done`: the same
+    command, repeated after a kill, has only the others to make. What else is there under these
+    names gives way to --force if genjax wrote it. Raises InputError, before anything is
+    written, where two names are one on a disk that ignores case, or something would be lost.
     """
     where = f"--out {printable(str(out))}"
     check_folder(out)
+    _check_distinct(names, where)
     try:
-        there = [name for name in notes if _exists(out / name)]
-        done = frozenset(name for name in there if ours(out / name, notes[name]))
-        replaced = [name for name in there if name not in done]
+        there = [name for name in names if _exists(out / name)]
+        done = frozenset(name for name in there if ours(out / name) and ours(out / name, made(name)))
+        replaced = frozenset(there) - done
         inputs = identities(read) if replaced else set()
-        for name in replaced:
-            _check_replaceable(out / name, f"{where}: {printable(name)} ({len(replaced)} in all)", inputs, force)
-        for folder in {out, *((out / name).parent for name in notes)}:
+        for name in there:
+            if name not in done:
+                _check_replaceable(out / name, f"{where}: {printable(name)} ({len(replaced)} in all)", inputs, force)
+        for folder in {out, *((out / name).parent for name in names)}:
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder)
     except OSError as error:
         raise InputError(f"{where}: cannot be written ({reason(error)})") from None
-    return Folder(out, done, frozenset(replaced))
+    return Folder(out, done, replaced)
 
 
-def check_distinct(names: Sequence[str], out: Path) -> None:
-    """Raise InputError where two files of a folder would be one, on a disk that ignores case at the latest."""
-    where = f"--out {printable(str(out))}"
+def _check_distinct(names: Sequence[str], where: str) -> None:
     folded: dict[str, str] = {}
     for name in names:
         if other := folded.get(_folded(name)):

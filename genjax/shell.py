@@ -87,13 +87,15 @@ def _numbers():
 
 
 def _first_paragraph(report: str) -> str:
-    """Of tyro's report, in a box of lines or, where the terminal has no others, of ASCII."""
-    said = []
+    """Of tyro's boxed report, what follows its heading; outside of UTF-8 the box is made of hyphens."""
+    said, begun = [], False
     for line in report.splitlines():
-        text = line.strip("│|╭╮╰╯+ ")
-        if said and set(text) <= {"─", "-"}:
+        text = line.strip("│ ╭╮╰╯")
+        rule = "─" in text or set(text) == {"-"}
+        if said and (rule or not text):
             break
-        if set(text) - {"─", "-"} and not line.startswith(("╭", "+")):
+        begun = begun or rule
+        if begun and text and not rule:
             said.append(text)
     return " ".join(said) or "the command line cannot be read"
 

@@ -181,7 +181,7 @@ def notes(names=NAMES, tile=8, **sources):
 
 
 def opened(out, names=NAMES, tile=8, sources=(), **options):
-    return outputs.open_folder(out, notes(names, tile, **dict(sources)), **options)
+    return outputs.open_folder(out, names, notes(names, tile, **dict(sources)).__getitem__, **options)
 
 
 def write(folder, *names, tile=8):
@@ -232,6 +232,16 @@ def test_other_settings_need_force_and_foreign_files_stay(tmp_path):
     assert (out / "b.png").read_bytes() == b"dear"
 
 
+def test_only_the_sources_of_files_that_are_there_are_read(tmp_path):
+    """To hash a hundred thousand photographs takes longer than to say what is in the way."""
+    asked = []
+    outputs.open_folder(tmp_path / "out", NAMES, asked.append)
+    assert asked == []
+    write(opened(tmp_path / "out"), "b.png")
+    outputs.open_folder(tmp_path / "out", NAMES, lambda name: asked.append(name) or notes()[name])
+    assert asked == ["b.png"]
+
+
 def test_a_folder_takes_the_files_of_several_commands(tmp_path):
     out = tmp_path / "out"
     write(opened(out, ["cat.png"], tile=1), "cat.png", tile=1)
@@ -264,7 +274,7 @@ def test_what_appears_meanwhile_stays(tmp_path):
 )
 def test_two_outputs_never_have_one_name(tmp_path, names):
     with pytest.raises(InputError, match=r"would be (one file|a file and a folder)"):
-        outputs.check_distinct(names, tmp_path / "out")
+        opened(tmp_path / "out", names)
     assert not (tmp_path / "out").exists()
 
 
@@ -593,7 +603,7 @@ def test_classes_on_record_may_be_anything(genjax, runs, tmp_path, classes):
         ("sample RUN/labelled --truncation 1e30", "--truncation 1e+30"),
         ("sample RUN/labelled --grid 2000x1 --out x.jpg", "--out x.jpg: a .jpg of 48x97999 pixels: at most 65500"),
         ("sample RUN/labelled --grid 1x400 --out x.webp", "--out x.webp: a .webp of 19599x48 pixels: at most 16383"),
-        ("interpolate RUN/labelled --seeds 0,1 --label 1 --seconds inf", "--seconds inf"),
+        ("interpolate RUN/labelled --seeds 0,1 --label 1 --seconds inf", "--seconds: inf: a finite number"),
         ("interpolate RUN/labelled --seeds 0,1 --label 1 --seconds -1", "--seconds -1"),
         ("interpolate RUN/labelled --seeds 0,1 --label 1 --fps -1", "--fps -1"),
         ("interpolate RUN/labelled --seeds 0,1 --label 1 --step -2", "--step -2"),
