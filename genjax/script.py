@@ -5,10 +5,9 @@ import contextlib
 import dataclasses
 import math
 import os
-import socket
+import re
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -163,68 +162,52 @@ JOIN_SECONDS, MEET_SECONDS = 300, 1800  # for how long other processes are waite
 
 
 def join(distributed: str) -> None:
-    """Become one of several processes that train together. Raises InputError."""
+    """Become one of several processes that train together. Raises InputError; ends with exit code 2 where the others do not come."""
     advice = "auto under SLURM, Cloud TPU or Open MPI, else ADDRESS:PORT,COUNT,INDEX"
+    longer = JOIN_SECONDS + 60  # JAX's own end of waiting is an abort with a trace
     try:
         if distributed == "auto":
-            with announced("waiting for the other processes of --distributed auto"):
-                jax.distributed.initialize(initialization_timeout=JOIN_SECONDS)
+            with waiting("the other processes of --distributed auto", JOIN_SECONDS):
+                jax.distributed.initialize(initialization_timeout=longer)
             return
-        address, count, index = distributed.split(",")
-        if not 0 <= int(index) < int(count):
-            raise ValueError(f"INDEX {index} is not from 0 to {int(count) - 1}")
-        others = "the other processes" if int(index) == 0 else f"process 0 at {address}"
-        with announced(f"process {index} of {count} waits for {others}, at most {JOIN_SECONDS} s"):
-            if int(index) > 0:
-                reach(address)
-            jax.distributed.initialize(address, int(count), int(index), initialization_timeout=JOIN_SECONDS)
+        if not (form := re.fullmatch(r"(.+:\d+),(\d+),(\d+)", distributed)):
+            raise ValueError("not of that form")
+        address, count, index = form[1], int(form[2]), int(form[3])
+        if not index < count:
+            raise ValueError(f"INDEX {index} is not from 0 to {count - 1}")
+        with waiting(f"the other {count - 1} processes at {address}" if index == 0 else f"process 0 at {address}", JOIN_SECONDS):
+            jax.distributed.initialize(address, count, index, initialization_timeout=longer)
     except (ValueError, RuntimeError) as error:
         raise InputError(f"--distributed {distributed}: {reason(error)}; {advice}") from None
 
 
-def reach(address: str) -> None:
-    """Wait until process 0 listens: JAX aborts the process where it does not. Raises ValueError after JOIN_SECONDS."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise ValueError(f"{address} is not ADDRESS:PORT")
-    until = time.monotonic() + JOIN_SECONDS
-    while True:
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=min(JOIN_SECONDS, 10)).close()
-            return
-        except (OSError, OverflowError) as error:
-            if time.monotonic() > until or not isinstance(error, ConnectionError | TimeoutError):
-                raise ValueError(f"process 0 does not answer at {address} ({reason(error)})") from None
-        time.sleep(0.2)
+def meet(what: str) -> None:
+    """Wait until all processes have done `what`; ends with exit code 2 after MEET_SECONDS."""
+    if jax.process_count() > 1:
+        with waiting(f"the other {jax.process_count() - 1} processes: {what}", MEET_SECONDS):
+            multihost_utils.sync_global_devices(what)
 
 
 @contextlib.contextmanager
-def announced(line: str, after: float = 5.0) -> Iterator[None]:
-    """Print the line if this takes longer than some seconds."""
-    timer = threading.Timer(after, lambda: print(line, file=sys.stderr, flush=True))
-    timer.daemon = True
-    timer.start()
+def waiting(whom: str, most: float) -> Iterator[None]:
+    """Say whom is waited for if this takes more than some seconds; end the process after `most`, since the wait itself cannot be ended."""
+
+    def say_so():
+        print(f"waiting for {whom}, at most {most:g} s", file=sys.stderr, flush=True)
+
+    def give_up():
+        print(f"{Path(sys.argv[0]).name}: waited {most:g} s in vain for {whom}", file=sys.stderr, flush=True)
+        os._exit(2)
+
+    timers = [threading.Timer(min(5.0, most / 2), say_so), threading.Timer(most, give_up)]
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
     try:
         yield
     finally:
-        timer.cancel()
-
-
-def meet(what: str) -> None:
-    """Wait until all processes are here; one that waits says so, and ends with exit code 2 after MEET_SECONDS."""
-    if jax.process_count() == 1:
-        return
-
-    def give_up():
-        print(f"process {jax.process_index()}: the others did not come within {MEET_SECONDS} s ({what})", file=sys.stderr, flush=True)
-        os._exit(2)  # the wait itself cannot be ended
-
-    timer = threading.Timer(MEET_SECONDS, give_up)
-    timer.daemon = True
-    timer.start()
-    with announced(f"process {jax.process_index()} waits for the other {jax.process_count() - 1}: {what}"):
-        multihost_utils.sync_global_devices(what)
-    timer.cancel()
+        for timer in timers:
+            timer.cancel()
 
 
 def train(model: str, recipe: Recipe, config: Any, source: data.Source, options: Options, best: str = "") -> int:

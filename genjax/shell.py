@@ -137,7 +137,7 @@ def explained(error: Exception) -> str | None:
     if isinstance(error, InputError):
         return text
     if _out_of_room(error):
-        return f"{_named_file(error)}: {_room(error)}; nothing that was saved is lost: the same command goes on once there is room"
+        return f"{_named_file(error)}: {_room(error)}"
     if isinstance(error, MemoryError):
         return f"{text or 'not enough memory'}; take fewer or smaller images"
     if isinstance(error, OSError) and error.strerror:  # a folder without permission, a file that is a folder
@@ -174,6 +174,8 @@ def _out_of_room(error: BaseException) -> bool:
 
 
 def _room(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return next((text for text in _ROOM.values() if text in str(error)), _ROOM[errno.ENOSPC])
 
 

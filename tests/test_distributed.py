@@ -12,6 +12,9 @@ import pytest
 import toys
 from safetensors.numpy import load_file
 
+from genjax import script
+from genjax.errors import InputError
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -70,3 +73,34 @@ def test_two_processes_train_as_one(tmp_path, streamed):
     if not streamed:  # they resume what they saved, whatever the data come from
         rows, _ = train(tmp_path / "two", "--steps", "30", processes=2)
         assert [row["step"] for row in rows] == [10, 20, 30]
+
+
+ALONE = """
+import sys
+from genjax import script
+from genjax.train import vae
+script.JOIN_SECONDS = 2
+sys.argv = ["vae.py", "--out", sys.argv[1], "--distributed", sys.argv[2]]
+vae.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("index", "whom"), [(0, "the other 1 processes at 127.0.0.1:"), (1, "process 0 at 127.0.0.1:")]
+)
+def test_who_waits_says_for_whom_and_gives_up(tmp_path, index, whom):
+    command = [sys.executable, "-c", ALONE, str(tmp_path / "run"), f"127.0.0.1:{free_port()},2,{index}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 2, done.stderr
+    said = done.stderr.splitlines()
+    assert said[0].startswith(f"waiting for {whom}")
+    assert said[-1].startswith(f"vae.py: waited 2 s in vain for {whom}")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "why"), [("x", "not of that form"), ("localhost,2,0", "not of that form"), ("localhost:1,2,2", "INDEX 2 is not from 0 to 1")]
+)
+def test_what_names_no_process_is_refused(given, why):
+    with pytest.raises(InputError, match=f"--distributed {given}: {why}; auto under SLURM"):
+        script.join(given)
