@@ -334,7 +334,9 @@ def translate(
     def made(name: str) -> str:
         return outputs.note(**settings, source=pictures.digest(paths[name]))
 
-    folder = outputs.open_folder(out, names, made, read=[run, *paths.values()], force=force)
+    folder = outputs.open_folder(
+        out, names, made, sources=[str(name) for name, _ in sources], read=[run, *paths.values()], force=force
+    )
     if folder.done:
         script.say(f"{len(folder.done)} of {len(names)} are done already, in {out}")
     translated = translator(model, weights, direction, tile, overlap)

@@ -250,18 +250,24 @@ class Folder(NamedTuple):
 
 
 def open_folder(
-    out: Path, names: Sequence[str], made: Callable[[str], str], *, read: Iterable[Path | str] = (), force: bool = False
+    out: Path,
+    names: Sequence[str],
+    made: Callable[[str], str],
+    *,
+    sources: Sequence[str] = (),
+    read: Iterable[Path | str] = (),
+    force: bool = False,
 ) -> Folder:
     """Make or open the folder of --out for files of these names, or refuse it.
 
-    made: the `note` of a name. Files that are there with the same note are `done`: the same
+    made: the `note` of a name. sources: what the files are made from, for messages. Files that are there with the same note are `done`: the same
     command, repeated after a kill, has only the others to make. What else is there under these
     names gives way to --force if genjax wrote it. Raises InputError, before anything is
     written, where two names are one on a disk that ignores case, or something would be lost.
     """
     where = f"--out {printable(str(out))}"
     check_folder(out)
-    _check_distinct(names, where)
+    _check_distinct(names, sources or names, where)
     try:
         there = [name for name in names if _exists(out / name)]
         done = frozenset(name for name in there if ours(out / name) and ours(out / name, made(name)))
@@ -278,16 +284,16 @@ def open_folder(
     return Folder(out, done, replaced)
 
 
-def _check_distinct(names: Sequence[str], where: str) -> None:
-    folded: dict[str, str] = {}
-    for name in names:
+def _check_distinct(names: Sequence[str], sources: Sequence[str], where: str) -> None:
+    folded: dict[str, str] = {}  # sources
+    for name, source in zip(names, sources, strict=True):
         if other := folded.get(_folded(name)):
-            raise InputError(f"{where}: {printable(other)} and {printable(name)} would be one file; rename one")
-        folded[_folded(name)] = name
-    for name in names:
+            raise InputError(f"{where}: {printable(other)} and {printable(source)} would be one file; rename one")
+        folded[_folded(name)] = source
+    for name, source in zip(names, sources, strict=True):
         for folder in Path(name).parents:
             if other := folded.get(_folded(str(folder))):
-                raise InputError(f"{where}: {printable(other)} would be a file and a folder; rename one")
+                raise InputError(f"{where}: {printable(other)} would be the folder of {printable(source)}; rename one")
 
 
 def _folded(name: str) -> str:

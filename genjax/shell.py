@@ -97,7 +97,8 @@ def _first_paragraph(report: str) -> str:
         begun = begun or rule
         if begun and text and not rule:
             said.append(text)
-    return " ".join(said) or "the command line cannot be read"
+    text = " ".join(said) or "the command line cannot be read"
+    return re.sub(r"^Error parsing (--[\w.-]+): (.*: an? .*number)", r"\1 \2", text)  # as all other messages begin
 
 
 def say(*lines: str) -> None:

@@ -205,7 +205,7 @@ def test_a_picture_that_cannot_be_written_or_needs_too_much_memory_is_left_out(r
 def test_two_pictures_never_become_one(run, tmp_path, names):
     for name in names:
         paint(tmp_path / "in" / name, format=None if "." in name else "PNG")
-    with pytest.raises(InputError, match=r"would be (one file|a file and a folder)"):
+    with pytest.raises(InputError, match=f": {names[0]} (and {names[1]} would be one file|would be the folder of {names[1]})"):
         cli.translate(run, tmp_path / "in", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
