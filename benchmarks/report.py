@@ -57,6 +57,12 @@ def mean(name: str) -> Cell:
     return lambda row: f"{value:.2f}" if (value := row.get(name) or row.get("geometric_means", {}).get(name)) else ""
 
 
+def count(name: str) -> Cell:
+    """A whole number, 0 too."""
+    return lambda row: str(row.get(name, ""))
+
+
+FAULTS = ("traceback", "hang", "memory", "silent", "execution", "overwrite", "lost")  # of fuzz.py
 case: Cell = lambda row: f"{row['model']} {row['config']}"
 TABLES: dict[str, dict[str, Cell]] = {
     "step": {
@@ -90,6 +96,8 @@ TABLES: dict[str, dict[str, Cell]] = {
         "metric": of("metric"), "images": of("images", 6), "features": of("size", 6), "seconds": of("seconds"), "CPU seconds": of("cpu_seconds"),
         "memory, MB": of("peak_mb"),
     },
+    "fuzz": {"what": of("what"), **{name: count(name) for name in ("cases", "refused", "same", "other", *FAULTS)}},
+    "kills": {"command": of("what"), "kills": count("kills"), "rounds": count("rounds"), "lost": count("lost"), "undisturbed, s": of("seconds")},
     "quality": {"run": of("run"), "real": of("real"), "images": of("fake_count", 6), "extractor": of("extractor"), "protocol": of("protocol"), "values": spread},
 }  # fmt: skip
 README = ("step", "sample")  # the tables that README.md has too

@@ -117,7 +117,8 @@ def open_zip(path: str | os.PathLike[str], most: int | None = None) -> zipfile.Z
         length = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, length - 2**16 - 2**10))
         tail = stream.read()
-        end = tail.rfind(b"PK\x05\x06")
+        plain = tail[-22:-18] == b"PK\x05\x06" and tail[-2:] == b"\0\0"  # as zipfile looks for the end: without a comment first
+        end = len(tail) - 22 if plain else tail.rfind(b"PK\x05\x06")
         size = int.from_bytes(tail[end + 12 : end + 16], "little")
         if end >= 76 and tail[end - 20 : end - 16] == b"PK\x06\x07":  # the records of zip64 lie before
             end -= 76

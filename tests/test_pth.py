@@ -110,6 +110,7 @@ class Hostile:
         return os.system, ("touch executed",)
 
 
+STORAGE = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + number(6) + b"tQq\x00"
 HOSTILE = {
     "a system call": pickle.dumps({"w": Hostile()}, 2),
     "a system call, protocol 5": pickle.dumps({"w": Hostile()}, 5),
@@ -144,6 +145,14 @@ HOSTILE = {
     ),
     "deep keys of storages": legacy(instructions(b"](" + DEEP + b"e")),
     "a key of many digits": instructions(b"}" + b"\x8a\x09" + bytes(8) + b"\x01" + b"Ns"),
+    "a number of a megabyte": instructions(b"}" + text("a") + b"\x8b" + (2**20).to_bytes(4, "little") + b"\x7f" * 2**20 + b"s"),
+    "a shape of long numbers": instructions(
+        b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\x00(" + b"\x8a\xff" + b"\x7f" * 255 + b"t(K\x01ttR"
+    ),
+    "a number in many figures": instructions(b"}" + text("a") + b"L" + b"9" * 100_000 + b"L\ns"),
+    "a text that claims a terabyte": instructions(b"\x8d" + (2**40).to_bytes(8, "little") + b"x"),
+    "a line without an end": instructions(b"c" + b"x" * 2**24),
+    "two names for one": instructions(ordered(**{"module.w": tensor(), "w": tensor()})),
     "a memo of many digits": b"N" + b"p%d\n" % 2**64 + b"0}.",
     "a shape of many dimensions": instructions(ordered(w=tensor(shape=(1,) * 33, strides=(1,) * 33))),
     "a mark that is gone": instructions(b"(tt"),
@@ -224,7 +233,6 @@ def test_methods_that_nobody_writes_weights_with_are_refused(tmp_path, method):
 
 PAIR = b"](" + text("a") + b"Ne"
 SHAPE = b"(" + b"K\x01" * 20_000 + b"tq\x01"
-STORAGE = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + number(6) + b"tQq\x00"
 SLOW = {
     "one shape for many tensors": STORAGE
     + SHAPE
@@ -233,6 +241,23 @@ SLOW = {
     "many marks over a deep stack": b"N" * 100_000 + b"(t0" * 100_000 + b"}",
     "one list for many dicts": b"](" + PAIR * 30_000 + b"eq\x00" + b"ccollections\nOrderedDict\n(h\x00tR0" * 30_000 + b"}",
 }
+
+
+def test_a_description_of_too_many_instructions_is_refused(tmp_path):
+    save(tmp_path / "w.pth", instructions(b"N" * (pth.MAX_INSTRUCTIONS + 1) + b"}"))
+    began = time.process_time()
+    with pytest.raises(InputError, match="too long"):
+        pth.state_dict(tmp_path / "w.pth")
+    assert time.process_time() - began < 20
+
+
+@pytest.mark.timeout(20)
+def test_pipes_and_devices_are_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pth")
+    (tmp_path / "zeros.pth").symlink_to("/dev/zero")
+    for name in ("pipe.pth", "zeros.pth"):
+        with pytest.raises(InputError, match="not a regular file"):
+            pth.state_dict(tmp_path / name)
 
 
 @pytest.mark.parametrize("case", SLOW)

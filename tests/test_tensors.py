@@ -108,3 +108,74 @@ def test_damaged_safetensors_are_refused(tmp_path, content):
     (tmp_path / "w.safetensors").write_bytes(content)
     with pytest.raises(InputError, match=r"w\.safetensors: cannot be read \(.*; give an intact \.safetensors"):
         tensors.read(tmp_path / "w.safetensors")
+
+
+def safetensors(header: str, values: bytes = bytes(8)) -> bytes:
+    return len(header).to_bytes(8, "little") + header.encode() + values
+
+
+def described(shape="[2]", offsets="[0, 8]", dtype='"F32"') -> str:
+    return f'{{"dtype": {dtype}, "shape": {shape}, "data_offsets": {offsets}}}'
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int64, np.int8, np.uint16, np.bool_])
+def test_safetensors_are_read_as_their_package_writes_them(tmp_path, dtype):
+    from safetensors.numpy import save_file
+
+    arrays = {"w": np.arange(6).reshape(2, 3).astype(dtype), "scalar": np.asarray(3, dtype), "none": np.zeros((0, 2), dtype), "\u00e9": np.ones(5, np.float32)}
+    save_file(arrays, tmp_path / "w.safetensors", metadata={"format": "x"})
+    got = tensors.read(tmp_path / "w.safetensors")
+    assert got.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(got[name], array, strict=True)
+        assert got[name].flags.writeable
+
+
+def named(**arrays: str) -> str:
+    return "{" + ", ".join(f'"{name}": {entry}' for name, entry in arrays.items()) + "}"
+
+
+LIES = {
+    "one name twice": named(a=described("[1]", "[0, 4]"))[:-1] + ", " + named(a=described("[1]", "[4, 8]"))[1:],
+    "overlapping values": named(a=described(), b=described()),
+    "a gap": named(a=described("[1]", "[4, 8]")),
+    "fewer values than there are": named(a=described("[1]", "[0, 4]")),
+    "more values than there are": named(a=described("[4]", "[0, 16]")),
+    "another shape": named(a=described("[3]")),
+    "a negative shape": named(a=described("[-2]", "[0, -8]")),
+    "a huge shape": named(a=described("[1099511627776, 1099511627776]")),
+    "many dimensions": named(a=described(str([1] * 40 + [2]))),
+    "texts as numbers": named(a=described('["2"]')),
+    "an unknown dtype": named(a=described(dtype='"F8_E4M3"')),
+    "no description": named(a="3"),
+    "a list": "[]",
+    "brackets": "[" * 5000,
+}
+
+
+@pytest.mark.parametrize("case", LIES)
+def test_headers_of_safetensors_that_lie_are_refused(tmp_path, case):
+    (tmp_path / "w.safetensors").write_bytes(safetensors(LIES[case]))
+    with pytest.raises(InputError, match=r"w\.safetensors: cannot be read \("):
+        tensors.read(tmp_path / "w.safetensors")
+
+
+def test_one_member_twice_and_other_things_than_numbers_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as file:
+        file.writestr("w.npy", npy((1,), bytes(4)))
+        file.writestr("w", npy((1,), bytes(4)))
+    with pytest.raises(InputError, match="two members of one name"):
+        tensors.read(tmp_path / "w.npz")
+    for array in (np.array(["text"]), np.zeros(3, np.complex64), np.zeros(3, "M8[s]"), np.zeros(3, [("a", "f4")])):
+        np.savez(tmp_path / "w.npz", w=array)
+        with pytest.raises(InputError, match="no numbers"):
+            tensors.read(tmp_path / "w.npz")
+
+
+def test_arrays_that_are_not_finite_are_named():
+    tensors.check_finite({"a": np.ones(3, np.float32), "b": np.arange(3), "c": np.zeros(0, np.float16)})
+    for value in (np.nan, np.inf, -np.inf):
+        with pytest.raises(InputError, match="'b' is not finite"):
+            tensors.check_finite({"a": np.ones(3), "b": np.array([0, value])})
+    with pytest.raises(InputError, match="'a' is not finite"):
+        tensors.check_finite({"a": np.array([1e300])})  # infinite as float32, which weights become

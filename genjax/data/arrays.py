@@ -96,6 +96,10 @@ def read_npz(path: str, request: Request) -> Items:
     try:
         with open_zip(path) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            if len(members) != len(archive.infolist()):
+                raise Malformed("has two members of one name")
+            for member in members.values():  # a name that damage changed in the directory alone would hide the labels
+                open_member(archive, member).close()
             key = choose_images(archive, members, request)
             pixels = read_member(path, archive, members[key], key, request)
             label_key = next((label for label in LABEL_KEYS.get(request.split, ()) if label in members), None)

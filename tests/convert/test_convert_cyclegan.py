@@ -119,3 +119,36 @@ def test_folders_without_a_generator_and_folders_that_exist_are_refused(params, 
     assert (tmp_path / "empty/notes.txt").read_text() == "dear"
     with pytest.raises(InputError, match="cyclegan"):
         cli.convert("biggan", source, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["model.x.weight", "model.2.3.weight", "model.-1.weight", "model." + "9" * 5000 + ".weight", "model..weight", "\x1b\n", ""])
+def test_names_that_no_network_has_are_refused_by_file(params, tmp_path, name):
+    for network, file in (("gen_a2b", "latest_net_G_A.pth"), ("disc_b", "latest_net_D_A.pth")):
+        arrays = theirs(params[network])
+        save_pth(tmp_path / file, arrays | {name: next(iter(arrays.values()))})
+        with pytest.raises(InputError, match=f"{file}: is no such network: .* is not expected") as refused:
+            convert.weights({file.removeprefix("latest_net_").removesuffix(".pth"): tmp_path / file})
+        assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (4,), (0, 3, 7, 7), (1,) * 8])
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_shapes_that_no_network_has_are_refused_by_file(params, tmp_path, shape, part):
+    for network, file in (("gen_a2b", "G"), ("disc_b", "D_A")):
+        arrays = theirs(params[network])
+        name = f"{next(iter(arrays)).rsplit('.', 1)[0]}.{part}"
+        if arrays[name].shape == shape:
+            continue
+        save_pth(tmp_path / "net.pth", arrays | {name: np.zeros(shape, np.float32)})
+        with pytest.raises(InputError, match=r"net\.pth: is no such network"):
+            convert.weights({file: tmp_path / "net.pth"})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(params, tmp_path, value):
+    arrays = theirs(params["gen_a2b"])
+    arrays["model.4.weight"][0, 0, 0, 0] = value
+    save_pth(tmp_path / "net.pth", arrays)
+    with pytest.raises(InputError, match=r"net\.pth: 'model\.4\.weight' is not finite"):
+        cli.convert("cyclegan", tmp_path / "net.pth", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

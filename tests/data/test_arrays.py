@@ -333,3 +333,11 @@ def test_a_gzip_bomb_is_refused_by_its_header(folder, refused):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2**22
+
+
+def test_a_member_whose_name_is_damaged_in_the_directory_alone_is_no_set_without_labels(npz, refused):
+    path = npz(images=IMAGES, labels=LABELS)
+    content = path.read_bytes()
+    at = content.rindex(b"labels.npy")
+    path.write_bytes(content[:at] + b"m" + content[at + 1 :])
+    assert "differ" in refused(path)

@@ -136,3 +136,20 @@ def test_bits_and_pages_of_a_tiff(order, encode):
     assert formats.inspect("TIFF", content).pictures == 5
     large = encode(pages[0], format="TIFF", save_all=True, append_images=pages[1:], big_tiff=True)
     assert formats.inspect("TIFF", large) == formats.Structure(5, 8)
+
+
+def test_a_png_whose_chunks_do_not_match_their_checksums_is_damaged():
+    """Pillow passes over the checksum of IDAT, and inflates other pixels without a word."""
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG", compress_level=0)
+    whole = buffer.getvalue()
+    assert formats.inspect("PNG", whole).pictures == 1
+    begin = whole.index(b"IDAT")
+    for place in range(begin - 4, len(whole) - 12):
+        broken = bytearray(whole)
+        broken[place] ^= 0x10
+        with pytest.raises(ValueError, match="damaged"):
+            formats.inspect("PNG", bytes(broken))
+    text = struct.pack(">I", 5) + b"tEXta\0bcd" + bytes(4)  # what pixels do not depend on may be wrong
+    assert formats.inspect("PNG", whole[: begin - 4] + text + whole[begin - 4 :]).pictures == 1
