@@ -224,16 +224,16 @@ def test_the_sample_command(whole, tmp_path, monkeypatch, capsys):
     out = tmp_path / "grid.png"
     assert genjax_command("sample", whole, "--n", 9, "--grid", "3x3", "--out", out)[0] == 0
     first = out.read_bytes()
-    assert genjax_command("sample", whole, "--n", 9, "--grid", "3x3", "--out", out)[0] == 0
+    assert genjax_command("sample", whole, "--n", 9, "--grid", "3x3", "--out", out, "--force")[0] == 0
     assert out.read_bytes() == first
-    assert genjax_command("sample", whole, "--n", 9, "--grid", "3x3", "--seed", 1, "--out", out)[0] == 0
+    assert genjax_command("sample", whole, "--n", 9, "--grid", "3x3", "--seed", 1, "--out", out, "--force")[0] == 0
     assert out.read_bytes() != first
-    assert genjax_command("sample", whole, "--n", 9, "--step", 300, "--grid", "3x3", "--out", out)[0] == 0
+    assert genjax_command("sample", whole, "--n", 9, "--step", 300, "--grid", "3x3", "--out", out, "--force")[0] == 0
     assert out.read_bytes() == first
     for bad, option in [
         (("--step", 7), "--step 7: "),
         (("--n", 0), "--n 0"),
-        (("--out", tmp_path), "--out"),
+        (("--out", tmp_path / "none/grid.png"), "--out"),
         (("--grid", "3"), "--grid 3"),
         (("--huge", 1), "--huge"),
     ]:
