@@ -329,7 +329,7 @@ def remove_leftovers(run: Path) -> None:
     for folder in (run, run / "samples"):
         sweep(folder)
         for path in folder.glob(".*"):  # as version 0.1 named them
-            if re.fullmatch(r"\.(config\.json|model\.safetensors)\.\d+", path.name) and path.is_file():
+            if re.fullmatch(r"\.(config\.json|model\.safetensors|metrics\.jsonl|\w+\.png)\.\d+", path.name) and path.is_file():
                 path.unlink()
 
 
