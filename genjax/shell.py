@@ -115,7 +115,8 @@ def guarded(run: Callable[[], int]) -> int:
     """
     warnings.showwarning = _show_warning
     sys.unraisablehook, threading.excepthook = _unraisable, _thread_failed
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what Orbax logs as an error it raises, too
+    for name in ("absl", "asyncio"):  # what Orbax and its event loops log as an error it raises, too
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # of a read that Orbax gave up
     try:
         cache.keep_programs()
