@@ -1,6 +1,7 @@
 """Logs: what a killed run left is mended, and TensorBoard is fed when asked."""
 
 import json
+import os
 import sys
 import time
 import types
@@ -24,6 +25,38 @@ def test_rows_past_the_checkpoint_and_half_written_ones_are_dropped(tmp_path):
     path.write_text('{"step": 10, "loss/a": 1}\n{"step": 20, "loss/a": 2}\n{"step": 30, "lo')
     hooks.jsonl(path, 10, resumed_at=10).run(event(20))
     assert [json.loads(line)["loss/a"] for line in path.read_text().splitlines()] == [1, 0.05]
+
+
+WHOLE = [b'{"step": 10, "loss/a": 1}', b'{"step": 20, "loss/a": 2}']
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe", b"", b"[]", b"3", b"null", b'{"loss/a": 1}', b'{"step": "20"}', b'{"step": NaN}', b'{"step": -Infinity}', b'{"step": 1e999}',
+        b'{"step": true}', b'{"step": [1]}', b"[" * 100_000, b'{"a":' * 5000, b'{"step": 5, "x": "' + b"x" * 2**18 + b'"}', b"\0" * 2**17,
+        b'{"step": ' + b"9" * 5000 + b"}",
+    ],
+)  # fmt: skip
+def test_a_damaged_line_is_dropped_and_no_other(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"\n".join([WHOLE[0], line, WHOLE[1]]))  # the last without its end
+    hooks.mend_rows(path, 20)
+    assert path.read_bytes() == b"".join(row + b"\n" for row in WHOLE)
+    hooks.mend_rows(path, 10)
+    assert path.read_bytes() == WHOLE[0] + b"\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.symlink_to("/dev/zero"), os.mkfifo])
+def test_what_is_no_file_is_moved_aside(tmp_path, make):
+    path = tmp_path / "metrics.jsonl"
+    for name in ("damaged-metrics.jsonl", "damaged-metrics.jsonl-2"):
+        make(path)
+        hooks.jsonl(path, 10).run(event(10))
+        assert json.loads(path.read_text())["step"] == 10
+        assert os.path.lexists(tmp_path / name)
+        path.unlink()
 
 
 def test_tensorboard_gets_the_scalars(tmp_path):

@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -388,3 +389,114 @@ def test_what_cannot_measure_itself_is_said():
         script.evaluation(recipe, None, dataclasses.replace(options, random_crop=(4,)))
     with pytest.raises(InputError, match="--eval-extractor none: one of inception, "):
         script.evaluation(recipe, None, dataclasses.replace(options, eval_extractor="none"))
+
+
+TOY = vae.Config(shape=(8, 8, 1), hidden=(4,), latent_size=2, batch_size=8)
+
+
+def trained(out, steps, fork=False, config=TOY, **options):
+    """The exit code of a toy run in this process, whose lock is left out."""
+    options = script.Options(out=out, steps=steps, batch_size=8, **{"log_every": 2, "save_every": 2, "sample_every": 2, "fork": fork} | options)
+    return script.train("vae", vae.recipe(config), config, script.load_data(options), options)
+
+
+def test_grids_that_a_kill_prevented_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "lock", lambda run: None)
+    assert trained(tmp_path / "run", 4) == 0
+    grids = {path.name: path.read_bytes() for path in (tmp_path / "run/samples").glob("*4.png")}
+    assert grids
+    for steps in (4, 6):  # of a finished run, and of one that goes on
+        for name in grids:
+            (tmp_path / "run/samples" / name).unlink()
+        assert trained(tmp_path / "run", steps) == 0
+        assert {name: (tmp_path / "run/samples" / name).read_bytes() for name in grids} == grids
+
+
+def test_a_run_without_a_checkpoint_takes_other_settings(tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "lock", lambda run: None)
+    bad = dataclasses.replace(TOY, learning_rate=1e38)
+    assert trained(tmp_path / "run", 4, config=bad, log_every=1, save_every=1) == 1
+    for folder in (tmp_path / "run/checkpoints").iterdir():  # of a step that was finite still
+        shutil.rmtree(folder)
+    assert trained(tmp_path / "run", 4) == 0
+    settings = json.loads((tmp_path / "run/config.json").read_text())
+    assert (settings["config"]["learning_rate"], settings.get("forked", [])) == (TOY.learning_rate, [])
+    with pytest.raises(InputError, match="holds a run of other settings"):
+        trained(tmp_path / "run", 4, config=bad)
+
+
+def test_a_damaged_config_is_replaced_by_a_fork(tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "lock", lambda run: None)
+    assert trained(tmp_path / "run", 2) == 0
+    (tmp_path / "run/config.json").write_bytes(b"{")
+    with pytest.raises(InputError, match=r"config\.json.* --fork"):
+        trained(tmp_path / "run", 4)
+    assert trained(tmp_path / "run", 4, fork=True) == 0
+    assert "config.json" in json.loads((tmp_path / "run/config.json").read_text())["forked"][0][0]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--steps", "99999999999999999999"), ("--steps", "4294967296"), ("--seed", "-99999999999"), ("--steps", "9" * 5000), ("--keep", "1e3"),
+        ("--model.latent-size", "99999999999999999999"), ("--resolution", "8", "99999999999999999999"), ("--resident-mb", "nan"),
+        ("--max-bad", "inf"), ("--model.learning-rate", "1e39"), ("--model.beta", "nan"),
+    ],
+)  # fmt: skip
+def test_numbers_out_of_range_are_rejected_by_the_parser(given, monkeypatch, capsys):
+    from genjax.train import vae as train_vae
+
+    monkeypatch.setattr(sys, "argv", ["vae.py", *given])
+    with pytest.raises(SystemExit) as exit:
+        script.main(train_vae.Arguments, lambda args: pytest.fail("was parsed"))
+    (said,) = capsys.readouterr().err.splitlines()
+    assert exit.value.code == 2
+    assert given[0] in said
+    assert re.search("a whole number|a finite number|find valid parse", said)  # the last of several values
+    assert len(said) < 300
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"JAX_PLATFORMS": "cuda"}, "vae.py: JAX_PLATFORMS=cuda: no such device can be used"),
+        ({"JAX_PLATFORMS": "foo"}, "vae.py: JAX_PLATFORMS=foo: no such device can be used"),
+        ({"JAX_DISABLE_JIT": "1"}, "vae.py: JAX_DISABLE_JIT=1: does not work here"),
+        ({"JAX_NUMPY_DTYPE_PROMOTION": "strict"}, "vae.py: JAX_NUMPY_DTYPE_PROMOTION=strict: does not work here"),
+        ({"JAX_DEFAULT_MATMUL_PRECISION": "foo"}, "vae.py: Invalid value \"foo\" for JAX flag jax_default_matmul_precision"),
+    ],
+)
+def test_an_environment_that_does_not_work_is_named(tmp_path, environment, said):
+    command = [sys.executable, str(ROOT / "train/vae.py"), "--steps", "1", "--out", str(tmp_path / "run"), *SMALL]
+    env = os.environ | {"XLA_FLAGS": toys.ONE_DEVICE, "PYTHONPATH": str(ROOT)} | environment
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith(said)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_ends_in_a_line_and_the_run_resumes(tmp_path):
+    limit = ["sh", "-c", 'ulimit -f 64 && exec "$@"', "sh"]  # files of at most 32 KB
+    command = [sys.executable, str(ROOT / "train/gan.py"), "--steps", "100", "--out", str(tmp_path / "run"), *SMALL, "--model.hidden", "128"]
+    env = os.environ | {"XLA_FLAGS": toys.ONE_DEVICE, "PYTHONPATH": str(ROOT), "JAX_ENABLE_COMPILATION_CACHE": "0"}
+    done = subprocess.run([*limit, *command], capture_output=True, text=True, env=env, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == f"gan.py: {tmp_path / 'run/checkpoints'}: File too large"
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_checkpoints_are_listed_with_the_best_marked(whole, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["genjax", "checkpoints", str(whole)])
+    with pytest.raises(SystemExit) as exit:
+        cli.main()
+    head, *table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert exit.value.code == 0
+    column = head.index("loss/objective") + 1  # a date is two words
+    values = {int(row[0]): float(row[column]) for row in table}
+    assert {row[0] for row in table} == {path.name for path in (whole / "checkpoints").iterdir()}
+    (best,) = [int(row[0]) for row in table if row[-1] == "best"]
+    assert values[best] == min(values.values())
+    logged = {row["step"]: row["loss/objective"] for row in rows(whole)}
+    assert all(values[step] == pytest.approx(logged[step], rel=1e-3) for step in values)

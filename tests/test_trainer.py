@@ -3,13 +3,15 @@
 import os
 import signal
 import threading
+import time
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import core, data, hooks, trainer
+from genjax import core, data, hooks, trainer, xla
 from genjax.core import Plan
 from genjax.errors import InputError
 
@@ -167,6 +169,55 @@ def test_a_signal_ends_the_run_after_its_last_hooks(mesh, number):
     assert 20 < saved[0] < 1000
     assert int(result.state.step) == saved[0]
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("when", [0, 3])
+def test_a_signal_while_compiling_leaves_the_state_of_the_step_before(mesh, monkeypatch, capfd, when):
+    """Before any program of the step has run, a lazy term among them: going on from there ends as an uninterrupted run."""
+    saved, began, compiled = [], threading.Event(), trainer.compiled
+
+    def slow(run, arguments, need, stop):
+        if int(arguments[0].step) == when:
+
+            def work():
+                began.set()
+                time.sleep(20)
+
+            killer = threading.Thread(target=lambda: (began.wait(), os.kill(os.getpid(), signal.SIGTERM)))
+            killer.start()
+            return xla._beside(work, stop)
+        return compiled(run, arguments, need, stop)
+
+    toy, late = Toy(due=True, lazy=True), 3
+    toy.plan = lambda step: Plan(4, (3, 2), ("x",) if step == late else ())
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "compiled", slow)
+        hook = hooks.every(500, lambda event: saved.append(event.step), at_end=True)
+        start = time.monotonic()
+        result = trainer.fit(toy, source(), steps=8, mesh=mesh, hooks=[hook])
+    assert time.monotonic() - start < 10
+    assert xla.compiling()
+    assert result.stopped == "SIGTERM"
+    assert int(result.state.step) == when
+    assert saved == ([when] if when else [])
+    assert capfd.readouterr().err.startswith("SIGTERM: the run saves its state and stops")
+    assert same(trainer.fit(toy, source(), steps=8, mesh=mesh, state=result.state).state, trainer.fit(toy, source(), steps=8, mesh=mesh).state)
+
+
+def test_a_step_that_does_not_fit_is_refused_before_it_runs(mesh, monkeypatch):
+    toy = Toy()
+    toy.config = types.SimpleNamespace(accumulate=1)
+    monkeypatch.setattr(xla, "available", lambda: 10**9)
+    trainer.fit(toy, source(), steps=1, mesh=mesh)
+    step, ran = toy.step, []
+    toy.step = lambda *given: (ran.append(1), step(*given))[1]
+
+    def none_left():
+        return 0 if ran else 10**9  # for the step, which is traced by then, and not for the first state
+
+    monkeypatch.setattr(xla, "available", none_left)
+    with pytest.raises(InputError, match=r"--batch-size 4: a step needs .* GiB of memory, .* 0.0 GiB left; a smaller one or --model.accumulate"):
+        trainer.fit(toy, source(), steps=1, mesh=mesh)
 
 
 def test_the_loop_runs_outside_the_main_thread(mesh):

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from genjax import xla
+from genjax import memory, xla
+from genjax.errors import InputError
 
 
 def test_on_a_cpu_the_options_of_these_names(monkeypatch):
@@ -40,3 +41,41 @@ def test_products_are_xlas_own(monkeypatch):
     lowered = jax.jit(jnp.matmul).lower(jnp.ones((64, 784)), jnp.ones((784, 256)))
     assert "__ynn_fusion" in lowered.compile().as_text()
     assert "__ynn_fusion" not in lowered.compile(xla.options("reductions")).as_text()
+
+
+def test_a_program_that_needs_too_much_is_named_with_its_advice():
+    arguments, need = (jnp.ones(4),), ("--batch-size 3: a step needs", "a smaller one takes less")
+    huge = lambda x: jnp.sum(jax.random.normal(jax.random.key(0), (2**22, 2**12)) @ jnp.ones((2**12, 2**10)) * x[0])
+    with pytest.raises(InputError, match=r"--batch-size 3: a step needs [\d,.]+ GiB of memory, cpu has [\d,.]+ GiB left; a smaller one takes"):
+        xla.compiled(huge, arguments, (), need)
+    assert xla.compiled(lambda x: x + 1, arguments, (), need)(*arguments)[0] == 2
+
+
+def test_what_fails_beside_the_main_thread_is_raised_in_it():
+    def bad(x):
+        raise KeyError("of the trace")
+
+    with pytest.raises(KeyError, match="of the trace"):
+        xla.compiled(bad, (jnp.ones(1),), (), ("", ""))
+
+
+def test_the_memory_left_is_the_least_of_all_limits(monkeypatch):
+    files = {
+        "/proc/meminfo": "MemTotal: 900 kB\nMemAvailable:   800 kB\n", "/sys/fs/cgroup/memory.max": "600000\n",
+        "/sys/fs/cgroup/memory.current": "500000\n", "/sys/fs/cgroup/memory.stat": "anon 1\ninactive_file 300000\n",
+        "/proc/self/limits": "Max address space         unlimited            unlimited            bytes\n", "/proc/self/statm": "10 2 3",
+    }  # fmt: skip
+
+    def read(path):
+        if str(path) not in files:
+            raise FileNotFoundError(path)
+        return files[str(path)]
+
+    monkeypatch.setattr(memory.Path, "read_text", read)
+    assert memory.available() == 600000 - (500000 - 300000)
+    files["/sys/fs/cgroup/memory.max"] = "max\n"
+    assert memory.available() == 800 * 1024
+    files["/proc/self/limits"] = f"Max address space {10 * memory._PAGE + 5000} unlimited bytes\n"
+    assert memory.available() == 5000
+    files.clear()
+    assert memory.available() is None
