@@ -61,18 +61,15 @@ def mend_rows(path: Path, last: int) -> None:
     if not path.is_file():  # a folder, a device, a pipe, a broken link
         os.replace(path, checkpoint.free_name(path.with_name(f"damaged-{path.name}")))
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     dropped, whole = 0, True
-    with outputs.naming(path):
-        with path.open("rb") as file, temporary.open("wb") as kept:
-            while line := file.readline(LONGEST_ROW):
-                begins, whole = whole, line.endswith(b"\n")  # a longer line comes in several pieces
-                step = _step(line) if begins else None
-                if step is None:
-                    dropped += begins
-                elif step <= last:
-                    kept.write(line.rstrip(b"\n") + b"\n")
-        os.replace(temporary, path)
+    with outputs.replacing(path) as temporary, path.open("rb") as file, temporary.open("wb") as kept:
+        while line := file.readline(LONGEST_ROW):
+            begins, whole = whole, line.endswith(b"\n")  # a longer line comes in several pieces
+            step = _step(line) if begins else None
+            if step is None:
+                dropped += begins
+            elif step <= last:
+                kept.write(line.rstrip(b"\n") + b"\n")
     if dropped > 1:  # one is the line that a kill cut short
         warnings.warn(f"{path}: {dropped} damaged lines are dropped", stacklevel=2)
 

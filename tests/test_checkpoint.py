@@ -4,6 +4,8 @@ import gc
 import json
 import os
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import checkpoint, core
+from genjax import checkpoint, core, outputs
 from genjax.errors import InputError
 
 # The reads that Orbax gives up on, of a damaged checkpoint, warn when they are collected: here, and not in some later test.
@@ -224,8 +226,13 @@ def test_the_best_is_kept_over_a_restart_and_multiples_for_good(tmp_path):
 
 
 def test_leftover_temporary_files_are_removed(tmp_path):
-    names = [".config.json.17", ".model.safetensors.4", ".metrics.jsonl.99", "samples/.samples_00000010.png.3"]
-    others = [".bashrc", ".config.json.bak", "samples/note.txt", ".lock"]
+    """Those of a process that is gone, and those that version 0.1 wrote."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    part = outputs._part("metrics.jsonl")
+    left = part.replace(f"-{os.getpid()}-", f"-{gone.pid}-")
+    names = [".config.json.17", ".model.safetensors.4", left, f"samples/{left}"]
+    others = [".bashrc", ".config.json.bak", "samples/note.txt", ".lock", part]
     for name in (*names, *others):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
