@@ -367,7 +367,9 @@ def _sources(input: Path, out: Path) -> list[tuple[Path, Path]]:
 
     found = [(path.relative_to(input) if input.is_dir() else Path(path.name), path) for path in pictures.find(input, script.say)]
     root = Path(os.path.realpath(out))
-    if not input.is_dir() or root == Path(os.path.realpath(input)):
+    if root == Path(os.path.realpath(input)):
+        raise InputError(f"--out {out}: is read by this command; choose another folder")
+    if not input.is_dir():
         return found
     inside = functools.cache(lambda folder: Path(os.path.realpath(folder)).is_relative_to(root))
     rest = [(name, path) for name, path in found if not (inside(path.parent) and outputs.ours(path))]

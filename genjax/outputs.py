@@ -107,6 +107,13 @@ def _check_replaceable(out: Path, where: str, inputs: set[tuple[int, int]], forc
         raise InputError(f"{where}: was not written by genjax; move it away, or choose another name")
 
 
+def _same(first: Path | str, second: Path) -> bool:
+    try:
+        return os.path.samefile(first, second)
+    except (OSError, ValueError):  # one of them is not there
+        return False
+
+
 def _exists(path: Path) -> bool:
     """Whether anything is there, be it a link that leads nowhere. Raises OSError where that cannot be known."""
     try:
@@ -265,8 +272,10 @@ def open_folder(
     names gives way to --force if genjax wrote it. Raises InputError, before anything is
     written, where two names are one on a disk that ignores case, or something would be lost.
     """
-    where = f"--out {printable(str(out))}"
+    where, read = f"--out {printable(str(out))}", list(read)
     check_folder(out)
+    if any(_same(path, out) for path in read):
+        raise InputError(f"{where}: is read by this command; choose another folder")
     _check_distinct(names, sources or names, where)
     try:
         there = [name for name in names if _exists(out / name)]

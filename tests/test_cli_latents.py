@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import genjax
-from genjax import checkpoint, cli, frames, latents
+from genjax import checkpoint, cli, frames, latents, outputs
 from genjax.errors import InputError
 from genjax.models import cyclegan, dcgan, stylegan2, vae
 
@@ -203,6 +203,7 @@ def test_a_walk_becomes_an_mp4(runs, command, tmp_path):
     pytest.importorskip("av")
     assert command("interpolate", runs / "labelled", "--label", 0, "--seeds", "0,1", "--seconds", "0.2", "--out", "x.mp4")[0] == 0
     assert (tmp_path / "x.mp4").read_bytes()[4:8] == b"ftyp"
+    assert outputs.ours(tmp_path / "x.mp4")
 
 
 def test_without_an_encoder_the_extra_is_named(runs, command, tmp_path, monkeypatch):

@@ -428,9 +428,9 @@ def test_a_folders_files_are_lost_by_no_command(genjax, runs, tmp_path, command)
     words = words.split()
     make_inputs(tmp_path)
     (tmp_path / "file").write_bytes(b"dear")
-    for out in ("file", "file/out"):
+    for out in ("file", "file/out", words[1]):
         for force in ([], ["--force"]):
-            assert_refused(genjax, [*words, out, *force], f"--out {out}", tmp_path, runs)
+            assert_refused(genjax, [*words, out, *force], f"--out {out.replace('RUN/', f'{runs}/')}: ", tmp_path, runs)
     for out, make, reasons in (
         ("theirs", lambda path: path.write_bytes(b"dear"), ("is there already", "was not written by genjax")),
         ("folder", lambda path: path.mkdir(), ("no regular file", "no regular file")),
@@ -580,6 +580,17 @@ def test_classes_on_record_may_be_anything(genjax, runs, tmp_path, classes):
     assert len(said) < 400
     assert "\x1b" not in said
     assert genjax("sample", "run", "--label", "2", "--n", "1")[0] == 0
+
+
+def test_what_a_runs_settings_are_not_is_said_without_options_that_the_command_lacks(genjax, runs, tmp_path):
+    shutil.copytree(runs / "labelled", tmp_path / "run")
+    settings = checkpoint.read_config(tmp_path / "run")
+    for change, why in (({"shape": [7, 8, 1]}, "resolution 7 8: each side"), ({"channels": 0}, "channels 0")):
+        checkpoint.write_config(tmp_path / "run", settings | {"config": settings["config"] | change})
+        code, said = genjax("sample", "run")
+        assert code == 2
+        assert f"config.json: {why}" in said
+        assert "--" not in said
 
 
 @pytest.mark.parametrize(

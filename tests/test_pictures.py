@@ -121,8 +121,10 @@ def test_nothing_is_written_over_without_force(run, tmp_path):
     with pytest.raises(InputError, match="not written by genjax"):
         cli.translate(run, tmp_path / "in", out=tmp_path / "out", force=True)
     assert (tmp_path / "out/a.png").read_text() == "dear"
-    with pytest.raises(InputError, match="is read by this command"):
-        cli.translate(run, tmp_path / "in", out=tmp_path / "in", force=True)
+    paint(tmp_path / "gif/a.gif")  # which would become a.gif.png
+    for name in ("in", "gif"):
+        with pytest.raises(InputError, match="is read by this command"):
+            cli.translate(run, tmp_path / name, out=tmp_path / name, force=True)
 
 
 def test_the_same_command_goes_on_and_redoes_what_has_changed(run, tmp_path, capsys):
