@@ -235,28 +235,30 @@ def from_workers(whole: Path, seed: int, count: int, only: str, workers: int) ->
 
     for first in range(workers):
         threading.Thread(target=work, args=(first,), daemon=True).start()
-    while workers:
+    ended = 0
+    while ended < workers:
         result = results.get()
-        workers -= result is None
-        if result is not None:
+        if result is None:
+            ended += 1
+        else:
             yield result
 
 
 def one_worker(whole: Path, seed: int, numbers: range, only: str) -> Iterator[Result]:
     """The results of a process, the last one made up where it has to be killed, or ended by itself."""
     words = ["--worker", f"{numbers.start}:{numbers.stop}:{numbers.step}", "--whole", str(whole), "--seed", str(seed), "--only", only]
-    process = subprocess.Popen([sys.executable, __file__, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout
+    process = subprocess.Popen([sys.executable, __file__, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
+    assert process.stdout  # without a buffer, which select could not look into
     number = numbers.start
     try:
         while number < numbers.stop:
-            began, bytes_held, line = time.monotonic(), 0, b""
-            while not line and time.monotonic() < began + 6 * SECONDS and bytes_held < 1.5 * MEMORY and process.poll() is None:
+            began, bytes_held, ready = time.monotonic(), 0, []
+            while not ready and time.monotonic() < began + 6 * SECONDS and bytes_held < 1.5 * MEMORY:
                 ready, _, _ = select.select([process.stdout], [], [], 0.2)
-                line = process.stdout.readline() if ready else b""
                 bytes_held = resident(process.pid)
-            if not line:
-                outcome = "memory" if bytes_held >= 1.5 * MEMORY else "hang" if process.poll() is None else "traceback"
+            line = process.stdout.readline() if ready else b""
+            if not line:  # it ended, or does not answer
+                outcome = "traceback" if ready else "memory" if bytes_held >= 1.5 * MEMORY else "hang"
                 yield Result("killed", number, "", outcome, f"{bytes_held / 1e9:.1f} GB, exit code {process.poll()}")
                 return
             result = Result(*json.loads(line))
@@ -265,6 +267,7 @@ def one_worker(whole: Path, seed: int, numbers: range, only: str) -> Iterator[Re
     finally:
         process.kill()
         process.wait()
+        process.stdout.close()
 
 
 def resident(process: int) -> int:

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import fuzz, fuzz_commands, fuzz_files
 from genjax.errors import InputError
 
-FILES, LINES = 320, 18
+FILES, LINES = 320, 40
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,13 @@ def test_damaged_files_are_refused_or_repaired(whole):
     assert counted["refused"] > FILES / 3  # or the damage is none
     assert counted["same"]
     assert {result.what for result in results} == set(fuzz_files.kinds())
+
+
+def test_workers_share_the_cases(whole):
+    results = list(fuzz.from_workers(whole, 1, 8, "^(png|zip|idx)$", 2))
+    assert sorted(result.case for result in results) == list(range(8))
+    expected = {result.case: result.outcome for result in fuzz.file_cases(whole, 1, range(8), "^(png|zip|idx)$")}
+    assert {result.case: result.outcome for result in results} == expected
 
 
 @pytest.mark.filterwarnings("ignore")
