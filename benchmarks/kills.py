@@ -3,9 +3,11 @@
     python benchmarks/kills.py [--kills 50] [--seed 0] [--only train]
 
 Each round starts a command in a folder of its own, kills it (SIGKILL) at a moment drawn from
-the last 80 % of its time, and repeats the same command. Lost: the repeated command fails, its
-outputs differ from those of the command that was left alone (pixels, weights, values), an input
-has changed, or a temporary file stays behind. One JSON line per command on standard output.
+the last 80 % of its time, and repeats the same command until it ends by itself. Lost: the
+repeated command fails, its outputs differ from those of the command that was left alone (pixels,
+weights, values), an input has changed, or a temporary file stays behind. A command that is killed
+after its last output, while Python ends, may refuse to do it again: its outputs must be equal.
+One JSON line per command on standard output.
 """
 
 import argparse
@@ -147,10 +149,17 @@ def measure(case: Case, kills: int, inputs: Path, work: Path, draw: random.Rando
         for _ in range(draw.randint(1, 3)):
             code, _ = run(case.command, folder, inputs, kill_after=seconds * draw.uniform(0.2, 1))
             done += code == -signal.SIGKILL
-        code, said = run(case.command, folder, inputs)
+            if not code:
+                break
         if code:
+            code, said = run(case.command, folder, inputs)
+        try:
+            equal = case.outputs(folder) == wanted
+        except (OSError, ValueError):
+            equal = False
+        if code and not equal:
             faults.append(f"the repeated command ended with {code}: {said.strip().splitlines()[-1][:200]}")
-        elif case.outputs(folder) != wanted:
+        elif not equal:
             faults.append("other outputs than undisturbed")
         left = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.name.endswith(".part")]
         faults += [f"left behind: {name}" for name in left]
