@@ -1,5 +1,6 @@
 """What is kept between runs, in the folder GENJAX_CACHE, ~/.cache/genjax if not set: compiled programs, features of data sets. All of it may be deleted."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -39,8 +40,9 @@ def private(name: str) -> Path | None:
             return _unused(f"{path} belongs to another user", advice)
         if status.st_mode & 0o022:
             return _unused(f"others may write to {path}", f"chmod go-w it, or {advice}")
-        if status.st_mode & 0o077:  # as version 0.1 made them, for others to read
-            path.chmod(0o700)
+        if part and status.st_mode & 0o077:  # as version 0.1 made it; the folder that the user named keeps its mode
+            with contextlib.suppress(OSError):
+                path.chmod(0o700)
     return path
 
 

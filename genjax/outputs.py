@@ -16,8 +16,9 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from genjax.bounded import Malformed, open_regular
 from genjax.errors import InputError, printable, reason
 
 MARK = "made with genjax"  # in a comment or a field of metadata, which readers ignore
@@ -26,7 +27,6 @@ PART = re.compile(r"\.genjax-(\d{1,10})-([0-9a-f]{8})-[0-9a-f]{8}\.part")
 STALE_SECONDS = 86_400.0  # after which a temporary file of another machine is removed
 
 _STARTED = time.time()
-_NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # or to open a pipe would wait for ever
 
 
 # --- one file ----------------------------------------------------------------------------
@@ -73,11 +73,11 @@ def check_folder(out: Path, option: str = "--out") -> None:
 def ours(path: Path, made: str = "") -> bool:
     """Whether genjax wrote this regular file, and with the `note` made, by the mark in its first or last MB."""
     try:
-        with _open_regular(path) as file:
+        with open_regular(path) as file:
             ends = file.read(MARKED_BYTES)
             file.seek(max(0, os.fstat(file.fileno()).st_size - MARKED_BYTES))
             return f"{MARK} {made}".strip().encode() in ends + b"|" + file.read(MARKED_BYTES)
-    except OSError:
+    except (OSError, Malformed):
         return False
 
 
@@ -123,14 +123,6 @@ def _exists(path: Path) -> bool:
     except ValueError as error:  # a null byte
         raise OSError(str(error)) from None
     return True
-
-
-def _open_regular(path: Path) -> IO[bytes]:
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NONBLOCK))  # noqa: SIM115
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError("no regular file")
-    return file
 
 
 # --- all or nothing ----------------------------------------------------------------------
@@ -267,10 +259,11 @@ def open_folder(
 ) -> Folder:
     """Make or open the folder of --out for files of these names, or refuse it.
 
-    made: the `note` of a name. sources: what the files are made from, for messages. Files that are there with the same note are `done`: the same
-    command, repeated after a kill, has only the others to make. What else is there under these
-    names gives way to --force if genjax wrote it. Raises InputError, before anything is
-    written, where two names are one on a disk that ignores case, or something would be lost.
+    made: gives the `note` of a name. sources: what the files are made from, for messages.
+    Files that are there with the same note are `done`: the same command, repeated after a kill,
+    has only the others to make. What else is there under these names gives way to --force if
+    genjax wrote it. Raises InputError, before anything is written, where two names are one on a
+    disk that ignores case, or something would be lost.
     """
     where, read = f"--out {printable(str(out))}", list(read)
     check_folder(out)

@@ -17,7 +17,7 @@ ALLOWED = {  # module -> the genjax modules it may import
     "ops": {"convolution"},
     "pool": set(),
     "errors": set(),
-    "outputs": set(),
+    "outputs": {"bounded"},
     "core": set(),
     "cache": set(),
     "memory": set(),

@@ -38,9 +38,12 @@ def test_what_others_may_write_to_is_not_used(root, part, wrong):
     with pytest.warns(UserWarning, match=r"nothing is cached: others may write to .*chmod go-w it, or set GENJAX_CACHE"):
         assert cache.private("features") is None
     (root / part).chmod(0o755)  # readable by others is no danger to what is read
+    before = mode(root)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert cache.private("features") == root / "features"
+    assert mode(root / "features") == 0o700  # it was as version 0.1 made it
+    assert mode(root) == before  # the folder that the user named
 
 
 def test_what_another_user_owns_is_not_used(root, monkeypatch):
