@@ -67,12 +67,13 @@ SEEN = {
     "overwrite": writes,
     "execution": lambda target: pickle.loads(b"cmath\nsqrt\n.") and 1.0,
     "hang": lambda target: time.sleep(5),
+    "memory": lambda target: np.ones(4 * 10**7).sum(),  # 320 MB
 }
 
 
 @pytest.mark.parametrize("outcome", SEEN)
 def test_the_campaign_sees_what_it_counts(whole, monkeypatch, outcome):
-    """A reader that breaks, lies, writes over its input, runs a program or hangs is found out."""
+    """A reader that breaks, lies, writes over its input, runs a program, hangs or takes memory is found out."""
     intact = (whole / "npz/set.npz").stat().st_size
 
     def read(folder, target):
@@ -81,7 +82,8 @@ def test_the_campaign_sees_what_it_counts(whole, monkeypatch, outcome):
     kind = fuzz_files.kinds()["npz"]._replace(read=read)
     monkeypatch.setattr(fuzz_files, "kinds", lambda: {"npz": kind})
     monkeypatch.setattr(fuzz_files, "damaged", lambda rng, path: ("cut", path.read_bytes()[:-1]))
-    monkeypatch.setattr(fuzz, "SECONDS", 0.2)
+    monkeypatch.setattr(fuzz, "SECONDS", 5.0 if outcome == "memory" else 0.2)
+    monkeypatch.setattr(fuzz, "GROWTH", 2 * 10**8)
     assert next(fuzz.file_cases(whole, 0, range(1, 2))).outcome == outcome
 
 

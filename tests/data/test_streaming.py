@@ -1,5 +1,7 @@
 """Streaming: the batches of resident sets, from any step, in shares, with bad images replaced."""
 
+import zlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,10 +84,18 @@ def test_bad_images_are_replaced_by_the_next_and_said_once(numbered, load, said,
     assert len(said) == 1
 
 
+def undecodable(png):
+    """The PNG with pixels that do not inflate, under a checksum that is right: only decoding finds it."""
+    at = png.index(b"IDAT")
+    size = int.from_bytes(png[at - 4 : at], "big")
+    data = b"IDAT" + bytes(size)
+    return png[:at] + data + zlib.crc32(data).to_bytes(4, "big") + png[at + 8 + size :]
+
+
 def test_too_many_bad_images_end_the_stream_with_one_line(numbered, load, encode):
     root = numbered(10)
     for name in ("b/005.png", "a/002.png"):
-        (root / name).write_bytes(encode(size=(3, 2))[:50])
+        (root / name).write_bytes(undecodable(encode(size=(3, 2))))
     source = load(root, resident_mb=0, max_bad=0.1)
     with pytest.raises(InputError) as caught:
         batches(source, 0, 5)
