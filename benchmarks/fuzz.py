@@ -10,7 +10,8 @@ command line has one or two options, or a folder, wrong. Nothing is downloaded. 
     same         what the intact file gives: the damage did not matter, or was repaired
     other        accepted with other values, where nothing in the file could have shown it
     traceback    any other exception; of a command, a traceback or an exit code that it has not
-    hang         more than 20 seconds
+    hang         more than 20 seconds; of a command, which may turn out right and work for longer,
+                 20 seconds in which it says nothing
     memory       more than 2 GB resident: of a file, 1.5 GB more than before it was read
     silent       accepted without a word although the damage could be seen: other values of a file
                  whose bytes all have a checksum (PNG, zip, gzip, .npz, checkpoints, cached features),

@@ -46,6 +46,13 @@ def test_wrong_command_lines_end_in_a_line(whole, tmp_path):
     assert not [result for result in results if result.outcome in fuzz.FAULTS]
 
 
+def test_a_command_that_says_nothing_hangs(tmp_path):
+    assert fuzz_commands.run_process("sample", ["nowhere"], tmp_path, 0.01) == ("hang", "")
+    code, line = fuzz_commands.run_process("sample", ["nowhere"], tmp_path, 60)
+    assert code == 2
+    assert "nowhere" in line
+
+
 def fails(target):
     raise KeyError("x")
 
