@@ -79,7 +79,7 @@ FULL = [
     ("distances", "distances.py fd"),
     ("distances", "distances.py kid"),
     ("distances", "distances.py prdc"),
-    ("fuzz", "fuzz.py --files 3000 --commands 200"),
+    ("fuzz", "fuzz.py --files 3000 --commands 200 --show"),
     ("kills", "kills.py --kills 50"),
 ]
 QUALITY = [("quality", f"quality.py measure {name} --data DATA --runs RUNS") for name in RUNS]

@@ -201,6 +201,7 @@ def to_bytes(pixels: np.ndarray, key: str, request: Request) -> np.ndarray:
     """Images of other number types as uint8, with one line saying so. Raises InputError."""
     if pixels.dtype == np.uint8:
         return pixels
+    check_shape(pixels.shape, request)
     if pixels.dtype.kind not in "buif" or pixels.size == 0:
         raise refuse(request, f"{key!r} is {pixels.dtype} {pixels.shape}", "images must be uint8 [N, H, W, C]")
     low, high = float(pixels.min()), float(pixels.max())

@@ -111,7 +111,9 @@ def test_numbers_of_unknown_range_are_refused(npz, refused, values):
 
 
 @pytest.mark.parametrize(
-    "images", [np.zeros((3, 2, 2, 2), np.uint8), np.zeros((2, 2), np.uint8), np.zeros((2, 0, 2), np.uint8), np.array("text")]
+    "images",
+    [np.zeros((3, 2, 2, 2), np.uint8), np.zeros((2, 2), np.uint8), np.zeros((2, 0, 2), np.uint8), np.array("text"), np.uint8(1)]
+    + [np.zeros(shape) for shape in ((), (3,), (2, 2), (3, 2, 2, 2), (2, 0, 2), (1, 1, 1, 1, 1))],
 )
 def test_shapes_that_are_no_images_are_refused(npz, refused, images):
     refused(npz(images=images))
@@ -121,7 +123,7 @@ def test_no_images_at_all(npz, refused):
     assert "holds no images" in refused(npz(images=np.zeros((0, 2, 2), np.uint8)))
 
 
-@pytest.mark.parametrize("labels", [LABELS[:4], LABELS - 1, LABELS * 10**6, LABELS * 0.5, np.eye(5, dtype=int)])
+@pytest.mark.parametrize("labels", [LABELS[:4], LABELS - 1, LABELS * 10**6, LABELS * 0.5, np.eye(5, dtype=int), np.int64(1), np.float32(0.5)])
 def test_labels_that_do_not_fit_are_refused(npz, refused, labels):
     assert "labels" in refused(npz(images=IMAGES, labels=labels))
 
