@@ -18,7 +18,7 @@ command line has one or two options, or a folder, wrong. Nothing is downloaded. 
                  of a file that was cut short, of a mended file (log, checkpoint, features), or NaN
                  in weights; of a command, exit code 0 with nothing said
     execution    a process started, a name imported by a pickle, or a canary file made
-    overwrite    an input changed that its reader does not mend
+    overwrite    an input changed that its reader does not mend, or a device (/dev/null) was replaced
     lost         a log, a checkpoint or features that a reader has to mend, refused; control characters
                  on the terminal, or an output beside the one asked for
 
@@ -146,7 +146,7 @@ def one_file(folder, name, kind, seed, number, expected, watch) -> Result:
         return result("execution", str(sorted(watch)))
     if (grown := peak() - held) > GROWTH:
         return result("memory", f"{grown / 1e9:.1f} GB")
-    if not kind.mended and digests(folder) != before:
+    if (not kind.mended and digests(folder) != before) or not fuzz_commands.devices_stand():
         return result("overwrite")
     return outcome
 

@@ -157,7 +157,7 @@ def cases(work: Path, seed: int, numbers: range, only: str = "", inside: bool = 
         seconds = time.monotonic() - began
         after = contents(work / "in")
         outcome = judged(code, said)
-        if any(after.get(name) != digest for name, digest in intact.items()):
+        if any(after.get(name) != digest for name, digest in intact.items()) or not devices_stand():
             outcome = "overwrite"
         if (folder / fuzz_files.CANARY).exists() or (work / "in" / fuzz_files.CANARY).exists():
             outcome = "execution"
@@ -179,6 +179,11 @@ def judged(code: int | str, said: str) -> str:
     if code == 0:
         return "same" if said.strip() else "silent"
     return "refused" if said.strip() else "silent"
+
+
+def devices_stand() -> bool:
+    """Whether the devices that links in the inputs lead to are still devices: who may write to /dev could replace them."""
+    return all(Path("/dev", name).is_char_device() for name in ("null", "zero", "full"))
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -99,15 +99,20 @@ def _no_number(text: str) -> Any:
 # --- archives ------------------------------------------------------------------------------------------------------------
 
 
-def _check_directory(data: bytes, most: int) -> None:
-    """Raise Malformed where a zip's directory has too many members, or extra fields that zipfile would take long over."""
+def _check_directory(data: bytes, most: int, count: int) -> None:
+    """Raise Malformed for a zip's directory of too many members, of another number than `count` modulo 65,536, or of long extra fields.
+
+    zipfile does not compare the number: a damaged length hides the members after it.
+    """
     at, members, extras = 0, 0, 0
     while data.startswith(b"PK\x01\x02", at) and at + 46 <= len(data):
         name, extra, comment = struct.unpack_from("<HHH", data, at + 28)
         at, members, extras = at + 46 + name + extra + comment, members + 1, extras + extra
     if members > most:
         raise Malformed(f"has {members} members, more than {most}; unpack it")
-    if extras > 2**16 + 64 * members:
+    if members % 2**16 != count % 2**16:
+        raise Malformed(f"has a directory of {members} members that should be of {count}")
+    if extras > 2**16 + 64 * members:  # which zipfile would take long over
         raise Malformed(f"has {extras} bytes of extra fields for {members} members")
 
 
@@ -119,16 +124,16 @@ def open_zip(path: str | os.PathLike[str], most: int | None = None) -> zipfile.Z
         tail = stream.read()
         plain = tail[-22:-18] == b"PK\x05\x06" and tail[-2:] == b"\0\0"  # as zipfile looks for the end: without a comment first
         end = len(tail) - 22 if plain else tail.rfind(b"PK\x05\x06")
-        size = int.from_bytes(tail[end + 12 : end + 16], "little")
+        count, size = struct.unpack("<HI", tail[end + 10 : end + 16].ljust(6, b"\0"))
         if end >= 76 and tail[end - 20 : end - 16] == b"PK\x06\x07":  # the records of zip64 lie before
             end -= 76
-            size = int.from_bytes(tail[end + 40 : end + 48], "little")
+            count, size = struct.unpack_from("<QQ", tail, end + 32)
         begin = length - len(tail) + end - size
         if end >= 0 and begin >= 0:  # else zipfile says what is wrong
             if size > MAX_DIRECTORY_BYTES:
                 raise Malformed(f"has a directory of {size} bytes, more than {MAX_DIRECTORY_BYTES}")
             stream.seek(begin)
-            _check_directory(stream.read(size), MAX_MEMBERS if most is None else most)
+            _check_directory(stream.read(size), MAX_MEMBERS if most is None else most, count)
     return zipfile.ZipFile(path)  # by its name: an archive whose stream is another object's may warn when both are freed
 
 

@@ -5,6 +5,7 @@ files carry MARK, by which they are known again; only those give way, and only t
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -134,16 +135,27 @@ def replacing(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[
 
     check: called just before that, for what may have appeared meanwhile. After an exception the
     temporary one is removed; one that a kill left behind is removed by the next command that
-    writes into the same folder. A link is followed, not replaced. An OSError names `path`.
+    writes into the same folder. A link to a file or a folder is followed, another one replaced.
+    An OSError names `path`; a device is one.
     """
-    sweep(Path(os.path.realpath(path)).parent)
+    sweep(_target(path).parent)
     with _replacing(path, check) as temporary:
         yield temporary
 
 
+def _target(path: Path) -> Path:
+    """What is replaced when `path` is written: where a link leads, but never a device (/dev/null), which all the system needs."""
+    target = Path(os.path.realpath(path))
+    if path.is_symlink() and target.exists() and not (target.is_file() or target.is_dir()):
+        return Path(os.path.realpath(path.parent), path.name)
+    if target.is_char_device() or target.is_block_device():
+        raise OSError(errno.EINVAL, "is a device, not a file", str(path))
+    return target
+
+
 @contextlib.contextmanager
 def _replacing(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[Path]:
-    target = Path(os.path.realpath(path))
+    target = _target(path)
     temporary = target.with_name(_part(target.name))
     try:
         with naming(path):

@@ -2,7 +2,9 @@
 
 import functools
 import os
+import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +22,7 @@ CPU = {
     # LLVM's first level of optimisation: all models measured are as fast, and compile in a fifth less.
     "quick": {"xla_backend_optimization_level": 1},
 }
+TOLD_SECONDS = 10  # between two lines that say that a compilation goes on
 FEATURES = ("reductions", "wide")  # what networks whose features are measured are compiled with,
 STEP = (*FEATURES, "quick")  # and a training step
 
@@ -77,7 +80,7 @@ def compiled(
 
 
 def _beside(make: Callable[[], Any], stop: Callable[[], object]) -> Any:
-    """`make()` in another thread, while this one answers signals."""
+    """`make()` in another thread, while this one answers signals and says every TOLD_SECONDS on standard error that it goes on."""
     made: list[Any] = []
     failed: list[BaseException] = []
 
@@ -90,10 +93,14 @@ def _beside(make: Callable[[], Any], stop: Callable[[], object]) -> Any:
     thread = threading.Thread(target=work, daemon=True)
     _compiling.add(thread)
     thread.start()
+    began = told = time.monotonic()
     while thread.is_alive():
         thread.join(0.1)
         if thread.is_alive() and stop():
             raise Interrupted
+        if thread.is_alive() and time.monotonic() - told > TOLD_SECONDS:
+            told = time.monotonic()
+            print(f"  compiling for {told - began:.0f} s", file=sys.stderr, flush=True)
     _compiling.discard(thread)
     if failed:
         raise failed[0]

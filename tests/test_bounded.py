@@ -7,6 +7,7 @@ import struct
 import time
 import zipfile
 
+import numpy as np
 import pytest
 
 from genjax import bounded
@@ -88,6 +89,34 @@ def test_directories_that_take_long_are_refused_before_they_are_parsed(tmp_path)
     path.write_bytes(directory(b"", 1001))
     with pytest.raises(Malformed, match="has 1001 members, more than 1000"):
         bounded.open_zip(path, 1000)
+
+
+@pytest.mark.parametrize("field", [28, 30, 32])  # lengths of an entry's name, extra field and comment
+def test_a_length_that_hides_members_is_found(tmp_path, field):
+    path = tmp_path / "x.npz"
+    np.savez(path, **{name: np.zeros(2) for name in "abcd"})
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    bounded.open_zip(path).close()
+    data[entry + field] += 51  # the entry of b, as a name, a field or a comment of a's
+    path.write_bytes(data)
+    with pytest.raises(Malformed, match=r"has a directory of \d members that should be of 4"):
+        bounded.open_zip(path)
+
+
+def test_more_members_than_a_plain_end_record_can_count_are_counted_by_zip64s(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for index in range(70_000):
+            archive.writestr(zipfile.ZipInfo(str(index)), b"")
+    with bounded.open_zip(path) as archive:
+        assert len(archive.namelist()) == 70_000
+    data = bytearray(path.read_bytes())
+    record = data.rindex(b"PK\x06\x06")
+    data[record + 32 : record + 40] = struct.pack("<Q", 69_999)
+    path.write_bytes(data)
+    with pytest.raises(Malformed, match="70000 members that should be of 69999"):
+        bounded.open_zip(path)
 
 
 def test_usual_extra_fields_are_accepted(tmp_path):

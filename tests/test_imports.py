@@ -32,7 +32,7 @@ ALLOWED = {  # module -> the genjax modules it may import
     "images": {"ops"},
     "data": {"core", "bounded", "quiet", "data"},
     "metrics": {
-        "core", "cache", "ops", "layers", "tensors", "outputs", "data", "checkpoint", "metrics", "genjax", "latents", "xla", "__version__"
+        "core", "cache", "ops", "layers", "bounded", "tensors", "outputs", "data", "checkpoint", "metrics", "genjax", "latents", "xla", "__version__"
     },
     "checkpoint": {"core", "bounded", "quiet", "tensors"},
     "convert": {"core", "pth", "tensors", "convert", "models"},

@@ -162,6 +162,22 @@ def test_which_temporary_files_are_removed(tmp_path, monkeypatch):
     assert not (tmp_path / f".genjax-{os.getpid()}-{here}-00000000.part").exists()
 
 
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no terminals here that a test may name")
+def test_a_device_is_never_replaced(tmp_path):
+    """As the owner of /dev, a run whose log was a link to /dev/null had made a file of it."""
+    ends = os.openpty()
+    device = Path(os.ttyname(ends[1]))
+    (tmp_path / "log").symlink_to(device)
+    outputs.write_atomically(tmp_path / "log", b"row")
+    assert not (tmp_path / "log").is_symlink()
+    assert (tmp_path / "log").read_bytes() == b"row"
+    with pytest.raises(OSError, match="is a device, not a file"):
+        outputs.write_atomically(device, b"row")
+    assert device.is_char_device()
+    for end in ends:
+        os.close(end)
+
+
 def test_a_link_is_followed(tmp_path):
     (tmp_path / "real.json").write_bytes(b"old")
     (tmp_path / "link.json").symlink_to("real.json")

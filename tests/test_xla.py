@@ -1,5 +1,7 @@
 """Compiler options: where they apply, and that one of them does what it is there for."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -57,6 +59,16 @@ def test_what_fails_beside_the_main_thread_is_raised_in_it():
 
     with pytest.raises(KeyError, match="of the trace"):
         xla.compiled(bad, (jnp.ones(1),), (), ("", ""))
+
+
+def test_a_long_compilation_says_that_it_goes_on(monkeypatch, capsys):
+    def slow(x):
+        time.sleep(0.5)
+        return x
+
+    monkeypatch.setattr(xla, "TOLD_SECONDS", 0.1)
+    xla.compiled(slow, (jnp.ones(1),), (), ("", ""))
+    assert "  compiling for 0 s\n" in capsys.readouterr().err
 
 
 def test_the_memory_left_is_the_least_of_all_limits(monkeypatch):

@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import stat
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genjax import outputs, tensors
+from genjax.bounded import open_zip
 from genjax.errors import InputError, printable
 from genjax.metrics.extractors import Extractor
 from genjax.metrics.frechet import Moments, dense_scatter
@@ -40,8 +40,8 @@ def is_file(what: Any) -> bool:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return False
-        with zipfile.ZipFile(path) as archive:
-            return {"mu.npy", "sigma.npy"} <= {member.filename for member in archive.infolist()[:MEMBERS]}
+        with open_zip(path, MEMBERS) as archive:
+            return {"mu.npy", "sigma.npy"} <= {member.filename for member in archive.infolist()}
     except Exception:  # a damaged directory raises anything from BadZipFile to UnicodeDecodeError
         return False
 
@@ -53,7 +53,7 @@ def read(path: str | os.PathLike, extractor: Extractor, protocol: str, ddof: int
     damaged, of other features, or whose arrays are no mean and covariance.
     """
     path = Path(path).expanduser()
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(path, MEMBERS) as archive:
         claimed = sum(member.file_size for member in archive.infolist())
     if claimed > 2 * 8 * WIDEST**2:
         raise InputError(f"{option} {path}: claims {claimed} bytes, more than statistics of {WIDEST} features take")
