@@ -53,6 +53,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # as a script, so that `benc
 import numpy as np
 
 from benchmarks import fuzz_commands, fuzz_files
+from benchmarks.step_time import device_name
 from genjax.errors import InputError
 from genjax.pictures import Unreadable
 
@@ -324,7 +325,7 @@ def main() -> int:
             if args.show and result.outcome in FAULTS:
                 print(*result, file=sys.stderr, flush=True)
     for row in summary(results):
-        print(json.dumps(row | {"seed": args.seed}), flush=True)
+        print(json.dumps(row | {"seed": args.seed, "device": device_name()}), flush=True)
     return int(any(result.outcome in FAULTS for result in results))
 
 

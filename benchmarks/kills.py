@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+from step_time import device_name
 
 from genjax.cache import VARIABLE
 
@@ -168,7 +169,7 @@ def measure(case: Case, kills: int, inputs: Path, work: Path, draw: random.Rando
     faults += [f"input changed: {name}" for name in changed]
     return {
         "what": case.name, "kills": done, "rounds": rounds, "lost": len(faults), "faults": faults[:5],
-        "seconds": round(seconds, 1),
+        "device": device_name(),
     }  # fmt: skip
 
 

@@ -97,7 +97,7 @@ TABLES: dict[str, dict[str, Cell]] = {
         "memory, MB": of("peak_mb"),
     },
     "fuzz": {"what": of("what"), **{name: count(name) for name in ("cases", "refused", "same", "other", *FAULTS)}},
-    "kills": {"command": of("what"), "kills": count("kills"), "rounds": count("rounds"), "lost": count("lost"), "undisturbed, s": of("seconds")},
+    "kills": {"command": of("what"), "kills": count("kills"), "rounds": count("rounds"), "lost": count("lost")},
     "quality": {"run": of("run"), "real": of("real"), "images": of("fake_count", 6), "extractor": of("extractor"), "protocol": of("protocol"), "values": spread},
 }  # fmt: skip
 README = ("step", "sample")  # the tables that README.md has too
