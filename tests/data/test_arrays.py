@@ -9,6 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 
+from genjax.data import arrays
+
 IMAGES = np.arange(5 * 6, dtype=np.uint8).reshape(5, 2, 3)
 LABELS = np.array([0, 1, 2, 1, 0])
 
@@ -38,6 +40,18 @@ def test_digits(load, said):
     assert labels[:4].tolist() == [0, 1, 2, 3]
     assert said == []
     assert load("digits").fingerprint == source.fingerprint
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_digits_are_those_of_scikit_learn_wherever_its_file_lies(monkeypatch, there):
+    from sklearn.datasets import load_digits
+
+    expected = load_digits()
+    if not there:
+        monkeypatch.setattr(arrays.importlib.util, "find_spec", lambda name: None)
+    table = arrays.digits_table()
+    np.testing.assert_array_equal(table[:, :-1], expected.data)
+    np.testing.assert_array_equal(table[:, -1], expected.target)
 
 
 def test_arrays_are_resized_and_coloured_as_asked(load, said):
