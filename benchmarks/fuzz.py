@@ -59,7 +59,7 @@ from genjax.pictures import Unreadable
 
 SECONDS = 20
 MEMORY = 2 * 10**9
-GROWTH = 15 * 10**8  # of which a fresh process, JAX and all, holds less than the rest
+GROWTH = 15 * 10**8  # MEMORY less what a process that has read nothing holds, JAX included: under 0.5 GB
 FAULTS = ("traceback", "hang", "memory", "silent", "execution", "overwrite", "lost")
 OUTCOMES = ("refused", "same", "other", *FAULTS)
 EVENTS = {"os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "pickle.find_class"}  # audited: sys.addaudithook

@@ -321,7 +321,7 @@ def translate(
     _check_whole(step=step)
     if not 8 <= tile <= 2**14 or not 0 <= 2 * overlap <= tile:
         raise InputError(f"--tile {tile} --overlap {overlap}: a side of 8 to {2**14}, and at most half of it")
-    outputs.check_folder(out)
+    outputs.check_folder(out, read=[input])
     sources = _sources(input, out)
     names = [str(pictures.target(name)) for name, _ in sources]
     paths = dict(zip(names, (path for _, path in sources), strict=True))
@@ -366,11 +366,9 @@ def _sources(input: Path, out: Path) -> list[tuple[Path, Path]]:
     from genjax.errors import InputError
 
     found = [(path.relative_to(input) if input.is_dir() else Path(path.name), path) for path in pictures.find(input, script.say)]
-    root = Path(os.path.realpath(out))
-    if root == Path(os.path.realpath(input)):
-        raise InputError(f"--out {out}: is read by this command; choose another folder")
     if not input.is_dir():
         return found
+    root = Path(os.path.realpath(out))
     inside = functools.cache(lambda folder: Path(os.path.realpath(folder)).is_relative_to(root))
     rest = [(name, path) for name, path in found if not (inside(path.parent) and outputs.ours(path))]
     if len(rest) < len(found):

@@ -56,8 +56,8 @@ def check_file(
         raise InputError(f"{where}: cannot be written ({reason(error)})") from None
 
 
-def check_folder(out: Path, option: str = "--out") -> None:
-    """Raise InputError, naming `option`, unless files can be written into the folder `out`, or it can be made."""
+def check_folder(out: Path, option: str = "--out", read: Iterable[Path | str] = ()) -> None:
+    """Raise InputError, naming `option`, unless files can be written into the folder `out`, which is none of `read`, or it can be made."""
     where = f"{option} {printable(str(out))}"
     try:
         if _exists(out) and not os.path.isdir(out):
@@ -69,6 +69,8 @@ def check_folder(out: Path, option: str = "--out") -> None:
             raise InputError(f"{where}: {printable(str(nearest))} cannot be written to; choose another one")
     except OSError as error:
         raise InputError(f"{where}: cannot be written ({reason(error)})") from None
+    if any(_same(path, out) for path in read):
+        raise InputError(f"{where}: is read by this command; choose another folder")
 
 
 def ours(path: Path, made: str = "") -> bool:
@@ -278,9 +280,7 @@ def open_folder(
     disk that ignores case, or something would be lost.
     """
     where, read = f"--out {printable(str(out))}", list(read)
-    check_folder(out)
-    if any(_same(path, out) for path in read):
-        raise InputError(f"{where}: is read by this command; choose another folder")
+    check_folder(out, read=read)
     _check_distinct(names, sources or names, where)
     try:
         there = [name for name in names if _exists(out / name)]

@@ -22,7 +22,6 @@ CPU = {
     # LLVM's first level of optimisation: all models measured are as fast, and compile in a fifth less.
     "quick": {"xla_backend_optimization_level": 1},
 }
-TOLD_SECONDS = 10  # between two lines that say that a compilation goes on
 FEATURES = ("reductions", "wide")  # what networks whose features are measured are compiled with,
 STEP = (*FEATURES, "quick")  # and a training step
 
@@ -56,6 +55,7 @@ class Interrupted(Exception):
     """A signal came while a program was being compiled."""
 
 
+TOLD_SECONDS = 10  # between two lines that say that a compilation goes on
 _compiling: set[threading.Thread] = set()
 
 
@@ -65,7 +65,12 @@ def compiling() -> bool:
 
 
 def compiled(
-    program: Callable, arguments: Sequence[Any], names: Sequence[str], need: tuple[str, str], stop: Callable[[], object] = bool, **how: Any
+    program: Callable,
+    arguments: Sequence[Any],
+    names: Sequence[str],
+    need: tuple[str, str],
+    stop: Callable[[], object] = bool,
+    **how: Any,
 ) -> Any:
     """Compile `program` for these arguments, with `options(*names)`; `how` is `jit`'s.
 
@@ -94,11 +99,13 @@ def _beside(make: Callable[[], Any], stop: Callable[[], object]) -> Any:
     _compiling.add(thread)
     thread.start()
     began = told = time.monotonic()
-    while thread.is_alive():
+    while True:
         thread.join(0.1)
-        if thread.is_alive() and stop():
+        if not thread.is_alive():
+            break
+        if stop():
             raise Interrupted
-        if thread.is_alive() and time.monotonic() - told > TOLD_SECONDS:
+        if time.monotonic() - told > TOLD_SECONDS:
             told = time.monotonic()
             print(f"  compiling for {told - began:.0f} s", file=sys.stderr, flush=True)
     _compiling.discard(thread)

@@ -164,7 +164,7 @@ def test_which_temporary_files_are_removed(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no terminals here that a test may name")
 def test_a_device_is_never_replaced(tmp_path):
-    """As the owner of /dev, a run whose log was a link to /dev/null had made a file of it."""
+    """Where a cached file was a link to /dev/null, a process that may write to /dev had replaced the device."""
     ends = os.openpty()
     device = Path(os.ttyname(ends[1]))
     (tmp_path / "log").symlink_to(device)

@@ -7,12 +7,11 @@ import sys
 import zipfile
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 import toys
+from fixtures import make_runs
 
-import genjax
 from genjax import tensors
 
 ROOT = Path(__file__).parents[1]
@@ -29,14 +28,7 @@ def unpacked(tmp_path, request):
 
 @pytest.mark.parametrize("unpacked", ARCHIVES, ids=lambda path: path.stem, indirect=True)
 def test_a_run_samples_as_it_did(unpacked):
-    model, weights = genjax.load(unpacked / "run")
-    key = jax.random.key(7)
-    if hasattr(model, "translate"):
-        images = model.translate(weights, jax.random.uniform(key, (2, *model.config.shape), minval=-1.0))
-    else:
-        labels = {"labels": np.array([1, 2])} if model.config.conditional not in (False, "none") else {}
-        images = model.sample(weights, key, 2, **labels)
-    np.testing.assert_allclose(images, np.load(unpacked / "images.npy"), atol=1e-5)
+    np.testing.assert_allclose(make_runs.drawn(unpacked / "run"), np.load(unpacked / "images.npy"), atol=1e-5)
 
 
 @pytest.mark.parametrize(
