@@ -24,9 +24,10 @@ import tyro
 from rich.progress import track
 
 import genjax
-from genjax import checkpoint, data, script
+from genjax import data
 from genjax.errors import InputError
 from genjax.metrics import extractors, frechet
+from genjax.training import checkpoint, script
 
 CHUNK = 500  # images at once
 

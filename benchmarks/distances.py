@@ -19,12 +19,12 @@ import time
 import numpy as np
 from step_time import SEED, device_name, load, show
 
-from genjax.metrics import frechet, kernel, manifold, neighbours, scores
+from genjax.metrics import frechet, kid, neighbours, prdc, scores
 
 METRICS = {
     "fd": lambda real, fake: frechet.frechet_distance(frechet.moments(real), frechet.moments(fake)),
-    "kid": lambda real, fake: kernel.kernel_distance(real, fake, SEED).mean,
-    "prdc": lambda real, fake: manifold.manifold_scores(real, fake)._asdict(),
+    "kid": lambda real, fake: kid.kernel_distance(real, fake, SEED).mean,
+    "prdc": lambda real, fake: prdc.manifold_scores(real, fake)._asdict(),
     "vendi": lambda real, fake: scores.vendi_score(fake),
     "nearest": lambda real, fake: float(np.median(neighbours.nearest_neighbours(fake, real).distances)),
 }

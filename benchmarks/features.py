@@ -24,8 +24,9 @@ import numpy as np
 from peers import inception as peer
 from step_time import SEED, Run, device_name, fastest, load, race, show, summary
 
-from genjax import memory, xla
-from genjax.metrics import extractors, protocols
+from genjax.metrics import extractors
+from genjax.metrics.extractors import protocols
+from genjax.runtime import memory, xla
 
 
 def main() -> None:

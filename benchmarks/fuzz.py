@@ -54,8 +54,8 @@ import numpy as np
 
 from benchmarks import fuzz_commands, fuzz_files
 from benchmarks.step_time import device_name
+from genjax.edit.pictures import Unreadable
 from genjax.errors import InputError
-from genjax.pictures import Unreadable
 
 SECONDS = 20
 MEMORY = 2 * 10**9

@@ -24,11 +24,12 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import fuzz_files
-from genjax import __version__, checkpoint, cli, script
+from genjax import __version__, cli
 from genjax.convert import cyclegan, stylegan2
 from genjax.models import cyclegan as cyclegan_model
 from genjax.models import dcgan, gan, vae
 from genjax.models import stylegan2 as stylegan2_model
+from genjax.training import checkpoint, script
 
 ROOT = Path(__file__).parents[1]
 TINY = "--steps 2 --batch-size 8 --log-every 1 --sample-every 2 --save-every 2 --model.hidden 8 --model.latent-size 2"

@@ -23,11 +23,14 @@ import numpy as np
 from PIL import Image
 
 import genjax
-from genjax import checkpoint, core, data, hooks, pictures, tensors
+from genjax import core, data
 from genjax.convert import cyclegan, stylegan2
+from genjax.edit import pictures
+from genjax.files import tensors
 from genjax.metrics import evaluate, extractors
 from genjax.models import gan
 from genjax.models import stylegan2 as stylegan2_model
+from genjax.training import checkpoint, hooks
 
 CANARY = "executed"  # the file that hostile payloads would make
 GAN = gan.Config(shape=(8, 8, 1), hidden=(8,), latent_size=4, batch_size=8)

@@ -22,8 +22,9 @@ import jax
 import numpy as np
 from step_time import device_name
 
-from genjax import data, hooks, trainer
+from genjax import data
 from genjax.models import dcgan
+from genjax.training import hooks, trainer
 
 
 def generate(path: Path, images: int, size: int) -> None:

@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 from step_time import device_name
 
-from genjax.cache import VARIABLE
+from genjax.runtime.cache import VARIABLE
 
 ROOT = Path(__file__).parents[1]
 GENJAX = [sys.executable, "-m", "genjax"]

@@ -16,7 +16,8 @@ import tyro
 from rich.progress import track
 
 import genjax
-from genjax import data, script
+from genjax import data
+from genjax.training import script
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

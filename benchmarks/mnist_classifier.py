@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from genjax import augment, checkpoint, data, layers
+from genjax import data
 from genjax.errors import InputError
+from genjax.nn import augment, layers
+from genjax.training import checkpoint
 
 WANTED = 0.99  # test accuracy below which a count of modes would be the classifier's more than the generator's
 

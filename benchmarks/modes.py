@@ -31,9 +31,11 @@ import mnist_classifier  # beside this file
 import numpy as np
 import tyro
 
-from genjax import __version__, checkpoint, core, images, script
+from genjax import __version__, core
 from genjax.errors import InputError
+from genjax.files import grids
 from genjax.models import dcgan, gan
+from genjax.training import checkpoint, script
 
 
 class Mixture(NamedTuple):
@@ -207,7 +209,7 @@ def gaussians(args: Gaussians, name: str) -> int:
         write({"mixture": name, "loss": game, "seeds": args.seeds, "steps": args.steps, **summary(rows), "device": device})
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)
-            images.save_grid(np.stack(pictures), args.out / f"{name}-{game}.png", columns=len(pictures))
+            grids.save_grid(np.stack(pictures), args.out / f"{name}-{game}.png", columns=len(pictures))
     return 0
 
 
@@ -307,7 +309,7 @@ def stacked(args: Stacked) -> int:
         lines.append(write({"step": done, "seconds": seconds, **counted, "device": script.describe_devices()}))
         checkpoint.write_atomically(curve, ("\n".join(lines) + "\n").encode())
         checkpoint.save(manager, state, {})
-        images.save_grid(np.asarray(model.sample(weights, jax.random.key(0), 64)), args.out / "samples.png")
+        grids.save_grid(np.asarray(model.sample(weights, jax.random.key(0), 64)), args.out / "samples.png")
     manager.wait_until_finished()
     checkpoint.export(args.out, core.weights(state))
     return 0

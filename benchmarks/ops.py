@@ -1,4 +1,4 @@
-"""Time of each convolution of genjax.ops, beside plain XLA's form and PyTorch eager: one JSON line a shape, and one of geometric means.
+"""Time of each convolution of genjax.nn.ops, beside plain XLA's form and PyTorch eager: one JSON line a shape, and one of geometric means.
 
     python benchmarks/ops.py [--only PATTERN] [--dtype float32|bfloat16] [--peer torch|none] [--seconds S] [--rounds N]
                              [--dispatch many|one]
@@ -32,7 +32,8 @@ import jax.numpy as jnp
 import numpy as np
 from step_time import SEED, Run, calibrate, device_name, fastest, say, seconds, show
 
-from genjax import memory, ops, xla
+from genjax.nn import ops
+from genjax.runtime import memory, xla
 
 TAPS = (1, 3, 3, 1)
 
@@ -181,7 +182,7 @@ def torch_form(shape: Shape, like) -> Callable:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Time of each convolution of genjax.ops, beside plain XLA's form and PyTorch eager."
+        description="Time of each convolution of genjax.nn.ops, beside plain XLA's form and PyTorch eager."
     )
     parser.add_argument("--only", default="", metavar="PATTERN", help="a regular expression of names")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")

@@ -24,12 +24,13 @@ from rich.progress import track
 from tyro.extras import subcommand_cli_from_dict
 
 import genjax
-from genjax import pictures, pth, script
-from genjax.edit import degrade
+from genjax.edit import degrade, pictures
 from genjax.edit.tiles import translator
 from genjax.errors import InputError
-from genjax.images import FORMATS
+from genjax.files import pth
+from genjax.files.grids import FORMATS
 from genjax.metrics import paired
+from genjax.training import script
 
 HELD_BACK = 5  # each fifth picture by name
 

@@ -24,7 +24,8 @@ import jax
 import step_time
 from step_time import SEED, Run, say
 
-from genjax import core, memory
+from genjax import core
+from genjax.runtime import memory
 
 VERBS = {"vae": ("sample", "reconstruct"), "cyclegan": ("translate",)}  # of the others: sample
 

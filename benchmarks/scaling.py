@@ -30,7 +30,9 @@ import jax
 import numpy as np
 import step_time
 
-from genjax import convolution, core, script, trainer
+from genjax import core
+from genjax.nn import convolution
+from genjax.training import script, trainer
 
 # Published figures: bfloat16 operations a second, dense, and bytes a second that a chip sends (one direction, all links).
 SYSTEMS = {

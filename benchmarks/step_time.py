@@ -43,7 +43,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import core, memory, trainer
+from genjax import core
+from genjax.runtime import memory
+from genjax.training import trainer
 
 # By model (a module of genjax.models, and of peers) and configuration, the first being the default: fields of the model's Config.
 CASES = {

@@ -14,7 +14,8 @@ def load(directory, step=None):
 
     import jax
 
-    from genjax import checkpoint, core, errors, models
+    from genjax import core, errors, models
+    from genjax.training import checkpoint
 
     run = Path(directory)
     settings = checkpoint.read_config(run)
@@ -31,13 +32,13 @@ def load(directory, step=None):
 
 def to_uint8(images):
     """Images in [-1, 1] as uint8: `ops.to_uint8`."""
-    from genjax import ops
+    from genjax.nn import ops
 
     return ops.to_uint8(images)
 
 
 def save_grid(images, path, **options):
     """Images in [-1, 1], or bytes, [n, height, width, channels], as one PNG: `images.save_grid`."""
-    from genjax.images import save_grid
+    from genjax.files.grids import save_grid
 
     save_grid(images, path, **options)

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import checkpoint, core, data, hooks, trainer
+from genjax import core, data
 from genjax.models import cyclegan, dcgan, gan, stylegan2, vae
+from genjax.training import checkpoint, hooks, trainer
 
 BATCH = 8
 TINY = {"shape": (8, 8, 1), "hidden": (16,), "latent_size": 4, "batch_size": BATCH, "ema_half_life_images": 64.0}

@@ -12,7 +12,7 @@ import pytest
 import toys
 from fixtures import make_runs
 
-from genjax import tensors
+from genjax.files import tensors
 
 ROOT = Path(__file__).parents[1]
 ARCHIVES = sorted((ROOT / "tests/fixtures/runs_0.1").glob("*.zip"))

@@ -1,4 +1,4 @@
-"""Train a convolutional GAN, with normalisation as DCGAN or without as R3GAN. `genjax train dcgan` is the same from the installed package: genjax/train/dcgan.py."""
+"""Train a convolutional GAN, with normalisation as DCGAN or without as R3GAN. `genjax train dcgan` is the same from the installed package: genjax/cli/train/dcgan.py."""
 
 from genjax.train.dcgan import main
 

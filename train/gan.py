@@ -1,4 +1,4 @@
-"""Train the plain GAN: two MLPs. `genjax train gan` is the same from the installed package: genjax/train/gan.py."""
+"""Train the plain GAN: two MLPs. `genjax train gan` is the same from the installed package: genjax/cli/train/gan.py."""
 
 from genjax.train.gan import main
 

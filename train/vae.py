@@ -1,4 +1,4 @@
-"""Train a variational autoencoder. `genjax train vae` is the same from the installed package: genjax/train/vae.py."""
+"""Train a variational autoencoder. `genjax train vae` is the same from the installed package: genjax/cli/train/vae.py."""
 
 from genjax.train.vae import main
 

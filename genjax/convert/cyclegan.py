@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from genjax import tensors
 from genjax.errors import InputError
+from genjax.files import tensors
 from genjax.models import cyclegan
 
 NETWORKS = {"G_A": "gen_a2b", "G_B": "gen_b2a", "G": "gen_a2b", "D_A": "disc_b", "D_B": "disc_a"}

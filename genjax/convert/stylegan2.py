@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genjax import tensors
 from genjax.core import Weights
 from genjax.errors import InputError
+from genjax.files import tensors
 from genjax.models import stylegan2
 
 Arrays = Mapping[str, np.ndarray]

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genjax.bounded import CHUNK_BYTES, Malformed, Stream, fill, npy_header, open_member, open_regular, open_zip
-from genjax.data.decode import MAX_FILE_BYTES, Unreadable, from_array
 from genjax.data.items import PROGRESS_SECONDS, Items
 from genjax.data.labels import MAX_LABELS
 from genjax.data.source import ALIGNMENT, Request, aligned, refuse
 from genjax.errors import InputError, printable, reason
+from genjax.files.bounded import CHUNK_BYTES, Malformed, Stream, fill, npy_header, open_member, open_regular, open_zip
+from genjax.files.decode import MAX_FILE_BYTES, Unreadable, from_array
 
 IDX_NAME = re.compile(r"(train|t10k)-(images|labels)[-.]idx\d-ubyte(\.gz)?")
 DEFLATE_RATIO = 1032  # deflate cannot expand by more, so a larger claim is false

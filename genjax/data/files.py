@@ -12,12 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, NamedTuple
 
-from genjax.bounded import CHUNK_BYTES, Malformed, open_regular, open_zip
-from genjax.data import formats, labels
-from genjax.data.decode import MAX_FILE_BYTES, Unreadable, open_image, recognise
+from genjax.data import labels
 from genjax.data.items import PROBED, PROGRESS_SECONDS, Files, Items, spread
 from genjax.data.source import Request, refuse
 from genjax.errors import InputError, printable, reason
+from genjax.files import formats
+from genjax.files.bounded import CHUNK_BYTES, Malformed, open_regular, open_zip
+from genjax.files.decode import MAX_FILE_BYTES, Unreadable, open_image, recognise
 
 HIDDEN_FOLDERS = ("__macosx", "@eadir", "thumbs", "thumbnails", "$recycle.bin", "lost+found")
 HIDDEN_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")

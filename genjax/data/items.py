@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from genjax.data.decode import MAX_FILE_BYTES, MAX_PIXELS, WIDE, Header, Unreadable, conversions, convert, describe
 from genjax.data.source import Request, Source, aligned, refuse
 from genjax.errors import InputError, printable
+from genjax.files.decode import MAX_FILE_BYTES, MAX_PIXELS, WIDE, Header, Unreadable, conversions, convert, describe
 
 if TYPE_CHECKING:
     from PIL import Image

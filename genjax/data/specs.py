@@ -5,12 +5,12 @@ import stat
 import sys
 from collections.abc import Callable
 
-from genjax.bounded import Malformed, open_regular
-from genjax.data import arrays, files, prepared
-from genjax.data.decode import MODES, quiet_pillow
+from genjax.data import arrays, files, tfds
 from genjax.data.items import Items, build
 from genjax.data.source import Request, Source, refuse
 from genjax.errors import InputError, reason
+from genjax.files.bounded import Malformed, open_regular
+from genjax.files.decode import MODES, quiet_pillow
 
 ACCEPTED = "use 'digits', a folder or .zip of images, a .npz, a folder of idx files, or tfds:NAME"
 MAX_SIDE = 2**14  # pixels
@@ -75,7 +75,7 @@ def find(request: Request) -> Items:
     if request.spec == "digits":
         return arrays.read_digits(request)
     if request.spec.startswith("tfds:"):
-        return prepared.read_tfds(request.spec.removeprefix("tfds:"), request)
+        return tfds.read_tfds(request.spec.removeprefix("tfds:"), request)
     path = os.path.expanduser(request.spec)
     reader = choose_reader(path, request)
     if reader is None:

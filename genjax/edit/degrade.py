@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import ops
+from genjax.nn import ops
 from genjax.shapes import Array, Float
 
 Images = Float[Array, "n h w c"]

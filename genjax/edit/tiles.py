@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from genjax import ops
+from genjax.nn import ops
 
 
 def translator(

@@ -7,7 +7,7 @@ import numpy as np
 
 from genjax.errors import InputError
 from genjax.metrics import extractors, features, neighbours, sets
-from genjax.metrics.extractors import Extractor
+from genjax.metrics.extractors.table import Extractor
 from genjax.metrics.features import Track
 from genjax.metrics.neighbours import Neighbours
 

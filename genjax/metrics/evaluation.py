@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genjax import __version__, outputs
+from genjax import __version__
 from genjax.errors import InputError
-from genjax.metrics import extractors, features, frechet, kernel, manifold, neighbours, protocols, scores, sets, statistics
-from genjax.metrics.extractors import Extractor
+from genjax.files import outputs
+from genjax.metrics import extractors, features, frechet, kid, neighbours, prdc, scores, sets, statistics
+from genjax.metrics.extractors import protocols
+from genjax.metrics.extractors.protocols import Protocol
+from genjax.metrics.extractors.table import Extractor
 from genjax.metrics.features import Features, Track
 from genjax.metrics.frechet import Moments
-from genjax.metrics.protocols import Protocol
 from genjax.metrics.statistics import Statistics
 
 FEW = 2048  # images below which a Frechet distance is mostly its bias
@@ -250,7 +252,7 @@ def _kernel(real: Features, context: Context) -> Measure:
     name = context.extractor.frechet_name.replace("fid", "kid").replace("fd", "kd")
 
     def measure(fake):
-        found = kernel.kernel_distance(real["features"], fake["features"], context.seed)
+        found = kid.kernel_distance(real["features"], fake["features"], context.seed)
         context.subset_sizes[name] = list(found.subset_sizes)
         return {name: found.mean, f"{name}_std": found.std}
 
@@ -258,7 +260,7 @@ def _kernel(real: Features, context: Context) -> Measure:
 
 
 def _manifold(real: Features, context: Context) -> Measure:
-    return lambda fake: manifold.manifold_scores(real["features"], fake["features"])._asdict()
+    return lambda fake: prdc.manifold_scores(real["features"], fake["features"])._asdict()
 
 
 def _inception_score(real: Features, context: Context) -> Measure:

@@ -11,10 +11,11 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from genjax import cache, outputs
 from genjax.errors import InputError
-from genjax.metrics.extractors import Extractor
+from genjax.files import outputs
+from genjax.metrics.extractors.table import Extractor
 from genjax.metrics.sets import Images, rebatched
+from genjax.runtime import cache
 
 VERSION = 3  # of the extractors' code and of the files: features of another are not read
 CHUNK = 4096  # images in a file, and so what a killed pass has to do again

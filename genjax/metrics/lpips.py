@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax.errors import InputError
-from genjax.metrics import backbones, checks, extractors, nets
+from genjax.metrics import checks, extractors
+from genjax.metrics.extractors import layers, torchvision
 from genjax.shapes import AnyArray, Array, Float
 
 # ImageNet's mean and deviation for images in [-1, 1], as the heads were trained
@@ -41,7 +42,7 @@ def lpips(params: Mapping[str, Any], a: AnyArray, b: AnyArray) -> Float[Array, "
     (net,) = params.keys() & NETS.keys()
     x = (jnp.concatenate([a, b]) - SHIFT[None, None, None]) / SCALE[None, None, None]
     total = jnp.zeros(len(a))
-    for activation, head in zip(backbones.activations(params[net], x, NETS[net]), params["heads"], strict=True):
+    for activation, head in zip(torchvision.activations(params[net], x, NETS[net]), params["heads"], strict=True):
         first, second = jnp.split(_unit(activation), 2)
         total += jnp.mean(jnp.sum(jnp.square(first - second) * head[None, None, None], axis=3), axis=(1, 2))
     return total
@@ -60,12 +61,12 @@ def params(backbone: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray], 
 
 
 def _backbone(state: Mapping[str, np.ndarray], net: str) -> dict[str, Any]:
-    return backbones.params(state, NETS[net], dense=False)
+    return torchvision.params(state, NETS[net], dense=False)
 
 
 def _heads(state: Mapping[str, np.ndarray], net: str) -> list[np.ndarray]:
-    compared = [conv.features for conv in backbones.BACKBONES[NETS[net]].convs if conv.compared]
-    weights = [nets.array(state, f"lin{i}.model.1.weight", (1, c, 1, 1)) for i, c in enumerate(compared)]
+    compared = [conv.features for conv in torchvision.BACKBONES[NETS[net]].convs if conv.compared]
+    weights = [layers.array(state, f"lin{i}.model.1.weight", (1, c, 1, 1)) for i, c in enumerate(compared)]
     return [weight.reshape(-1).astype(np.float32) for weight in weights]
 
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import ops
 from genjax.metrics import checks
+from genjax.nn import ops
 from genjax.shapes import AnyArray, Array, Float
 
 Generate = Callable[[Any], Any]  # latents [n, d] -> images float [n, h, w, c] in [-1, 1]; noise, if any, the same in each call

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from genjax import data, ops
+from genjax import data
 from genjax.errors import InputError, one_line
 from genjax.metrics.checks import image_values
+from genjax.nn import ops
 from genjax.shapes import AnyArray
 
 MOST = 500_000  # images that a run is drawn for: their latents are held at once
@@ -149,13 +150,14 @@ def open_run(
     checkpoint of `step`. Labels of a conditional model are `class_labels`. Raises InputError.
     """
     import genjax
-    from genjax import checkpoint, latents
+    from genjax import sampling
+    from genjax.training import checkpoint
 
     model, weights = genjax.load(run, step)
     if not hasattr(model, "sample"):
         raise InputError(f"{run}: its model draws no images; give a folder of pictures that it has made")
-    latents.check_truncation(model, truncation)
-    draw = latents.drawer(model, truncation)
+    sampling.check_truncation(model, truncation)
+    draw = sampling.drawer(model, truncation)
     weights_id = checkpoint.weights_id(weights) if step is not None else _sha256(run / checkpoint.WEIGHTS)
 
     def of(count: int, seed: int, real: Images | None = None) -> Images:
@@ -166,7 +168,7 @@ def open_run(
         classes = class_labels(model, count, seed, real)
         if classes is not None:
             said.append("labels as often as real ones" if real and real.labels else "each class in turn")
-        batches = lambda start=0: latents.drawn(model, weights, draw, count, seed, classes, start)
+        batches = lambda start=0: sampling.drawn(model, weights, draw, count, seed, classes, start)
         identity = [weights_id, type(model).__name__, repr(model.config), count, seed, truncation]
         drawn = hashlib.sha256(repr(identity).encode() + (b"" if classes is None else classes.tobytes())).hexdigest()
         return Images(
@@ -184,9 +186,9 @@ def class_labels(model: Any, count: int, seed: int, real: Images | None = None) 
     2020, arXiv 2006.06676), so that classes are as frequent as there; without a labelled real set each class in turn.
     Raises InputError where the real set has more classes than the model.
     """
-    from genjax import latents
+    from genjax import sampling
 
-    turns = latents.labels(model, None, range(count))
+    turns = sampling.labels(model, None, range(count))
     if turns is None or real is None or real.labels is None:
         return turns
     if real.num_labels > model.config.num_labels:

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genjax import outputs, tensors
-from genjax.bounded import open_zip
 from genjax.errors import InputError, printable
-from genjax.metrics.extractors import Extractor
+from genjax.files import outputs, tensors
+from genjax.files.bounded import open_zip
+from genjax.metrics.extractors.table import Extractor
 from genjax.metrics.frechet import Moments, dense_scatter
 from genjax.shapes import AnyArray
 

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genjax import core, layers, losses, pool
+from genjax import core, losses
 from genjax.core import Array, Batch, Metrics, Plan, State, Weights
 from genjax.errors import InputError
+from genjax.nn import layers, pool
 
 UPSAMPLES = ("transposed", "resize")
 DIRECTIONS = ("a2b", "b2a")

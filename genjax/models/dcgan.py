@@ -7,10 +7,11 @@ import dataclasses
 import flax.linen as nn
 import jax.numpy as jnp
 
-from genjax import core, layers, ops
+from genjax import core
 from genjax.errors import InputError
 from genjax.models import gan
 from genjax.models.gan import GAN, Game, with_label
+from genjax.nn import layers, ops
 
 NETWORKS = ("dcgan", "residual")
 NORMS = ("batch", "none")

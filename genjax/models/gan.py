@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genjax import augment, core, layers, losses, ops
+from genjax import core, losses
 from genjax.core import Array, Batch, Metrics, Plan, State, Weights
+from genjax.nn import augment, layers, ops
 
 CONDITIONAL = ("none", "concat", "projection")
 PENALTIES = ("r1", "r2", "gradient_penalty", "dragan")

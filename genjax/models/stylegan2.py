@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genjax import augment, core, layers, losses, ops
+from genjax import core, losses
 from genjax.core import Batch, Metrics, Plan, State, Weights
 from genjax.errors import InputError
 from genjax.models.gan import diversity
+from genjax.nn import augment, layers, ops
 
 GEN_NETWORKS = ("skip", "resnet", "orig")
 DISC_NETWORKS = ("resnet", "skip", "orig")

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genjax import core, layers, losses
+from genjax import core, losses
 from genjax.core import Array, Batch, Metrics, Plan, State, Weights
+from genjax.nn import layers
 
 LIKELIHOODS = ("bernoulli", "gaussian", "logistic")
 BINARIZE = ("none", "static", "dynamic", "threshold")

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from genjax import data
-from genjax.data import decode, formats, items
+from genjax.data import items
 from genjax.errors import InputError
+from genjax.files import decode, formats
 
 HALF = (255, 0, 0, 128)  # red, half transparent
 
@@ -433,7 +434,7 @@ def test_a_checksum_of_the_directory_that_is_false_is_a_bad_image(archive, load,
 
 @pytest.mark.parametrize("wide", [False, True])
 def test_zips_of_too_many_members_are_refused_unparsed(tmp_path, refused, monkeypatch, wide):
-    monkeypatch.setattr("genjax.bounded.MAX_MEMBERS", 100)
+    monkeypatch.setattr("genjax.files.bounded.MAX_MEMBERS", 100)
     count = 70_000 if wide else 101  # from 65536 on in the records of zip64
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as target:
         for index in range(count):

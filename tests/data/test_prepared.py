@@ -103,7 +103,7 @@ def test_unknown_names_are_refused_with_a_suggestion(unprepared, refused):
 
 
 def test_sets_that_are_not_prepared_are_refused_at_once(unprepared, refused, monkeypatch):
-    monkeypatch.setattr("genjax.data.prepared.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("genjax.data.tfds.importlib.util.find_spec", lambda name: None)
     started = time.monotonic()
     message = refused("tfds:cifar10")
     assert "TensorFlow, which is not installed" in message
@@ -115,8 +115,8 @@ def test_without_a_network_nothing_is_prepared(unprepared, refused, said, monkey
     def unreachable(*arguments, **options):
         raise OSError("Network is unreachable")
 
-    monkeypatch.setattr("genjax.data.prepared.importlib.util.find_spec", lambda name: object())
-    monkeypatch.setattr("genjax.data.prepared.socket.create_connection", unreachable)
+    monkeypatch.setattr("genjax.data.tfds.importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("genjax.data.tfds.socket.create_connection", unreachable)
     assert "no network answers (Network is unreachable)" in refused("tfds:cifar10")
     assert said == [line for line in said if "looking for a network" in line]
     assert len(said) == 1

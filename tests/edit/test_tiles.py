@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import toys
 
-from genjax import ops
 from genjax.edit.tiles import tiled, translator
 from genjax.models import cyclegan
+from genjax.nn import ops
 
 
 def picture(height, width):

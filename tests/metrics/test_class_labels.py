@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genjax import core, data, hooks, script
+from genjax import core, data
 from genjax.errors import InputError
 from genjax.metrics import evaluation
+from genjax.training import hooks, script
 
 
 class Showing:

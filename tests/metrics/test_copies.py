@@ -8,10 +8,11 @@ import pytest
 import toys
 from PIL import Image
 
-from genjax import checkpoint, cli
+from genjax import cli
 from genjax.errors import InputError
 from genjax.metrics import extractors, nearest
 from genjax.models import dcgan
+from genjax.training import checkpoint
 
 
 def pixels(n, seed=0, size=4):

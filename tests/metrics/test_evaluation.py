@@ -20,11 +20,14 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save
 
-import genjax.cache
-from genjax import checkpoint, cli, data, latents, outputs
+import genjax.runtime.cache
+from genjax import cli, data, sampling
 from genjax.errors import InputError
-from genjax.metrics import evaluate, evaluation, extractors, features, frechet, kernel, manifold, protocols, sets
+from genjax.files import outputs
+from genjax.metrics import evaluate, evaluation, extractors, features, frechet, kid, prdc, sets
+from genjax.metrics.extractors import protocols
 from genjax.models import dcgan
+from genjax.training import checkpoint
 
 PROJECTION = np.random.default_rng(0).normal(size=(48, 6)).astype(np.float32)
 
@@ -38,7 +41,7 @@ TOY = extractors.wrap(project, "toy", digest="toy")
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(genjax.cache.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(genjax.runtime.cache.VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache" / "features"
 
 
@@ -64,8 +67,8 @@ def test_all_metrics_come_from_the_features_of_every_image():
     found = quiet(real, fake, ["fd", "kid", "prdc"], batch_size=16)
     a, b = np.asarray(project(real)), np.asarray(project(fake))
     assert found.values["fd_toy"] == pytest.approx(frechet.frechet_distance(frechet.moments(a), frechet.moments(b)), rel=1e-4)
-    assert found.values["kd_toy"] == pytest.approx(kernel.kernel_distance(a, b, 0).mean, rel=1e-4)
-    scores = manifold.manifold_scores(a, b)._asdict()
+    assert found.values["kd_toy"] == pytest.approx(kid.kernel_distance(a, b, 0).mean, rel=1e-4)
+    scores = prdc.manifold_scores(a, b)._asdict()
     assert {name: found.values[name] for name in scores} == pytest.approx(scores)
     assert (found.real_count, found.fake_count, found.spread, found.digest) == (37, 29, {}, "toy")
     written = json.loads(found.as_json())
@@ -275,7 +278,7 @@ def test_a_run_is_drawn_from_three_times(tmp_path):
     checkpoint.write_config(run, {"model": "dcgan", "config": dataclasses.asdict(config)})
     weights = toys.weights(model, scale=0.5)
     checkpoint.export(run, weights)
-    drawn = np.concatenate(list(latents.drawn(model, weights, latents.drawer(model), 70, 5)))
+    drawn = np.concatenate(list(sampling.drawn(model, weights, sampling.drawer(model), 70, 5)))
     sampled = np.asarray(jax.jit(model.sample, static_argnums=2)(weights, jax.random.key(5), 70))
     np.testing.assert_allclose(drawn, 127.5 * (sampled + 1), atol=0.51)
     toy = extractors.wrap(lambda images: project(images[:, ::2, ::2]), "toy")
@@ -386,7 +389,7 @@ def test_images_of_several_sizes_are_each_resized(tmp_path, zipped):
     np.testing.assert_allclose(found, expected, atol=1e-4)
     fake = pixels(40, 1)
     found = evaluate(str(path), fake, ["kid"], extractor=SIZED, batch_size=8)
-    truth = kernel.kernel_distance(expected, np.asarray(SIZED.features(fake)), 0)
+    truth = kid.kernel_distance(expected, np.asarray(SIZED.features(fake)), 0)
     assert found.values["kd_sized"] == pytest.approx(truth.mean, rel=1e-3)
     assert found.real_count == 32
     some = evaluate(str(path), fake, ["kid"], extractor=SIZED, real_count=20)
@@ -436,7 +439,7 @@ def test_a_conditional_run_draws_classes_as_often_as_real_images_have_them(tmp_p
     for label, count in (("a", 18), ("b", 2)):
         folder(tmp_path / "real" / label, pixels(count))
     drawn = []
-    monkeypatch.setattr(latents, "drawn", lambda *arguments: drawn.append(arguments[5]) or iter([]))
+    monkeypatch.setattr(sampling, "drawn", lambda *arguments: drawn.append(arguments[5]) or iter([]))
     for real in (tmp_path / "real", tmp_path / "real/a"):
         _, [made] = sets.open_pair(str(real), tmp_path / "run", 2000, of_run=0, seeds=[3])
         list(made.batches())

@@ -7,12 +7,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from genjax.errors import InputError
-from genjax.metrics import backbones, extractors, lpips
+from genjax.metrics import extractors, lpips
+from genjax.metrics.extractors import torchvision
 
 
 def alexnet_state():
     random, state, channels = np.random.default_rng(0), {}, 3
-    for conv in backbones.BACKBONES["alexnet"].convs:
+    for conv in torchvision.BACKBONES["alexnet"].convs:
         shape = (conv.features, channels, conv.kernel, conv.kernel)
         state[f"{conv.name}.weight"] = random.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape).astype(np.float32)
         state[f"{conv.name}.bias"] = random.normal(0, 0.1, shape[0]).astype(np.float32)
@@ -40,7 +41,7 @@ def images(seed=0):
 
 def test_it_is_its_definition(params):
     scaled = [(x - np.float32([-0.030, -0.088, -0.188])) / np.float32([0.458, 0.448, 0.450]) for x in (images(0), images(1))]
-    run = jax.jit(backbones.activations, static_argnums=2)
+    run = jax.jit(torchvision.activations, static_argnums=2)
     expected = np.zeros(2)
     for first, second, head in zip(
         *(run(params["alex"], np.float32(x), "alexnet") for x in scaled), params["heads"], strict=True

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import ops
 from genjax.metrics import ppl
+from genjax.nn import ops
 
 SIZE = (4, 4, 1)
 

@@ -6,8 +6,8 @@ import warnings
 import numpy as np
 import pytest
 
-from genjax import cache
 from genjax.metrics import extractors, features, sets
+from genjax.runtime import cache
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import pytest
 import toys
 
 from genjax.errors import InputError
-from genjax.metrics import evaluate, extractors, frechet, protocols, statistics
+from genjax.metrics import evaluate, extractors, frechet, statistics
+from genjax.metrics.extractors import protocols
 
 RULES = protocols.protocol("pytorch_fid")
 MATRIX = np.random.default_rng(3).normal(size=(48, 6)).astype(np.float32)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import toys
 
-from genjax import core, layers, losses
+from genjax import core, losses
 from genjax.errors import InputError
 from genjax.models import cyclegan
+from genjax.nn import layers
 
 TOY = cyclegan.Config(
     shape=(16, 16, 3), channels=4, blocks=1, disc_channels=4, disc_layers=1, batch_size=2, pool_size=3,

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import core, layers
+from genjax import core
 from genjax.errors import InputError
 from genjax.models import dcgan
+from genjax.nn import layers
 
 TINY = dcgan.Config(shape=(8, 12, 1), channels=4, latent_size=3, batch_size=8)
 

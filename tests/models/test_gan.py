@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import core, ops
+from genjax import core
 from genjax.errors import InputError
 from genjax.models import gan
+from genjax.nn import ops
 
 TINY = gan.Config(shape=(5, 6, 1), hidden=(16,), latent_size=3, batch_size=8)
 
@@ -133,7 +134,8 @@ def test_the_average_follows_early_and_lags_later():
 
 
 def test_a_metric_is_not_averaged_over_steps_that_lack_it():
-    from genjax import data, hooks, trainer
+    from genjax import data
+    from genjax.training import hooks, trainer
 
     levels = np.full((16, 1, 1, 1), 128, np.uint8)
     arrays = {"images": levels}

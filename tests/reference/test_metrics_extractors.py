@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from genjax.metrics import backbones, extractors, inception, lpips, protocols, resize
+from genjax.metrics import extractors, lpips
+from genjax.metrics.extractors import inception, protocols, resize, torchvision
 
 torch = pytest.importorskip("torch")
 peer = pytest.importorskip("benchmarks.peers.inception")
@@ -132,9 +133,9 @@ def test_alexnets_features_and_logits_are_torchvisions():
     """The order in which its places and channels are flattened too."""
     torch.manual_seed(0)
     network = peer.torchvision().models.alexnet().eval()
-    params = backbones.params({name: value.numpy() for name, value in network.state_dict().items()}, "alexnet")
+    params = torchvision.params({name: value.numpy() for name, value in network.state_dict().items()}, "alexnet")
     x = np.random.default_rng(0).normal(size=(2, 224, 224, 3)).astype(np.float32)
-    ours = jax.jit(backbones.apply, static_argnums=(2, 3))(params, x, "alexnet", ("features", "logits"))
+    ours = jax.jit(torchvision.apply, static_argnums=(2, 3))(params, x, "alexnet", ("features", "logits"))
     with torch.no_grad():
         features = network.classifier[:6](torch.flatten(network.avgpool(network.features(nchw(x))), 1))
         assert error(ours["features"], features) <= 1e-4

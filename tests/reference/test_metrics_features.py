@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from genjax.metrics.frechet import frechet_distance, moments
-from genjax.metrics.kernel import discrepancy, kernel_distance
-from genjax.metrics.manifold import manifold_scores
+from genjax.metrics.kid import discrepancy, kernel_distance
+from genjax.metrics.prdc import manifold_scores
 from genjax.metrics.scores import inception_score
 
 torch = pytest.importorskip("torch")

@@ -1,0 +1,1 @@
+"""What lies on disk: pictures, videos, tensors, and the bounds within which they are read."""

@@ -1,0 +1,353 @@
+"""PyTorch's files of weights, read without PyTorch and without executing anything that is in them.
+
+A `.pth` is a pickle, which is a program. Here its instructions are walked one by one: those that build plain data are done, the few
+calls that stand for a tensor are understood by name, and everything else is refused. Both layouts are read: the zip of PyTorch 1.6 and
+later (members `*/data.pkl` and `*/data/KEY`), and the stream of pickles before it.
+"""
+
+import contextlib
+import io
+import math
+import os
+import pickletools
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from genjax.errors import InputError, reason
+from genjax.files.bounded import DAMAGE, Malformed, fill, open_member, open_regular, open_zip
+
+DTYPES = {
+    "DoubleStorage": np.float64, "FloatStorage": np.float32, "HalfStorage": np.float16, "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": np.int64, "IntStorage": np.int32, "ShortStorage": np.int16, "CharStorage": np.int8, "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}  # fmt: skip
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+MAX_PICKLE_BYTES = 2**23  # of instructions: names and shapes
+MAX_INSTRUCTIONS = 2**20  # a tensor takes some 30, and an instruction some 100 bytes of memory and 2 microseconds
+MAX_NUMBER_BITS = 128  # the product of longer ones would take long
+MAX_MEMBERS = 2**16  # of an archive of weights: one for each tensor
+MAX_DIMENSIONS = 32
+RATIO = 16  # weights are stored as they are, or shrink little: a file may claim so many times its size
+SMALL_BYTES = 2**26  # and this beside, because zeros do shrink
+CONTAINERS = (
+    "state_dict",
+    "params_ema",
+    "params",
+    "model",
+    "net",
+    "generator",
+    "g_ema",
+)  # keys under which weights are often kept
+
+
+class Global(NamedTuple):
+    """A name that the file wants imported. It is only ever compared."""
+
+    module: str
+    name: str
+
+
+class Storage(NamedTuple):
+    key: str
+    dtype: np.dtype
+    size: int  # values
+
+
+class Tensor(NamedTuple):
+    """A view of a storage, all in values."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+def state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The tensors of a `.pth` by name, `module.` (of a parallel model) stripped; also of a checkpoint that keeps them under a usual key.
+
+    As in PyTorch, tensors of one storage may share its memory.
+    Raises InputError, in one line, for a file that is missing, damaged, not one of weights, or that asks for more than data.
+    """
+    path = Path(path)
+    try:
+        with open_regular(path) as file:
+            zipped = zipfile.is_zipfile(file)
+            with open_zip(path, MAX_MEMBERS) if zipped else contextlib.nullcontext() as archive:
+                top, load = _read_zip(archive) if archive else _read_legacy(file)
+                tensors = _tensors(top)
+                storages = dict.fromkeys(tensor.storage for tensor in tensors.values())
+                check_size(file, sum(storage.size * storage.dtype.itemsize for storage in storages))
+                check_size(file, sum(tensor.size * tensor.storage.dtype.itemsize for tensor in tensors.values()))
+                loaded = {storage: load(storage) for storage in storages}
+                return {name.removeprefix("module."): _view(loaded[tensor.storage], tensor) for name, tensor in tensors.items()}
+    except FileNotFoundError:
+        raise InputError(f"{path}: does not exist; give a .pth file") from None
+    except Malformed as error:
+        raise InputError(f"{path}: {error}; give a .pth that holds a state dict and nothing else") from None
+    except DAMAGE as error:
+        raise InputError(f"{path}: cannot be read ({reason(error)}); give an intact .pth") from None
+
+
+def _tensors(top: Any) -> dict[str, Tensor]:
+    for candidate in (top, *(top.get(key) for key in CONTAINERS if isinstance(top, Mapping))):
+        if isinstance(candidate, Mapping):
+            found = {name: value for name, value in candidate.items() if isinstance(name, str) and isinstance(value, Tensor)}
+            if found:
+                if len({name.removeprefix("module.") for name in found}) != len(found):
+                    raise Malformed("holds a tensor by its name and by module. and its name")
+                return found
+    raise Malformed("holds no tensors by name")
+
+
+def _view(values: np.ndarray, tensor: Tensor) -> np.ndarray:
+    """The tensor's values, contiguous: a part of its storage where they lie in order there, else a copy."""
+    if not tensor.size:
+        return np.zeros(tensor.shape, values.dtype)
+    strides = [stride * values.itemsize for stride in tensor.strides]
+    return np.asarray(np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides), order="C")
+
+
+# --- reading in bounds ---------------------------------------------------------------------------------------------------
+
+
+def check_size(file: IO[bytes], claimed: int) -> None:
+    """Raise Malformed where a file wants more bytes of memory than one of its size has reason to."""
+    if claimed > RATIO * os.fstat(file.fileno()).st_size + SMALL_BYTES:
+        raise Malformed(f"claims {claimed} bytes of values, more than a file of its size holds")
+
+
+def read_bytes(stream: IO[bytes], size: int) -> np.ndarray:
+    """The next bytes, uint8 [size]. Raises Malformed if they are cut short."""
+    values = np.empty(size, np.uint8)
+    fill(values, stream)
+    return values
+
+
+# --- the two layouts -----------------------------------------------------------------------------------------------------
+
+Load = Callable[[Storage], np.ndarray]
+
+
+def _read_zip(archive: zipfile.ZipFile) -> tuple[Any, Load]:
+    if len(set(archive.namelist())) != len(archive.namelist()):
+        raise Malformed("has two members of one name")
+    pickles = [member for member in archive.infolist() if member.filename.rsplit("/", 1)[-1] == "data.pkl"]
+    if len(pickles) != 1:
+        raise Malformed("is a zip, but none of PyTorch's")
+    prefix = pickles[0].filename.removesuffix("data.pkl")
+    if prefix + "byteorder" in archive.namelist() and _member(archive, prefix + "byteorder", 16).tobytes() != b"little":
+        raise Malformed("is of a big-endian machine")
+
+    def load(storage: Storage) -> np.ndarray:
+        size = storage.size * storage.dtype.itemsize
+        values = _member(archive, f"{prefix}data/{storage.key}", size)
+        if len(values) != size:
+            raise Malformed(f"the data of storage {storage.key!r} are cut short")
+        return values.view(storage.dtype)
+
+    return _run(io.BytesIO(_member(archive, pickles[0].filename, MAX_PICKLE_BYTES).tobytes())), load
+
+
+def _member(archive: zipfile.ZipFile, name: str, limit: int) -> np.ndarray:
+    if name not in archive.NameToInfo:
+        raise Malformed(f"has no member {name!r}")
+    member = archive.getinfo(name)
+    if member.file_size > limit:
+        raise Malformed(f"{name!r} is larger than it may be")
+    with open_member(archive, member) as stream:
+        return read_bytes(stream, member.file_size)
+
+
+def _read_legacy(file: IO[bytes]) -> tuple[Any, Load]:
+    """Magic number, version, machine, the object, the keys of its storages, and for each its length and values."""
+    file.seek(0)
+    if _run(file) != LEGACY_MAGIC:
+        raise Malformed("is no file of PyTorch's")
+    _run(file)
+    machine = _run(file)
+    if not isinstance(machine, dict) or machine.get("little_endian") is not True:
+        raise Malformed("is of a big-endian machine")
+    top = _run(file)
+    keys = _run(file)
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise Malformed("lists no storages")
+    starts: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    item_sizes = {tensor.storage.key: tensor.storage.dtype.itemsize for tensor in _tensors(top).values()}
+    end = os.fstat(file.fileno()).st_size
+    for key in keys:
+        size = int.from_bytes(file.read(8), "little", signed=True)
+        if key not in item_sizes:
+            raise Malformed("holds values of no known type beside its weights")
+        starts[key], sizes[key] = file.tell(), size
+        if size < 0 or file.tell() + size * item_sizes[key] > end:
+            raise Malformed("its values are cut short")
+        file.seek(size * item_sizes[key], os.SEEK_CUR)
+
+    def load(storage: Storage) -> np.ndarray:
+        if sizes.get(storage.key) != storage.size:
+            raise Malformed(f"storage {storage.key!r} is not of the size it is said to be")
+        file.seek(starts[storage.key])
+        return read_bytes(file, storage.size * storage.dtype.itemsize).view(storage.dtype)
+
+    return top, load
+
+
+# --- the pickle's instructions -------------------------------------------------------------------------------------------
+
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+LITERALS = (
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "BINFLOAT", "FLOAT", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
+    "STRING", "BINSTRING", "SHORT_BINSTRING",
+)  # fmt: skip
+TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+class _Limited:
+    """What pickletools reads a pickle from: no more than MAX_PICKLE_BYTES, whatever a length in it claims."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file, self._left = file, MAX_PICKLE_BYTES
+
+    def read(self, size: int) -> bytes:
+        return self._counted(self._file.read(min(size, self._left + 1)))
+
+    def readline(self) -> bytes:
+        return self._counted(self._file.readline(self._left + 1))
+
+    def _counted(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        if self._left < 0:
+            raise Malformed("its description is too long")
+        return data
+
+
+def _run(file: IO[bytes]) -> Any:
+    """The value that one pickle describes, of dicts, lists, tuples, numbers, texts, None, Global, Storage and Tensor. Raises Malformed."""
+    stack: list[Any] = []  # above the last mark
+    below: list[list[Any]] = []  # the stacks between the marks before it
+    memo: dict[Any, Any] = {}
+
+    def to_mark() -> list[Any]:
+        nonlocal stack
+        values, stack = stack, below.pop()
+        return values
+
+    argument: Any
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(_Limited(file))):  # type: ignore[arg-type]
+        if count > MAX_INSTRUCTIONS:
+            raise Malformed("its description is too long")
+        name = opcode.name
+        if name in LITERALS:
+            if type(argument) is int and argument.bit_length() > MAX_NUMBER_BITS:
+                raise Malformed("holds a number of too many digits")
+            stack.append(argument)
+        elif name in CONSTANTS:
+            stack.append(CONSTANTS[name])
+        elif name in EMPTY:
+            stack.append(EMPTY[name]())
+        elif name == "MARK":
+            below.append(stack)
+            stack = []
+        elif name in TUPLES:
+            stack[-TUPLES[name] :] = [tuple(stack[-TUPLES[name] :])]
+        elif name == "TUPLE":
+            values = to_mark()
+            stack.append(tuple(values))
+        elif name in ("APPEND", "APPENDS"):
+            values = [stack.pop()] if name == "APPEND" else to_mark()
+            _expect(stack[-1], list).extend(values)
+        elif name in ("SETITEM", "SETITEMS"):
+            values = to_mark() if name == "SETITEMS" else [stack.pop() for _ in range(2)][::-1]
+            _expect(stack[-1], dict).update(zip(map(_key, values[0::2]), values[1::2], strict=True))
+        elif name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
+            memo[len(memo) if name == "MEMOIZE" else _key(argument)] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET", "GET"):
+            stack.append(memo[argument])
+        elif name == "GLOBAL":
+            stack.append(Global(*argument.split(" ", 1)))
+        elif name == "STACK_GLOBAL":
+            stack[-2:] = [Global(*(_expect(part, str) for part in stack[-2:]))]
+        elif name == "BINPERSID":
+            stack.append(_storage(stack.pop()))
+        elif name == "REDUCE":
+            arguments, function = stack.pop(), stack.pop()
+            stack.append(_call(function, arguments))
+        elif name == "BUILD":  # the attributes of an ordered dict, such as `_metadata`: not wanted
+            stack.pop()
+            _expect(stack[-1], dict)
+        elif name == "POP":
+            stack.pop()
+        elif name == "STOP":
+            return stack.pop()
+        elif name not in ("PROTO", "FRAME"):
+            raise Malformed(f"holds the instruction {name}, which no state dict needs")
+    raise Malformed("ends too early")
+
+
+def _expect(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise Malformed("is not well formed")
+    return value
+
+
+def _key(value: Any) -> Any:
+    """What may be a key: a text, a name or a small number; a tuple's hash can go too deep, those of large numbers collide. Raises Malformed."""
+    if isinstance(value, str | Global) or (type(value) is int and abs(value) < 2**63):
+        return value
+    raise Malformed("is not well formed")
+
+
+def _storage(identity: Any) -> Storage:
+    """('storage', type, key, device, size), and in the old layout a view, which is None in state dicts."""
+    kind, dtype, key, _, size, *view = identity if isinstance(identity, tuple) and len(identity) in (5, 6) else [None] * 5
+    if kind != "storage" or not isinstance(dtype, Global) or dtype.module != "torch" or dtype.name not in DTYPES or any(view):
+        raise Malformed("holds a value of no known type")
+    if type(key) is not str or type(size) is not int or size < 0:
+        raise Malformed("is not well formed")
+    return Storage(key, np.dtype(DTYPES[dtype.name]), size)
+
+
+def _tensor(storage: Storage, offset: Any, shape: tuple, strides: tuple) -> Tensor:
+    """A view that lies inside its storage. Raises Malformed."""
+    if not len(shape) == len(strides) <= MAX_DIMENSIONS:
+        raise Malformed("a tensor's shape is not one")
+    if not all(type(size) is int and size >= 0 for size in (offset, *shape, *strides)):
+        raise Malformed("a tensor's shape is not one")
+    last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    if 0 not in shape and (last >= storage.size or math.prod(shape) > storage.size):
+        raise Malformed("a tensor reaches outside its storage")
+    return Tensor(storage, offset, shape, strides)
+
+
+def _call(function: Any, arguments: Any) -> Any:
+    """What a call stands for, where it is one of those that every file of weights holds. Raises Malformed."""
+    match function, arguments:
+        case Global("collections", "OrderedDict"), ():
+            return {}
+        case Global("collections", "OrderedDict"), (list(pairs),):  # as Python 2 wrote it
+            named = {name: value for name, value in pairs if isinstance(name, str)}
+            pairs.clear()  # or one long list, named a million times, would be gone through as often
+            return named
+        case Global("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor"), (
+            Storage() as storage,
+            offset,
+            tuple(shape),
+            tuple(strides),
+            *_,
+        ):
+            return _tensor(storage, offset, shape, strides)
+        case Global("torch._utils", "_rebuild_parameter"), (Tensor() as tensor, *_):
+            return tensor
+    name = f"{function.module}.{function.name}" if isinstance(function, Global) else "something"
+    raise Malformed(f"asks to call {name[:80]!r}, which is never done")

@@ -1,0 +1,1 @@
+"""Arrays to arrays: operations, layers, augmentation."""

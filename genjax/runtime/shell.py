@@ -1,0 +1,237 @@
+"""Between the commands and the person at the keyboard: parse a command line, say a line, end in one line and an exit code."""
+
+import contextlib
+import errno
+import io
+import logging
+import math
+import os
+import re
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's notes on the machine are not for the person who trains
+try:
+    import jax
+except ValueError as error:  # of a JAX_... variable in the environment
+    print(f"{Path(sys.argv[0]).name}: {error}; unset that variable, or correct it", file=sys.stderr)
+    raise SystemExit(2) from None
+
+from genjax.errors import InputError, one_line, printable, reason
+from genjax.runtime import cache, memory, xla
+
+T = TypeVar("T")
+
+
+def parsed(parse: Callable[[], T]) -> T:
+    """`parse()`, a tyro call, with the report of an error cut to the line that says what is wrong."""
+    report = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(report), _numbers():
+            return parse()
+    except SystemExit as end:
+        if end.code:
+            print(f"{_name()}: {printable(_first_paragraph(report.getvalue()), 500)} (--help lists the options)", file=sys.stderr)
+        raise
+    except BrokenPipeError:  # `--help | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of what it could not write
+        raise SystemExit(141) from None
+
+
+LEAST, MOST = -(2**31), 2**32 - 1  # of an integer option: sizes are of 32 bits, seeds unsigned
+LARGEST = 3.4028234e38  # of a number, in float32
+
+
+def _numbers():
+    """tyro's rules for all options that are numbers: integers in a range, floating-point numbers that are finite."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
+
+    registry = ConstructorRegistry()
+
+    def whole(text: str) -> int:
+        try:
+            value = int(text) if len(text) < 20 else math.inf
+        except ValueError:
+            raise ValueError(f"{printable(text, 40)}: a whole number") from None
+        if not LEAST <= value <= MOST:
+            raise ValueError(f"{printable(text, 40)}: a whole number from {LEAST} to {MOST}")
+        return int(value)
+
+    def finite(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"{printable(text, 40)}: a number") from None
+        if not abs(value) <= LARGEST:
+            raise ValueError(f"{printable(text, 40)}: a finite number")
+        return value
+
+    @registry.primitive_rule
+    def rule(info):
+        if info.type not in (int, float):
+            return None
+        read = whole if info.type is int else finite
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=info.type.__name__.upper(),
+            instance_from_str=lambda texts: read(texts[0]),
+            is_instance=lambda value: isinstance(value, int if info.type is int else int | float),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    return registry
+
+
+def _first_paragraph(report: str) -> str:
+    """Of tyro's boxed report, what follows its heading; outside of UTF-8 the box is made of hyphens."""
+    said, begun = [], False
+    for line in report.splitlines():
+        text = line.strip("│ ╭╮╰╯")
+        rule = "─" in text or set(text) == {"-"}
+        if said and (rule or not text):
+            break
+        begun = begun or rule
+        if begun and text and not rule:
+            said.append(text)
+    text = " ".join(said) or "the command line cannot be read"
+    return re.sub(r"^Error parsing (--[\w.-]+): (.*: an? .*number)", r"\1 \2", text)  # as all other messages begin
+
+
+def say(*lines: str) -> None:
+    """Print these lines, each made printable, on standard error, in the first process."""
+    if jax.process_index() == 0:
+        for line in lines:
+            print(one_line(line), file=sys.stderr, flush=True)
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """Run with compiled programs and freed memory retained; convert user errors, and the machine's, to one line and an exit code.
+
+    Whatever is no such error, a bug, keeps its traceback.
+    """
+    warnings.showwarning = _show_warning
+    sys.unraisablehook, threading.excepthook = _unraisable, _thread_failed
+    for name in ("absl", "asyncio"):  # what Orbax and its event loops log as an error it raises, too
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # of a read that Orbax gave up
+    try:
+        cache.keep_programs()
+        memory.keep_freed()
+        return run()
+    except KeyboardInterrupt:
+        print(f"{_name()}: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        line = explained(error)
+        if line is None:
+            raise
+        print(f"{_name()}: {one_line(line)}", file=sys.stderr)
+        return 2
+
+
+def explained(error: Exception) -> str | None:
+    """What a person needs to know of an error that is the input's, the machine's or the environment's; None of any other."""
+    text = str(error)
+    if isinstance(error, InputError):
+        return text
+    if _out_of_room(error):
+        return f"{_named_file(error)}: {_room(error)}"
+    if isinstance(error, MemoryError):
+        return f"{text or 'not enough memory'}; take fewer or smaller images"
+    if isinstance(error, OSError) and error.strerror:  # a folder without permission, a file that is a folder
+        return f"{error.filename or 'a file'}: {error.strerror}"
+    if platforms := _unavailable():
+        return platforms
+    if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in text:
+        return f"not enough memory on {_device()} ({reason(error)}); take fewer or smaller images at once"
+    switches = {name: os.environ[name] for name in SWITCHES if os.environ.get(name, "").lower() not in ("", "0", "false", "off")}
+    if switches:
+        given = " ".join(f"{name}={value}" for name, value in switches.items())
+        return f"{given}: does not work here ({type(error).__name__}: {reason(error)}); unset it in the environment"
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return f"{_device()}: {reason(error, 300)}"
+    return None
+
+
+# Of JAX, for debugging: each makes it raise where it otherwise works.
+SWITCHES = (
+    "JAX_DISABLE_JIT", "JAX_DEBUG_NANS", "JAX_DEBUG_INFS", "JAX_ENABLE_X64", "JAX_ENABLE_CHECKS", "JAX_CHECK_TRACER_LEAKS",
+    "JAX_DEBUG_KEY_REUSE", "JAX_NUMPY_DTYPE_PROMOTION", "JAX_NUMPY_RANK_PROMOTION", "JAX_LEGACY_PRNG_KEY", "JAX_TRANSFER_GUARD",
+    "JAX_TRANSFER_GUARD_HOST_TO_DEVICE", "JAX_TRANSFER_GUARD_DEVICE_TO_DEVICE", "JAX_TRANSFER_GUARD_DEVICE_TO_HOST",
+    "JAX_RAISE_PERSISTENT_CACHE_ERRORS", "JAX_COMPILER_ENABLE_REMAT_PASS", "JAX_EAGER_PMAP", "JAX_DEFAULT_PRNG_IMPL",
+    "JAX_DEFAULT_DEVICE", "JAX_NUM_CPU_DEVICES", "JAX_SOFTMAX_CUSTOM_JVP", "JAX_NO_TRACING", "JAX_CHECK_STATIC_INDICES",
+    "JAX_DISALLOW_MESH_CONTEXT_MANAGER", "JAX_ERROR_CHECKING_BEHAVIOR_NAN", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_DISABLE_MOST_OPTIMIZATIONS",
+)  # fmt: skip
+
+_ROOM = {errno.ENOSPC: "No space left on device", errno.EFBIG: "File too large", errno.EDQUOT: "Disk quota exceeded"}
+
+
+def _out_of_room(error: BaseException) -> bool:
+    """Whether it is a full disk's; of libraries in C++ only the text says so."""
+    return (isinstance(error, OSError) and error.errno in _ROOM) or any(text in str(error) for text in _ROOM.values())
+
+
+def _room(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return next((text for text in _ROOM.values() if text in str(error)), _ROOM[errno.ENOSPC])
+
+
+def _named_file(error: BaseException) -> str:
+    """The file or folder that an error is about."""
+    if isinstance(error, OSError) and error.filename:
+        return str(error.filename)
+    quoted = re.search(r"""["'](/[^"']+)["']|path[=:] ?(/[^\s,;"']+)""", str(error))
+    name = next(filter(None, quoted.groups())) if quoted else "a file"
+    return re.sub(r"/\d+\.orbax-checkpoint-tmp.*", "", name)  # run/checkpoints
+
+
+def _unavailable() -> str | None:
+    """What to say where JAX finds no device of those it was told to take."""
+    try:
+        jax.devices()
+    except Exception as error:
+        asked = {name: os.environ[name] for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)}
+        given = " ".join(f"{name}={value}" for name, value in asked.items()) or "JAX"
+        why = f" ({reason(error)})" if str(error) else ""
+        return f"{given}: no such device can be used{why}; unset it, or set it to cpu"
+    return None
+
+
+def _device() -> str:
+    return f"{jax.devices()[0].device_kind}"
+
+
+def _show_warning(message, category=None, filename=None, lineno=None, file=None, line=None) -> None:
+    text = str(message)
+    print(f"{_name()}: {one_line(cache.mended(text) or text)}", file=sys.stderr)
+
+
+def _name() -> str:
+    """As the person called it."""
+    return one_line(Path(sys.argv[0]).name)
+
+
+def _unraisable(args) -> None:
+    """Tensorstore's threads meet a closed event loop where Orbax has given a checkpoint up, which is said elsewhere."""
+    if not (isinstance(args.exc_value, RuntimeError) and "Event loop is closed" in str(args.exc_value)):
+        sys.__unraisablehook__(args)
+
+
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    """Orbax raises what its thread for finishing a checkpoint met again in the main one, where it is said."""
+    if args.thread is None or args.thread.name != "save_finalize":
+        threading.__excepthook__(args)
+
+
+def exit_with(code: int) -> NoReturn:
+    """Leave with this exit code, at once where a compilation that was left still runs: the interpreter would wait for it, or crash."""
+    if xla.compiling():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    raise SystemExit(code)

@@ -1,0 +1,1 @@
+"""The trainer, its hooks, checkpoints, and what training scripts share."""
