@@ -68,7 +68,10 @@ FULL = [
     ("step", "step_time.py stylegan2 --config 256x256 --peer torch-compile"),
     ("sample", "sample_time.py dcgan --config 64x64 --rounds 7"),
     ("sample", "sample_time.py cyclegan --config resnet9-128 --batch-size 8 1"),
-    ("sample", "sample_time.py stylegan2 --config 64x64 --batch-size 8 --seconds 1 --rounds 5 --peer reference"),
+    (
+        "sample",
+        "sample_time.py stylegan2 --config 64x64 --batch-size 8 --seconds 1 --rounds 5 --peer reference",
+    ),
     ("sample", "sample_time.py stylegan2 --config 256x256 --batch-size 16 1"),
     ("ops", "ops.py --rounds 5 --seconds 0.2"),
     ("input", "input_pipeline.py --images 200000 --size 64 --waiting"),
@@ -86,16 +89,24 @@ QUALITY = [("quality", f"quality.py measure {name} --data DATA --runs RUNS") for
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="The benchmark suite.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="The benchmark suite."
+    )
     parser.add_argument("what", nargs="?", choices=("run", "report"), default="run")
     parser.add_argument("--full", action="store_true", help="all cases, for a GPU")
-    parser.add_argument("--only", default="", help="cases whose command this regular expression finds")
+    parser.add_argument(
+        "--only", default="", help="cases whose command this regular expression finds"
+    )
     parser.add_argument("--list", action="store_true", help="print the commands, and run none")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON lines")
-    parser.add_argument("--compare", type=Path, help="JSON lines of another time, to say what moved")
+    parser.add_argument(
+        "--compare", type=Path, help="JSON lines of another time, to say what moved"
+    )
     parser.add_argument("--runs", type=Path, help="folder of the runs of quality.py")
     parser.add_argument("--data", type=Path, help="folder of their data sets")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="of report: the JSON lines to render")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="of report: the JSON lines to render"
+    )
     args = parser.parse_args()
     if args.what == "report":
         for path in report.write(report.read(args.results), HERE.parent):
@@ -130,11 +141,17 @@ def main() -> int:
 def measured(part: str, command: str, folders: dict[str, Path | None]) -> list[dict]:
     """The lines that a script printed, and how they came about; none of one that fails. The names of `folders` stand for them in a command."""
     script, *options = [str(folders.get(word) or word) for word in shlex.split(command)]
-    done = subprocess.run([sys.executable, HERE / script, *options], stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, HERE / script, *options], stdout=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode:
         return []
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    facts = {"part": part, "command": f"python benchmarks/{command}", "date": datetime.date.today().isoformat()}
+    facts = {
+        "part": part,
+        "command": f"python benchmarks/{command}",
+        "date": datetime.date.today().isoformat(),
+    }
     facts |= {"commit": commit(), "python": platform.python_version()}
     return [facts | {"line": number} | line for number, line in enumerate(lines)]
 
@@ -143,9 +160,18 @@ def commit() -> str:
     """Of the checkout, with + where files other than results differ from it; "" where there is none."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
+        return subprocess.run(
+            ["git", *words], cwd=HERE, capture_output=True, text=True, check=False
+        ).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)benchmarks/results.jsonl")
+    changed = git(
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        ":/",
+        ":(exclude,top)benchmarks/results.jsonl",
+    )
     return git("describe", "--always") + ("+" if changed else "")
 
 

@@ -47,11 +47,16 @@ class Arguments:
 
 def reader(lenet: Path) -> Callable[[Iterable[np.ndarray]], tuple[np.ndarray, np.ndarray]]:
     """A function of chunks uint8 [CHUNK, 28, 28, 1] that gives LeNet's (features [n, 84], probabilities [n, 10]). Raises InputError."""
-    extractor = extractors.extractor("lenet", lenet, protocol="pytorch_fid")  # half-pixel bilinear to 32x32, as it was trained
+    extractor = extractors.extractor(
+        "lenet", lenet, protocol="pytorch_fid"
+    )  # half-pixel bilinear to 32x32, as it was trained
 
     def read(chunks):
         outputs = [extractor.outputs(chunk, ("features", "logits")) for chunk in chunks]
-        features, logits = (np.concatenate([np.asarray(each[tap]) for each in outputs]) for tap in ("features", "logits"))
+        features, logits = (
+            np.concatenate([np.asarray(each[tap]) for each in outputs])
+            for tap in ("features", "logits")
+        )
         return features, np.asarray(jax.nn.softmax(logits))
 
     return read
@@ -70,9 +75,15 @@ def chunks_of(images: np.ndarray) -> Iterator[np.ndarray]:
 def kept_steps(run: Path) -> list[int]:
     """The steps of a run's checkpoints. Raises InputError if there are none."""
     folder = run / checkpoint.CHECKPOINTS
-    steps = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+    steps = (
+        sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+        if folder.is_dir()
+        else []
+    )
     if not steps:
-        raise InputError(f"{folder}: no checkpoints; give the folder that a training script wrote with --out")
+        raise InputError(
+            f"{folder}: no checkpoints; give the folder that a training script wrote with --out"
+        )
     return steps
 
 
@@ -89,7 +100,11 @@ def mnist(spec: str, read: Callable) -> tuple[np.ndarray, np.ndarray]:
 
 def main(args: Arguments) -> int:
     if not args.runs or args.n < CHUNK or args.n % CHUNK:
-        raise InputError(f"--n {args.n}: a multiple of {CHUNK}" if args.runs else "RUN: give a run's folder, or several")
+        raise InputError(
+            f"--n {args.n}: a multiple of {CHUNK}"
+            if args.runs
+            else "RUN: give a run's folder, or several"
+        )
     read = reader(args.lenet)
     references: dict[str, tuple[np.ndarray, np.ndarray, float]] = {}
     for run in args.runs:
@@ -103,11 +118,20 @@ def main(args: Arguments) -> int:
             began = time.perf_counter()
             model, weights = genjax.load(run, step)
             if model.config.shape not in ((28, 28, 1), (32, 32, 1)):
-                raise InputError(f"{run}: of {model.config.shape} images; give a run on MNIST at 28x28 or 32x32, grey")
-            draw = draw or jax.jit(lambda *given: genjax.to_uint8(model.sample(*given)), static_argnums=2)  # noqa: B023
+                raise InputError(
+                    f"{run}: of {model.config.shape} images; give a run on MNIST at 28x28 or 32x32, grey"
+                )
+            draw = draw or jax.jit(
+                lambda *given: genjax.to_uint8(model.sample(*given)),  # noqa: B023
+                static_argnums=2,
+            )
             root = jax.random.key(args.seed)
-            numbers = track(range(args.n // CHUNK), f"{run} {step or ''}", disable=not sys.stderr.isatty())
-            features, probabilities = read(draw(weights, jax.random.fold_in(root, number), CHUNK) for number in numbers)
+            numbers = track(
+                range(args.n // CHUNK), f"{run} {step or ''}", disable=not sys.stderr.isatty()
+            )
+            features, probabilities = read(
+                draw(weights, jax.random.fold_in(root, number), CHUNK) for number in numbers
+            )
             digits = probabilities.argmax(axis=1)
             shares = np.bincount(digits, minlength=10) / args.n
             row = {
@@ -120,7 +144,9 @@ def main(args: Arguments) -> int:
                 "shares": [round(share, 4) for share in shares.tolist()],
             }
             if getattr(model.config, "conditional", "none") not in ("none", False):
-                asked = np.arange(CHUNK) % model.config.num_labels  # as `sample` has them when given no labels
+                asked = (
+                    np.arange(CHUNK) % model.config.num_labels
+                )  # as `sample` has them when given no labels
                 row["as_asked"] = float((digits.reshape(-1, CHUNK) == asked).mean())
             row |= {
                 "fd_lenet": frechet_distance(features, test),
@@ -130,7 +156,10 @@ def main(args: Arguments) -> int:
                 "device": script.describe_devices(),
                 "jax": jax.__version__,
             }
-            shown = {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
+            shown = {
+                name: round(value, 4) if isinstance(value, float) else value
+                for name, value in row.items()
+            }
             print(json.dumps(shown), flush=True)
     return 0
 

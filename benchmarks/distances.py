@@ -26,12 +26,16 @@ METRICS = {
     "kid": lambda real, fake: kid.kernel_distance(real, fake, SEED).mean,
     "prdc": lambda real, fake: prdc.manifold_scores(real, fake)._asdict(),
     "vendi": lambda real, fake: scores.vendi_score(fake),
-    "nearest": lambda real, fake: float(np.median(neighbours.nearest_neighbours(fake, real).distances)),
+    "nearest": lambda real, fake: float(
+        np.median(neighbours.nearest_neighbours(fake, real).distances)
+    ),
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time and memory of the distances between two sets of features.")
+    parser = argparse.ArgumentParser(
+        description="Time and memory of the distances between two sets of features."
+    )
     parser.add_argument("metric", choices=METRICS)
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--size", type=int, default=2048)
@@ -43,13 +47,17 @@ def main() -> None:
     value = METRICS[args.metric](real, fake)
     row = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - used}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    show(vars(args) | row | {"peak_mb": peak, "value": value, "load": busy, "device": device_name()})
+    show(
+        vars(args) | row | {"peak_mb": peak, "value": value, "load": busy, "device": device_name()}
+    )
 
 
 def made_up(count: int, size: int, spectrum: float, seed: int) -> np.ndarray:
     """Features, float32 [count, size]."""
     deviations = np.sqrt(np.arange(1, size + 1) ** -spectrum)[:, None]
-    directions = np.float32(deviations * np.linalg.qr(np.random.default_rng(SEED).normal(size=(size, size)))[0])
+    directions = np.float32(
+        deviations * np.linalg.qr(np.random.default_rng(SEED).normal(size=(size, size)))[0]
+    )
     random = np.random.default_rng(seed)
     found = np.empty((count, size), np.float32)
     for start in range(0, count, 4096):

@@ -31,7 +31,9 @@ from genjax.runtime import memory, xla
 
 def main() -> None:
     memory.keep_freed()  # for both sides
-    parser = argparse.ArgumentParser(description="Images a second through the Inception, beside torch-fidelity's.")
+    parser = argparse.ArgumentParser(
+        description="Images a second through the Inception, beside torch-fidelity's."
+    )
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--size", type=int, default=32, help="of the square images, in pixels")
     parser.add_argument("--protocol", choices=protocols.PROTOCOLS, default="tf_legacy")
@@ -43,25 +45,35 @@ def main() -> None:
         parser.error("--batch-size and --size are at least 1, --rounds 2, --seconds more than 0")
     jax.config.update("jax_enable_compilation_cache", False)  # for compile_sec
     busy = load()
-    images = np.random.default_rng(SEED).integers(0, 256, (args.batch_size, args.size, args.size, 3), np.uint8)
+    images = np.random.default_rng(SEED).integers(
+        0, 256, (args.batch_size, args.size, args.size, 3), np.uint8
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = peer.save_random(Path(folder) / "weights.pth", SEED)
         run, features, compile_sec = ours(path, images, args.protocol)
-        row = {"network": "inception", **{k: v for k, v in vars(args).items() if k not in ("seconds", "rounds")}}
+        row = {
+            "network": "inception",
+            **{k: v for k, v in vars(args).items() if k not in ("seconds", "rounds")},
+        }
         runs = [run]
         if args.peer == "torch":
             run, expected = theirs(path, images)
             runs.append(run)
             row["error"] = float(np.linalg.norm(features - expected) / np.linalg.norm(expected))
     ms, peer_ms, ratios = summary(race(runs, args.rounds, args.seconds, "a batch"))
-    row |= {"images_per_sec": 1000 * args.batch_size / ms, "peer_images_per_sec": peer_ms and 1000 * args.batch_size / peer_ms}
+    row |= {
+        "images_per_sec": 1000 * args.batch_size / ms,
+        "peer_images_per_sec": peer_ms and 1000 * args.batch_size / peer_ms,
+    }
     show(row | ratios | {"compile_sec": compile_sec, "load": busy, "device": device_name()})
 
 
 def ours(path: Path, images: np.ndarray, protocol: str) -> tuple[Run, np.ndarray, float]:
     extractor = extractors.extractor("inception", path, protocol=protocol, checksum=False)
     began = time.perf_counter()
-    lowered = jax.jit(extractor.apply, static_argnums=2).lower(extractor.params, jnp.asarray(images), ("features",))
+    lowered = jax.jit(extractor.apply, static_argnums=2).lower(
+        extractor.params, jnp.asarray(images), ("features",)
+    )
     program = lowered.compile(xla.options(*xla.FEATURES))
     took = time.perf_counter() - began
 
@@ -77,7 +89,9 @@ def theirs(path: Path, images: np.ndarray) -> tuple[Run, np.ndarray]:
 
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
     network = peer.build(path).to(device)
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # full float32, as ours
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = (
+        False  # full float32, as ours
+    )
 
     def in_layout(layout) -> dict[str, Run]:
         network.to(memory_format=layout)

@@ -48,7 +48,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # as a script, so that `benchmarks` is a package in its workers too
+sys.path.insert(
+    0, str(Path(__file__).parents[1])
+)  # as a script, so that `benchmarks` is a package in its workers too
 
 import numpy as np
 
@@ -59,10 +61,18 @@ from genjax.errors import InputError
 
 SECONDS = 20
 MEMORY = 2 * 10**9
-GROWTH = 15 * 10**8  # MEMORY less what a process that has read nothing holds, JAX included: under 0.5 GB
+GROWTH = (
+    15 * 10**8
+)  # MEMORY less what a process that has read nothing holds, JAX included: under 0.5 GB
 FAULTS = ("traceback", "hang", "memory", "silent", "execution", "overwrite", "lost")
 OUTCOMES = ("refused", "same", "other", *FAULTS)
-EVENTS = {"os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "pickle.find_class"}  # audited: sys.addaudithook
+EVENTS = {
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "subprocess.Popen",
+    "pickle.find_class",
+}  # audited: sys.addaudithook
 
 
 class Result(NamedTuple):
@@ -82,14 +92,21 @@ class Hang(BaseException):
 
 def file_cases(whole: Path, seed: int, numbers: range, only: str = "") -> Iterator[Result]:
     """Read the cases of these numbers, in this process. `whole` is what fuzz_files.make filled."""
-    kinds = {name: kind for name, kind in fuzz_files.kinds().items() if re.search(only, name) and (whole / name).is_dir()}
+    kinds = {
+        name: kind
+        for name, kind in fuzz_files.kinds().items()
+        if re.search(only, name) and (whole / name).is_dir()
+    }
     names = list(kinds)
     watch = watched()
     expected = {}
     for number in numbers:
         name = names[number % len(names)]
         if name not in expected:
-            with copied(whole, name) as folder, contextlib.suppress(InputError):  # a kind that this version does not read yet
+            with (
+                copied(whole, name) as folder,
+                contextlib.suppress(InputError),
+            ):  # a kind that this version does not read yet
                 expected[name] = {}, []
                 expected[name] = kinds[name].read(folder, placed(folder, kinds[name]))
         with copied(whole, name) as folder, np.errstate(all="ignore"):
@@ -129,16 +146,27 @@ def one_file(folder, name, kind, seed, number, expected, watch) -> Result:
     held = peak()
     result = lambda outcome, detail="": Result(name, number, damage, outcome, detail)
     try:
-        with limited(SECONDS), open(os.devnull, "w") as nothing, contextlib.redirect_stderr(nothing):
+        with (
+            limited(SECONDS),
+            open(os.devnull, "w") as nothing,
+            contextlib.redirect_stderr(nothing),
+        ):
             found, said = kind.read(folder, target)
         outcome = judged(kind, damage, found, said, *expected)
     except (InputError, Unreadable) as error:
         outcome = result("lost" if kind.mended else "refused", str(error))
-        outcome = result("lost", "not one printable line: " + repr(str(error))) if not str(error).isprintable() else outcome
+        outcome = (
+            result("lost", "not one printable line: " + repr(str(error)))
+            if not str(error).isprintable()
+            else outcome
+        )
     except Hang:
         outcome = result("hang")
     except OSError as error:  # script.guarded names its file and the reason
-        outcome = result("refused" if error.strerror and error.filename and not kind.mended else "traceback", repr(error))
+        outcome = result(
+            "refused" if error.strerror and error.filename and not kind.mended else "traceback",
+            repr(error),
+        )
     except BaseException as error:
         outcome = result("traceback", f"{repr(error)[:300]} {last_place(error)}")
     if isinstance(outcome, str):
@@ -152,14 +180,27 @@ def one_file(folder, name, kind, seed, number, expected, watch) -> Result:
     return outcome
 
 
-def judged(kind: fuzz_files.Kind, damage: str, found: Any, said: list[str], expected: Any, expected_said: list[str]) -> str:
+def judged(
+    kind: fuzz_files.Kind,
+    damage: str,
+    found: Any,
+    said: list[str],
+    expected: Any,
+    expected_said: list[str],
+) -> str:
     if equal(found, expected):
         return "same"
     if said != expected_said and not kind.mended:
         return "refused"
     if kind.read is not fuzz_files.read_tensors and any(not finite(x) for x in found.values()):
         return "silent"
-    plain = damage not in ("odd_arrays", "odd_json", "deep_json", "hostile", "bomb")  # those are whole files of other content
+    plain = damage not in (
+        "odd_arrays",
+        "odd_json",
+        "deep_json",
+        "hostile",
+        "bomb",
+    )  # those are whole files of other content
     return "silent" if kind.mended or damage == "cut" or (kind.summed and plain) else "other"
 
 
@@ -218,7 +259,9 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def last_place(error: BaseException) -> str:
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if "genjax" in frame.filename]
+    own = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if "genjax" in frame.filename
+    ]
     return f"at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
 
 
@@ -250,20 +293,44 @@ def from_workers(whole: Path, seed: int, count: int, only: str, workers: int) ->
 
 def one_worker(whole: Path, seed: int, numbers: range, only: str) -> Iterator[Result]:
     """The results of a process, the last one made up where it has to be killed, or ended by itself."""
-    words = ["--worker", f"{numbers.start}:{numbers.stop}:{numbers.step}", "--whole", str(whole), "--seed", str(seed), "--only", only]
-    process = subprocess.Popen([sys.executable, __file__, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
+    words = [
+        "--worker",
+        f"{numbers.start}:{numbers.stop}:{numbers.step}",
+        "--whole",
+        str(whole),
+        "--seed",
+        str(seed),
+        "--only",
+        only,
+    ]
+    process = subprocess.Popen(
+        [sys.executable, __file__, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+    )
     assert process.stdout  # without a buffer, which select could not look into
     number = numbers.start
     try:
         while number < numbers.stop:
             began, bytes_held, ready = time.monotonic(), 0, []
-            while not ready and time.monotonic() < began + 6 * SECONDS and bytes_held < 1.5 * MEMORY:
+            while (
+                not ready and time.monotonic() < began + 6 * SECONDS and bytes_held < 1.5 * MEMORY
+            ):
                 ready, _, _ = select.select([process.stdout], [], [], 0.2)
                 bytes_held = resident(process.pid)
             line = process.stdout.readline() if ready else b""
             if not line:  # it ended, or does not answer
-                outcome = "traceback" if ready else "memory" if bytes_held >= 1.5 * MEMORY else "hang"
-                yield Result("killed", number, "", outcome, f"{bytes_held / 1e9:.1f} GB, exit code {process.poll()}")
+                outcome = (
+                    "traceback" if ready else "memory" if bytes_held >= 1.5 * MEMORY else "hang"
+                )
+                yield Result(
+                    "killed",
+                    number,
+                    "",
+                    outcome,
+                    f"{bytes_held / 1e9:.1f} GB, exit code {process.poll()}",
+                )
                 return
             result = Result(*json.loads(line))
             number = result.case + numbers.step
@@ -277,7 +344,9 @@ def one_worker(whole: Path, seed: int, numbers: range, only: str) -> Iterator[Re
 def resident(process: int) -> int:
     """Bytes of memory of a process; 0 of one that has ended."""
     try:
-        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf(
+            "SC_PAGE_SIZE"
+        )
     except OSError:
         return 0
 
@@ -295,7 +364,13 @@ def summary(results: list[Result]) -> list[dict[str, Any]]:
     for name, group in groups.items():
         counted = Counter(result.outcome for result in group)
         if group:
-            rows.append({"what": name, "cases": len(group), **{outcome: counted[outcome] for outcome in OUTCOMES}})
+            rows.append(
+                {
+                    "what": name,
+                    "cases": len(group),
+                    **{outcome: counted[outcome] for outcome in OUTCOMES},
+                }
+            )
     return rows
 
 
@@ -304,13 +379,19 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=3000)
     parser.add_argument("--commands", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="kinds of files, or commands, that this regular expression finds")
-    parser.add_argument("--show", action="store_true", help="faults on standard error, with the case's number")
+    parser.add_argument(
+        "--only", default="", help="kinds of files, or commands, that this regular expression finds"
+    )
+    parser.add_argument(
+        "--show", action="store_true", help="faults on standard error, with the case's number"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--whole", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        for result in file_cases(args.whole, args.seed, range(*map(int, args.worker.split(":"))), args.only):
+        for result in file_cases(
+            args.whole, args.seed, range(*map(int, args.worker.split(":"))), args.only
+        ):
             print(json.dumps(result), flush=True)
         return 0
     results = []
@@ -319,7 +400,9 @@ def main() -> int:
         whole = Path(work, "whole")
         fuzz_files.make(whole)
         files = from_workers(whole, args.seed, args.files, args.only, max(1, (os.cpu_count() or 1)))
-        commands = fuzz_commands.cases(Path(work, "commands"), args.seed, range(args.commands), args.only)
+        commands = fuzz_commands.cases(
+            Path(work, "commands"), args.seed, range(args.commands), args.only
+        )
         for result in (one for source in (files, commands) for one in source):
             results.append(result)
             if args.show and result.outcome in FAULTS:

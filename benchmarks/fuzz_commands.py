@@ -48,14 +48,86 @@ BASE = {  # that work as they are; IN/ is the folder of inputs
     "train cyclegan": "--steps 1 --batch-size 1 --model.channels 2 --model.disc-channels 2 --data IN/set.npz --resolution 16 --out trained",
     "train stylegan2": "--steps 1 --batch-size 4 --data IN/set.npz --out trained",
 }
-MODELS = {"gan": gan, "vae": vae, "dcgan": dcgan, "cyclegan": cyclegan_model, "stylegan2": stylegan2_model}
-NUMBERS = ("-1", "0", "nan", "inf", "-inf", "1e400", "99999999999999999999", "-99999999999999999999", "1.5", "0x10", "\u0663", "1e", "2 3", "1,1", "5-1", "1-99999999", "0x0", "-1x-1", "3x")
-TEXTS = ("", " ", "x", "None", "[1]", "\x1b[31mred", "a\nb", "\r", "\u202e", "x" * 5000, "--", "*", "%s", "{seed}", "{", "tfds:no_such_set", os.fsdecode(b"\xff\xfe"))
+MODELS = {
+    "gan": gan,
+    "vae": vae,
+    "dcgan": dcgan,
+    "cyclegan": cyclegan_model,
+    "stylegan2": stylegan2_model,
+}
+NUMBERS = (
+    "-1",
+    "0",
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "99999999999999999999",
+    "-99999999999999999999",
+    "1.5",
+    "0x10",
+    "\u0663",
+    "1e",
+    "2 3",
+    "1,1",
+    "5-1",
+    "1-99999999",
+    "0x0",
+    "-1x-1",
+    "3x",
+)
+TEXTS = (
+    "",
+    " ",
+    "x",
+    "None",
+    "[1]",
+    "\x1b[31mred",
+    "a\nb",
+    "\r",
+    "\u202e",
+    "x" * 5000,
+    "--",
+    "*",
+    "%s",
+    "{seed}",
+    "{",
+    "tfds:no_such_set",
+    os.fsdecode(b"\xff\xfe"),
+)
 PATHS = (
-    "nowhere", "nowhere/x.png", "/dev/zero", "/dev/full", "/dev/stdin", "/proc/self/mem", "IN", "IN/pipe", "IN/loop", "IN/socket", "IN/empty",
-    "IN/zeros.png", "IN/run", "IN/run/model.safetensors", "IN/run/config.json", "IN/run/checkpoints", "IN/set.npz", "IN/net.pth", "IN/pictures",
-    "IN/pictures/a.png", "IN/text.txt", "IN/hostile.pth", "IN/hostile.npz", "IN/truncated.npz", "IN/deep", "IN/odd", "IN/style", "IN/cycle", "~", "..", ".",
-)  # fmt: skip
+    "nowhere",
+    "nowhere/x.png",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/stdin",
+    "/proc/self/mem",
+    "IN",
+    "IN/pipe",
+    "IN/loop",
+    "IN/socket",
+    "IN/empty",
+    "IN/zeros.png",
+    "IN/run",
+    "IN/run/model.safetensors",
+    "IN/run/config.json",
+    "IN/run/checkpoints",
+    "IN/set.npz",
+    "IN/net.pth",
+    "IN/pictures",
+    "IN/pictures/a.png",
+    "IN/text.txt",
+    "IN/hostile.pth",
+    "IN/hostile.npz",
+    "IN/truncated.npz",
+    "IN/deep",
+    "IN/odd",
+    "IN/style",
+    "IN/cycle",
+    "~",
+    "..",
+    ".",
+)
 
 
 # --- inputs --------------------------------------------------------------------------------------------------------------
@@ -69,8 +141,15 @@ def make(folder: Path) -> None:
     (folder / "net.pth").write_bytes(fuzz_files.pth_zip(fuzz_files.generator(draw)))
     config, weights = cyclegan.weights({"G": folder / "net.pth"})
     write_run(folder / "cycle", "cyclegan", config, weights)
-    write_run(folder / "style", "stylegan2", fuzz_files.STYLEGAN2, fuzz_files.made_up(stylegan2_model.recipe(fuzz_files.STYLEGAN2)))
-    gen, _ = stylegan2.arrays(fuzz_files.STYLEGAN2, fuzz_files.made_up(stylegan2_model.recipe(fuzz_files.STYLEGAN2)))
+    write_run(
+        folder / "style",
+        "stylegan2",
+        fuzz_files.STYLEGAN2,
+        fuzz_files.made_up(stylegan2_model.recipe(fuzz_files.STYLEGAN2)),
+    )
+    gen, _ = stylegan2.arrays(
+        fuzz_files.STYLEGAN2, fuzz_files.made_up(stylegan2_model.recipe(fuzz_files.STYLEGAN2))
+    )
     (folder / "net.safetensors").write_bytes(fuzz_files.tensor_file(".safetensors")(gen))
     images = draw.integers(0, 256, (16, 8, 8, 1), np.uint8)
     np.savez(folder / "set.npz", images=images)
@@ -99,7 +178,9 @@ def make(folder: Path) -> None:
 def write_run(run: Path, model: str, config, weights) -> None:
     run.mkdir()
     checkpoint.export(run, weights)
-    checkpoint.write_config(run, {"genjax": __version__, "model": model, "config": dataclasses.asdict(config)})
+    checkpoint.write_config(
+        run, {"genjax": __version__, "model": model, "config": dataclasses.asdict(config)}
+    )
 
 
 # --- lines ---------------------------------------------------------------------------------------------------------------
@@ -109,13 +190,31 @@ def options(what: str) -> dict[str, tuple[str, ...]]:
     """The options that a command or script has, as they are typed, each with the odd values that suit its type best."""
     if what.startswith("train "):
         shared = {field.name: field.type for field in dataclasses.fields(script.Options)}
-        kinds = shared | {f"model.{field.name}": field.type for field in dataclasses.fields(MODELS[what.split()[1]].Config)}
+        kinds = shared | {
+            f"model.{field.name}": field.type
+            for field in dataclasses.fields(MODELS[what.split()[1]].Config)
+        }
     else:
         found = inspect.signature(cli.COMMANDS[what]).parameters.values()
-        kinds = {kind.name: kind.annotation for kind in found if kind.kind is not kind.POSITIONAL_ONLY}
-    named = {name: str(getattr(kind, "__name__", kind)) for name, kind in kinds.items() if name != "distributed"}
-    odd = {"int": NUMBERS, "float": NUMBERS, "tuple": NUMBERS, "Path": PATHS, "str": (*TEXTS, *PATHS)}
-    fits = {name: next((values for key, values in odd.items() if key in kind), None) for name, kind in named.items()}
+        kinds = {
+            kind.name: kind.annotation for kind in found if kind.kind is not kind.POSITIONAL_ONLY
+        }
+    named = {
+        name: str(getattr(kind, "__name__", kind))
+        for name, kind in kinds.items()
+        if name != "distributed"
+    }
+    odd = {
+        "int": NUMBERS,
+        "float": NUMBERS,
+        "tuple": NUMBERS,
+        "Path": PATHS,
+        "str": (*TEXTS, *PATHS),
+    }
+    fits = {
+        name: next((values for key, values in odd.items() if key in kind), None)
+        for name, kind in named.items()
+    }
     return {f"--{name.replace('_', '-')}": values for name, values in fits.items() if values}
 
 
@@ -123,7 +222,11 @@ def line(what: str, rng: random.Random) -> list[str]:
     """The words after the command: its line that works with one or two things wrong."""
     words = BASE[what].split()
     for _ in range(rng.choice((1, 1, 2))):
-        named = [at for at, word in enumerate(words) if not word.startswith("--") and (at == 0 or not words[at - 1].startswith("--"))]
+        named = [
+            at
+            for at, word in enumerate(words)
+            if not word.startswith("--") and (at == 0 or not words[at - 1].startswith("--"))
+        ]
         if named and rng.random() < 0.25:
             words[rng.choice(named)] = rng.choice(rng.choice((TEXTS, PATHS, PATHS)))
             continue
@@ -140,12 +243,22 @@ def cases(work: Path, seed: int, numbers: range, only: str = "", inside: bool = 
     """Run the lines of these numbers, each in an empty folder: as processes, or `inside` this one."""
     from benchmarks.fuzz import SECONDS, Result
 
-    names = [name for name in BASE if re.search(only, name) and (not inside or not name.startswith("train") or name == "train gan")]
+    names = [
+        name
+        for name in BASE
+        if re.search(only, name)
+        and (not inside or not name.startswith("train") or name == "train gan")
+    ]
     if not names:
         return
     make(work / "in")
     intact = contents(work / "in")
-    shutil.copytree(work / "in", work / "intact", symlinks=True, ignore=lambda _, found: {"pipe", "socket"} & set(found))
+    shutil.copytree(
+        work / "in",
+        work / "intact",
+        symlinks=True,
+        ignore=lambda _, found: {"pipe", "socket"} & set(found),
+    )
     for number in numbers:
         rng = random.Random(f"{seed}/command/{number}")
         what = names[number % len(names)]
@@ -153,7 +266,10 @@ def cases(work: Path, seed: int, numbers: range, only: str = "", inside: bool = 
         folder = work / f"at{number}"
         folder.mkdir()
         began = time.monotonic()
-        typed = [word.replace("IN", str(work / "in"), 1) if word.startswith("IN") else word for word in words]
+        typed = [
+            word.replace("IN", str(work / "in"), 1) if word.startswith("IN") else word
+            for word in words
+        ]
         code, said = (run_inside if inside else run_process)(what, typed, folder, SECONDS)
         seconds = time.monotonic() - began
         after = contents(work / "in")
@@ -163,11 +279,19 @@ def cases(work: Path, seed: int, numbers: range, only: str = "", inside: bool = 
         if (folder / fuzz_files.CANARY).exists() or (work / "in" / fuzz_files.CANARY).exists():
             outcome = "execution"
         if after != intact:  # an output may lie there; the next line has the inputs as they were
-            for name in after.keys() ^ intact.keys() | {name for name in intact if after.get(name) != intact[name]}:
+            for name in after.keys() ^ intact.keys() | {
+                name for name in intact if after.get(name) != intact[name]
+            }:
                 restore(work / "intact" / name, work / "in" / name)
         shutil.rmtree(folder, ignore_errors=True)
         last = (said.strip().splitlines() or [""])[-1]
-        yield Result(what, number, " ".join(words)[:300], outcome, f"{code} after {seconds:.0f} s: {last[:300]!r}")
+        yield Result(
+            what,
+            number,
+            " ".join(words)[:300],
+            outcome,
+            f"{code} after {seconds:.0f} s: {last[:300]!r}",
+        )
 
 
 def judged(code: int | str, said: str) -> str:
@@ -175,7 +299,9 @@ def judged(code: int | str, said: str) -> str:
         return "hang"
     if "Traceback" in said or code not in (0, 1, 2, 130, 143):
         return "traceback"
-    if not all(c.isprintable() or c in "\n\t" for c in said.replace("\r\n", "\n").replace("\r", "\n")):
+    if not all(
+        c.isprintable() or c in "\n\t" for c in said.replace("\r\n", "\n").replace("\r", "\n")
+    ):
         return "lost"
     if code == 0:
         return "same" if said.strip() else "silent"
@@ -192,7 +318,9 @@ def contents(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         regular = path.is_file() and not path.is_symlink()
-        found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest() if regular else "other"
+        found[str(path.relative_to(folder))] = (
+            hashlib.sha256(path.read_bytes()).hexdigest() if regular else "other"
+        )
     return found
 
 
@@ -209,14 +337,24 @@ def restore(intact: Path, path: Path) -> None:
 
 def run_process(what: str, words: list[str], folder: Path, limit: float) -> tuple[int | str, str]:
     """(exit code, or "hang" once it has said nothing for `limit` seconds, and all that was said)."""
-    start = [str(ROOT / "train" / f"{what.split()[1]}.py")] if what.startswith("train ") else ["-m", "genjax", what]
+    start = (
+        [str(ROOT / "train" / f"{what.split()[1]}.py")]
+        if what.startswith("train ")
+        else ["-m", "genjax", what]
+    )
     # A line may turn out right and train: what is compiled then need not be fast.
     fast = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PLATFORMS": "cpu"}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **fast}
     process = subprocess.Popen(
-        [sys.executable, *start, *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True, env=environment, bufsize=0,
-    )  # fmt: skip
+        [sys.executable, *start, *words],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=environment,
+        bufsize=0,
+    )
     assert process.stdout  # without a buffer, which select could not look into
     said = b""
     while select.select([process.stdout], [], [], limit)[0]:

@@ -35,7 +35,13 @@ from genjax.training import checkpoint, hooks
 CANARY = "executed"  # the file that hostile payloads would make
 GAN = gan.Config(shape=(8, 8, 1), hidden=(8,), latent_size=4, batch_size=8)
 STYLEGAN2 = stylegan2_model.Config(
-    shape=(8, 8, 3), latent_size=4, style_size=4, mapping_layers=1, channels=32, max_channels=4, batch_size=4
+    shape=(8, 8, 3),
+    latent_size=4,
+    style_size=4,
+    mapping_layers=1,
+    channels=32,
+    max_channels=4,
+    batch_size=4,
 )
 STEPS = (10, 20)  # of the run's checkpoints
 
@@ -43,9 +49,13 @@ STEPS = (10, 20)  # of the run's checkpoints
 class Kind(NamedTuple):
     """A kind of file. `read(folder, target)` returns what its reader makes of it and the lines that the reader said."""
 
-    place: str  # of the damaged file in the folder that `make` filled; * where one of several is drawn
+    place: (
+        str  # of the damaged file in the folder that `make` filled; * where one of several is drawn
+    )
     read: Callable[[Path, Path], tuple[Any, list[str]]]
-    summed: bool = False  # every byte of its content is covered by a checksum of its format, or by one of ours
+    summed: bool = (
+        False  # every byte of its content is covered by a checksum of its format, or by one of ours
+    )
     mended: bool = False  # its reader repairs or replaces it
 
 
@@ -55,7 +65,11 @@ class Kind(NamedTuple):
 def make(folder: Path) -> None:
     """One folder for each kind of KINDS, with intact files."""
     draw = np.random.default_rng(0)
-    ramp = np.linspace(0, 255, 24)[None, :, None] + np.linspace(-20, 20, 20)[:, None, None] + np.array([0, 20, -40])
+    ramp = (
+        np.linspace(0, 255, 24)[None, :, None]
+        + np.linspace(-20, 20, 20)[:, None, None]
+        + np.array([0, 20, -40])
+    )
     photo = Image.fromarray(np.clip(ramp + draw.normal(0, 8, (20, 24, 3)), 0, 255).astype(np.uint8))
     for name, (suffix, image, options) in pictures_of(photo).items():
         (folder / name).mkdir(parents=True)
@@ -64,7 +78,21 @@ def make(folder: Path) -> None:
             photo.save(folder / name / other)
     small = draw.integers(0, 256, (12, 8, 8, 1), np.uint8)
     labels = np.arange(12) % 3
-    for name in ("zip", "npz", "npz_deflated", "idx", "idx_gz", "labels", "pth", "legacy", "safetensors", "arrays", "stylegan2", "stats", "features"):
+    for name in (
+        "zip",
+        "npz",
+        "npz_deflated",
+        "idx",
+        "idx_gz",
+        "labels",
+        "pth",
+        "legacy",
+        "safetensors",
+        "arrays",
+        "stylegan2",
+        "stats",
+        "features",
+    ):
         (folder / name).mkdir()
     with zipfile.ZipFile(folder / "zip/set.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for index in range(6):
@@ -73,9 +101,13 @@ def make(folder: Path) -> None:
     np.savez_compressed(folder / "npz_deflated/set.npz", images=small, labels=labels)
     for name, pack, suffix in (("idx", bytes, ""), ("idx_gz", gzip.compress, ".gz")):
         head = b"\0\0\x08\x03" + struct.pack(">III", 12, 8, 8)
-        (folder / name / f"train-images-idx3-ubyte{suffix}").write_bytes(pack(head + small.tobytes()))
+        (folder / name / f"train-images-idx3-ubyte{suffix}").write_bytes(
+            pack(head + small.tobytes())
+        )
         head = b"\0\0\x08\x01" + struct.pack(">I", 12)
-        (folder / name / f"train-labels-idx1-ubyte{suffix}").write_bytes(pack(head + labels.astype(np.uint8).tobytes()))
+        (folder / name / f"train-labels-idx1-ubyte{suffix}").write_bytes(
+            pack(head + labels.astype(np.uint8).tobytes())
+        )
     for index in range(4):
         (folder / f"labels/{index}.png").write_bytes(encoded(small[index, :, :, 0]))
     listed = [[f"{index}.png", index % 2] for index in range(4)]
@@ -87,7 +119,9 @@ def make(folder: Path) -> None:
     (folder / "safetensors/net.safetensors").write_bytes(tensors_of(arrays))
     (folder / "arrays/net.npz").write_bytes(tensor_file(".npz")(arrays))
     gen, disc = stylegan2.arrays(STYLEGAN2, made_up(stylegan2_model.recipe(STYLEGAN2)))
-    named = {f"G_ema.{name}": x for name, x in gen.items()} | {f"D.{name}": x for name, x in disc.items()}
+    named = {f"G_ema.{name}": x for name, x in gen.items()} | {
+        f"D.{name}": x for name, x in disc.items()
+    }
     (folder / "stylegan2/net.safetensors").write_bytes(tensors_of(named))
     rows = draw.normal(size=(32, 64))
     np.savez(folder / "stats/stats.npz", mu=rows.mean(0), sigma=np.cov(rows, rowvar=False))
@@ -101,13 +135,26 @@ def make(folder: Path) -> None:
 def pictures_of(photo: Image.Image) -> dict[str, tuple[str, Image.Image, dict[str, Any]]]:
     wide = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
     found: dict[str, tuple[str, Image.Image, dict[str, Any]]] = {
-        "png": (".png", photo, {}), "png_palette": (".png", photo.quantize(64), {}), "png_16bit": (".png", wide, {}),
-        "jpeg": (".jpg", photo, {"quality": 90}), "jpeg_progressive": (".jpg", photo, {"progressive": True}),
-        "gif": (".gif", photo.quantize(64), {"save_all": True, "append_images": [photo.rotate(90).quantize(64)]}),
-        "bmp": (".bmp", photo, {}), "webp": (".webp", photo, {}), "webp_lossless": (".webp", photo, {"lossless": True}),
-        "tiff": (".tif", photo, {"save_all": True, "append_images": [photo]}), "tiff_deflate": (".tif", photo, {"compression": "tiff_adobe_deflate"}),
-        "ppm": (".ppm", photo, {}), "pgm": (".pgm", photo.convert("L"), {}), "avif": (".avif", photo, {}), "jpeg2000": (".jp2", photo, {}),
-    }  # fmt: skip
+        "png": (".png", photo, {}),
+        "png_palette": (".png", photo.quantize(64), {}),
+        "png_16bit": (".png", wide, {}),
+        "jpeg": (".jpg", photo, {"quality": 90}),
+        "jpeg_progressive": (".jpg", photo, {"progressive": True}),
+        "gif": (
+            ".gif",
+            photo.quantize(64),
+            {"save_all": True, "append_images": [photo.rotate(90).quantize(64)]},
+        ),
+        "bmp": (".bmp", photo, {}),
+        "webp": (".webp", photo, {}),
+        "webp_lossless": (".webp", photo, {"lossless": True}),
+        "tiff": (".tif", photo, {"save_all": True, "append_images": [photo]}),
+        "tiff_deflate": (".tif", photo, {"compression": "tiff_adobe_deflate"}),
+        "ppm": (".ppm", photo, {}),
+        "pgm": (".pgm", photo.convert("L"), {}),
+        "avif": (".avif", photo, {}),
+        "jpeg2000": (".jp2", photo, {}),
+    }
     return {name: row for name, row in found.items() if row[0] in Image.registered_extensions()}
 
 
@@ -120,9 +167,15 @@ def encoded(pixels: np.ndarray) -> bytes:
 def generator(draw: np.random.Generator) -> dict[str, np.ndarray]:
     """A CycleGAN's generator of 4 channels and one block, under the reference repository's names."""
     shapes = {
-        "1": (4, 3, 7, 7), "4": (8, 4, 3, 3), "7": (16, 8, 3, 3), "10.conv_block.1": (16, 16, 3, 3), "10.conv_block.5": (16, 16, 3, 3),
-        "11": (16, 8, 3, 3), "14": (8, 4, 3, 3), "18": (3, 4, 7, 7),
-    }  # fmt: skip
+        "1": (4, 3, 7, 7),
+        "4": (8, 4, 3, 3),
+        "7": (16, 8, 3, 3),
+        "10.conv_block.1": (16, 16, 3, 3),
+        "10.conv_block.5": (16, 16, 3, 3),
+        "11": (16, 8, 3, 3),
+        "14": (8, 4, 3, 3),
+        "18": (3, 4, 7, 7),
+    }
     found = {}
     for name, shape in shapes.items():
         found[f"model.{name}.weight"] = draw.normal(0, 0.1, shape).astype(np.float32)
@@ -151,8 +204,19 @@ def make_run(run: Path) -> None:
     manager.close()
     checkpoint.export(run, core.weights(state))
     fields = {name: list(x) if isinstance(x, tuple) else x for name, x in vars(GAN).items()}
-    checkpoint.write_config(run, {"genjax": genjax.__version__, "model": "gan", "config": fields, "data": {"spec": "digits"}, "seed": 0})
-    (run / "metrics.jsonl").write_text("".join(json.dumps({"step": step, "loss/gen": 0.5}) + "\n" for step in range(2, 22, 2)))
+    checkpoint.write_config(
+        run,
+        {
+            "genjax": genjax.__version__,
+            "model": "gan",
+            "config": fields,
+            "data": {"spec": "digits"},
+            "seed": 0,
+        },
+    )
+    (run / "metrics.jsonl").write_text(
+        "".join(json.dumps({"step": step, "loss/gen": 0.5}) + "\n" for step in range(2, 22, 2))
+    )
 
 
 # --- PyTorch's files -----------------------------------------------------------------------------------------------------
@@ -201,8 +265,14 @@ def pth_zip(arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def pth_legacy(arrays: dict[str, np.ndarray]) -> bytes:
-    head = (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}})
-    values = b"".join(array.size.to_bytes(8, "little") + array.tobytes() for array in arrays.values())
+    head = (
+        0x1950A86A20F9469CFC6C,
+        1001,
+        {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}},
+    )
+    values = b"".join(
+        array.size.to_bytes(8, "little") + array.tobytes() for array in arrays.values()
+    )
     keys = pickle.dumps([str(key) for key in range(len(arrays))], 2)
     return b"".join(pickle.dumps(part, 2) for part in head) + described(arrays) + keys + values
 
@@ -239,7 +309,9 @@ def read_set(folder: Path, target: Path) -> tuple[Any, list[str]]:
         spec = target if target.suffix in (".npz", ".zip") else folder
         source = data.load(str(spec), max_bad=0.5, resident_mb=mb, say=said.append)
         arrays = data.gather(source, np.arange(source.size))
-        found |= {f"{name} {mb}": np.asarray(x) for name, x in arrays.items()} | {"classes": np.int64(source.num_labels)}
+        found |= {f"{name} {mb}": np.asarray(x) for name, x in arrays.items()} | {
+            "classes": np.int64(source.num_labels)
+        }
     return found, said
 
 
@@ -270,9 +342,15 @@ def read_run(folder: Path, target: Path) -> tuple[Any, list[str]]:
 
 def read_log(folder: Path, target: Path) -> tuple[Any, list[str]]:
     """Rows of the log that are as they were must remain, once each; that is all that a log owes."""
-    whole = {json.dumps({"step": step, "loss/gen": 0.5}).encode() for step in range(2, STEPS[-1] + 1, 2)}
+    whole = {
+        json.dumps({"step": step, "loss/gen": 0.5}).encode() for step in range(2, STEPS[-1] + 1, 2)
+    }
     with contextlib.suppress(OSError):
-        there = target.read_bytes().split(b"\n") if target.is_file() and target.stat().st_size < 2**20 else []
+        there = (
+            target.read_bytes().split(b"\n")
+            if target.is_file() and target.stat().st_size < 2**20
+            else []
+        )
     hooks.jsonl(target, 10, STEPS[-1])
     after = target.read_bytes().split(b"\n") if target.exists() else []
     return {"lost": sorted(line.decode() for line in whole & set(there) if line not in after)}, []
@@ -292,7 +370,11 @@ def read_checkpoint(folder: Path, target: Path) -> tuple[Any, list[str]]:
             state = checkpoint.restore(manager, like)
         finally:
             manager.close()
-    leaves = {} if state is None else {name: np.asarray(x) for name, x in checkpoint.flatten(state).items()}
+    leaves = (
+        {}
+        if state is None
+        else {name: np.asarray(x) for name, x in checkpoint.flatten(state).items()}
+    )
     if leaves and int(leaves.pop("step")) not in (STEPS if said else STEPS[-1:]):
         leaves = {}
     return leaves, [str(one.message) for one in said]
@@ -307,20 +389,34 @@ def read_features(folder: Path, target: Path) -> tuple[Any, list[str]]:
     os.environ["GENJAX_CACHE"] = str(folder / "cache")
     try:
         pixels = extractors.wrap(flat, "pixels", digest="1")
-        return dict(evaluate(str(folder / "set.npz"), str(folder / "set.npz"), ["prdc"], extractor=pixels).values), []
+        return dict(
+            evaluate(
+                str(folder / "set.npz"), str(folder / "set.npz"), ["prdc"], extractor=pixels
+            ).values
+        ), []
     finally:
         os.environ.pop("GENJAX_CACHE") if before is None else os.environ.update(GENJAX_CACHE=before)
 
 
 def read_stats(folder: Path, target: Path) -> tuple[Any, list[str]]:
-    return dict(evaluate(str(target), str(folder / "set.npz"), ["fd"], extractor=extractors.wrap(flat, "pixels", digest="1")).values), []
+    return dict(
+        evaluate(
+            str(target),
+            str(folder / "set.npz"),
+            ["fd"],
+            extractor=extractors.wrap(flat, "pixels", digest="1"),
+        ).values
+    ), []
 
 
 def kinds() -> dict[str, Kind]:
     """Every kind by name. A PNG, a zip, gzip and our checkpoints, features and .pth zips carry checksums."""
     photo = Image.new("RGB", (1, 1))
     suffixes = {name: row[0] for name, row in pictures_of(photo).items()}
-    found = {name: Kind(f"b{suffix}", read_picture, suffix == ".png") for name, suffix in suffixes.items()}
+    found = {
+        name: Kind(f"b{suffix}", read_picture, suffix == ".png")
+        for name, suffix in suffixes.items()
+    }
     return found | {
         "zip": Kind("set.zip", read_set, True),
         "npz": Kind("set.npz", read_set, True),
@@ -344,15 +440,70 @@ def kinds() -> dict[str, Kind]:
 
 # --- damage --------------------------------------------------------------------------------------------------------------
 
-EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**40, 2**63 - 1, 2**64 - 1)
-ODD_TEXTS = ("", "\x1b[31m", "\n", "\ud800", "\u202e", "../../x", "/dev/zero", "x" * 70_000, "9" * 5000, "nan", "\x00", "\u0664")
-ODD_VALUES = (None, True, -1, 0, 2**31, 2**63, 10**30, 1.5, 1e308, -0.0, [], {}, [[]], "x", [1] * 1000, {"a": {"b": []}})
+EXTREMES = (
+    0,
+    1,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    2**40,
+    2**63 - 1,
+    2**64 - 1,
+)
+ODD_TEXTS = (
+    "",
+    "\x1b[31m",
+    "\n",
+    "\ud800",
+    "\u202e",
+    "../../x",
+    "/dev/zero",
+    "x" * 70_000,
+    "9" * 5000,
+    "nan",
+    "\x00",
+    "\u0664",
+)
+ODD_VALUES = (
+    None,
+    True,
+    -1,
+    0,
+    2**31,
+    2**63,
+    10**30,
+    1.5,
+    1e308,
+    -0.0,
+    [],
+    {},
+    [[]],
+    "x",
+    [1] * 1000,
+    {"a": {"b": []}},
+)
 
 
 def damaged(rng: random.Random, path: Path) -> tuple[str, bytes]:
     """(what was done to a file, its new content)."""
     content, name = path.read_bytes(), path.name
-    ways: list[Callable[[random.Random, bytes], bytes]] = [flipped, flipped, overwritten, cut, cut, grown, moved, zeroed, extreme, extreme]
+    ways: list[Callable[[random.Random, bytes], bytes]] = [
+        flipped,
+        flipped,
+        overwritten,
+        cut,
+        cut,
+        grown,
+        moved,
+        zeroed,
+        extreme,
+        extreme,
+    ]
     if name.endswith((".json", ".jsonl")):
         ways += [odd_json] * 8 + [deep_json]
     if name.endswith((".pth", ".npz", ".safetensors")):
@@ -387,7 +538,13 @@ def grown(rng, content):
 
 def moved(rng, content):
     first, second = sorted(rng.randrange(len(content) + 1) for _ in range(2))
-    return rng.choice((content[:first] + content[second:], content[:second] + content[first:], content[second:] + content[:second]))
+    return rng.choice(
+        (
+            content[:first] + content[second:],
+            content[:second] + content[first:],
+            content[second:] + content[:second],
+        )
+    )
 
 
 def zeroed(rng, content):
@@ -399,7 +556,9 @@ def extreme(rng, content):
     """A field of 1 to 8 bytes, mostly of the header or of a zip's directory, becomes an extreme number."""
     size = rng.choice((1, 2, 4, 4, 8))
     last = max(1, len(content) - size)
-    at = rng.choice((rng.randrange(last), rng.randrange(min(last, 64)), max(0, last - rng.randrange(1, 80))))
+    at = rng.choice(
+        (rng.randrange(last), rng.randrange(min(last, 64)), max(0, last - rng.randrange(1, 80)))
+    )
     number = (rng.choice(EXTREMES) & (256**size - 1)).to_bytes(size, rng.choice(("little", "big")))
     return content[:at] + number + content[at + size :]
 
@@ -416,7 +575,10 @@ def odd_json(rng, content):
     for holder, key in places:
         child = holder[key]
         if isinstance(child, dict | list) and len(places) < 10_000:
-            places += [(child, inner) for inner in (child if isinstance(child, dict) else range(len(child)))]
+            places += [
+                (child, inner)
+                for inner in (child if isinstance(child, dict) else range(len(child)))
+            ]
     holder, key = rng.choice(places) if places else (tree, None)
     way = rng.randrange(4)
     if key is not None and way == 0:
@@ -444,10 +606,21 @@ def odd_arrays(rng, path):
     array = arrays.pop(name)
     way = rng.randrange(6)
     if way == 0:
-        odd = ("model.x.weight", "model.99999999999.weight", "", "model.-1.bias", "9" * 5000, "\x1b\n", f"module.{name}", "synthesis.b4.conv1.weight")
+        odd = (
+            "model.x.weight",
+            "model.99999999999.weight",
+            "",
+            "model.-1.bias",
+            "9" * 5000,
+            "\x1b\n",
+            f"module.{name}",
+            "synthesis.b4.conv1.weight",
+        )
         arrays[rng.choice(odd)] = array
     elif way == 1:
-        shape = rng.choice(((), (0,), (1,) * 8, (array.size,), array.shape[::-1], (*array.shape, 1)))
+        shape = rng.choice(
+            ((), (0,), (1,) * 8, (array.size,), array.shape[::-1], (*array.shape, 1))
+        )
         arrays[name] = np.zeros(shape, np.float32)
     elif way in (2, 3) and array.size:
         array = array.astype(np.float32)
@@ -473,28 +646,50 @@ def hostile(rng, content):
         objects = np.array([Payload()], object)
         np.savez(stream, images=objects, w=objects, mu=objects, sigma=objects)
         return stream.getvalue()
-    return b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch " + CANARY.encode() + b") (w) file\n"
+    return (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch "
+        + CANARY.encode()
+        + b") (w) file\n"
+    )
 
 
 def bomb(rng, content):
     """Little that claims to be much."""
     way = rng.randrange(5)
     if way == 0:
-        return (2 ** rng.randrange(20, 64)).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+        return (2 ** rng.randrange(20, 64)).to_bytes(
+            8, "little"
+        ) + b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
     if way == 1:
         depth = rng.choice((1000, 200_000))
-        return b"\x80\x02" + rng.choice((b"(" * depth, b"]" * depth, b"K\x01" + b"\x85" * depth, b"}q\x00" + b"h\x00" * depth)) + b"."
+        return (
+            b"\x80\x02"
+            + rng.choice(
+                (
+                    b"(" * depth,
+                    b"]" * depth,
+                    b"K\x01" + b"\x85" * depth,
+                    b"}q\x00" + b"h\x00" * depth,
+                )
+            )
+            + b"."
+        )
     if way == 2:
         return b"\x80\x02" + b"\x8b" + (2**20).to_bytes(4, "little") + b"\xff" * 2**20 + b"."
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         if way == 3:
             for index in range(3):
-                archive.writestr(rng.choice(("images.npy", "a.png", "net/data.pkl", f"{index}.npy")), bytes(2**26))
+                archive.writestr(
+                    rng.choice(("images.npy", "a.png", "net/data.pkl", f"{index}.npy")),
+                    bytes(2**26),
+                )
         else:
             header = io.BytesIO()
             shape = rng.choice(((2**40,), (2**31, 2**31, 3), (10**4000,), (0, 2**62), (-1, 3)))
-            np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            np.lib.format.write_array_header_1_0(
+                header, {"descr": "|u1", "fortran_order": False, "shape": shape}
+            )
             archive.writestr("images.npy", header.getvalue() + bytes(100))
     return stream.getvalue()
 
@@ -516,5 +711,9 @@ def special(rng: random.Random, path: Path) -> str:
     elif name == "empty":
         path.write_bytes(b"")
     else:
-        path.symlink_to({"zeros": "/dev/zero", "loop": path.name, "nowhere": "nowhere", "null": "/dev/null"}[name])
+        path.symlink_to(
+            {"zeros": "/dev/zero", "loop": path.name, "nowhere": "nowhere", "null": "/dev/null"}[
+                name
+            ]
+        )
     return name

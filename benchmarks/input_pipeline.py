@@ -34,7 +34,9 @@ def generate(path: Path, images: int, size: int) -> None:
     random = np.random.default_rng(0)
     encoded = []
     for index in range(256):
-        small = random.integers(0, 256, (size if index % 2 else 4, size if index % 2 else 4, 3), np.uint8)
+        small = random.integers(
+            0, 256, (size if index % 2 else 4, size if index % 2 else 4, 3), np.uint8
+        )
         stream = io.BytesIO()
         Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC).save(stream, "PNG")
         encoded.append(stream.getvalue())
@@ -51,7 +53,13 @@ def rss_mb() -> float:
 
 def report(what: str, **figures) -> None:
     peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
-    row = {"what": what, **figures, "rss_mb": rss_mb(), "peak_rss_mb": peak, "device": device_name()}
+    row = {
+        "what": what,
+        **figures,
+        "rss_mb": rss_mb(),
+        "peak_rss_mb": peak,
+        "device": device_name(),
+    }
     print(json.dumps(row), flush=True)
 
 
@@ -67,13 +75,22 @@ def measure_stream(path: Path, epochs: int, batch_size: int, threads: int | None
         for _ in range(steps):
             next(batches)
         rate = steps * batch_size / (time.perf_counter() - started)
-        report("stream", epoch=epoch, threads=threads, batch_size=batch_size, images_per_sec=round(rate))
+        report(
+            "stream",
+            epoch=epoch,
+            threads=threads,
+            batch_size=batch_size,
+            images_per_sec=round(rate),
+        )
     batches.close()
 
 
 def measure_resident(images: int, size: int, batch_size: int) -> None:
     random = np.random.default_rng(0)
-    arrays = {"images": random.integers(0, 256, (images, size, size, 3), np.uint8), "labels": np.zeros(images, np.int32)}
+    arrays = {
+        "images": random.integers(0, 256, (images, size, size, 3), np.uint8),
+        "labels": np.zeros(images, np.int32),
+    }
     on_device = jax.device_put(arrays)
 
     @jax.jit
@@ -109,9 +126,18 @@ def measure_waiting(path: Path, steps: int = 40, every: int = 5) -> None:
         trainer.fit(recipe, source, steps=steps, log_every=every, hooks=[note])
         ms[kind] = 1000 * float(np.median(np.diff(times))) / every
     data.stream = stream
-    waiting = 1000 * float(np.mean(waits[every + 1 :])) / ms["streamed"]  # the loop asks for a step's batch in the step before
+    waiting = (
+        1000 * float(np.mean(waits[every + 1 :])) / ms["streamed"]
+    )  # the loop asks for a step's batch in the step before
     slower = 1 - ms["resident"] / ms["streamed"]
-    report("waiting", model="dcgan", batch_size=recipe.config.batch_size, ms_per_step=ms, waiting=waiting, slower=slower)
+    report(
+        "waiting",
+        model="dcgan",
+        batch_size=recipe.config.batch_size,
+        ms_per_step=ms,
+        waiting=waiting,
+        slower=slower,
+    )
 
 
 def main() -> None:
@@ -125,10 +151,17 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.zip"
-        worker = multiprocessing.get_context("spawn").Process(target=generate, args=(path, options.images, options.size))
+        worker = multiprocessing.get_context("spawn").Process(
+            target=generate, args=(path, options.images, options.size)
+        )
         worker.start()
         worker.join()
-        report("generated", images=options.images, size=options.size, zip_mb=round(path.stat().st_size / 2**20, 1))
+        report(
+            "generated",
+            images=options.images,
+            size=options.size,
+            zip_mb=round(path.stat().st_size / 2**20, 1),
+        )
         measure_stream(path, options.epochs, options.batch_size, options.threads)
         if options.waiting:
             measure_waiting(path)

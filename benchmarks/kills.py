@@ -65,7 +65,9 @@ def pixels(folder: Path) -> Any:
                 for frame in range(getattr(image, "n_frames", 1)):
                     image.seek(frame)
                     name = f"{path.relative_to(folder)} {frame}"
-                    found[name] = hashlib.sha256(np.asarray(image.convert("RGB")).tobytes()).hexdigest()
+                    found[name] = hashlib.sha256(
+                        np.asarray(image.convert("RGB")).tobytes()
+                    ).hexdigest()
     return found
 
 
@@ -83,11 +85,61 @@ def cases() -> list[Case]:
     return [
         Case("train gan", 10, script("gan", gan), weights),
         Case("train vae", 10, script("vae", vae), weights),
-        Case("convert", 6, [*GENJAX, *["convert", "stylegan2", "IN/net.safetensors", "--out", "net"]], converted),
-        Case("translate", 8, [*GENJAX, *["translate", "IN/cyclegan", "IN/pictures", "--out", "out"]], pixels),
-        Case("eval", 6, [*GENJAX, *["eval", "IN/set.npz", "IN/gan", "--extractor", "pixels", "--n", "500", "--json", "result.json"]], values),
-        Case("sample", 4, [*GENJAX, *["sample", "IN/gan", "--seeds", "0-63", "--out", "out/"]], pixels),
-        Case("interpolate", 6, [*GENJAX, *["interpolate", "IN/gan", "--seeds", "1,2,3", "--seconds", "4", "--out", "walk.gif"]], pixels),
+        Case(
+            "convert",
+            6,
+            [*GENJAX, *["convert", "stylegan2", "IN/net.safetensors", "--out", "net"]],
+            converted,
+        ),
+        Case(
+            "translate",
+            8,
+            [*GENJAX, *["translate", "IN/cyclegan", "IN/pictures", "--out", "out"]],
+            pixels,
+        ),
+        Case(
+            "eval",
+            6,
+            [
+                *GENJAX,
+                *[
+                    "eval",
+                    "IN/set.npz",
+                    "IN/gan",
+                    "--extractor",
+                    "pixels",
+                    "--n",
+                    "500",
+                    "--json",
+                    "result.json",
+                ],
+            ],
+            values,
+        ),
+        Case(
+            "sample",
+            4,
+            [*GENJAX, *["sample", "IN/gan", "--seeds", "0-63", "--out", "out/"]],
+            pixels,
+        ),
+        Case(
+            "interpolate",
+            6,
+            [
+                *GENJAX,
+                *[
+                    "interpolate",
+                    "IN/gan",
+                    "--seeds",
+                    "1,2,3",
+                    "--seconds",
+                    "4",
+                    "--out",
+                    "walk.gif",
+                ],
+            ],
+            pixels,
+        ),
     ]
 
 
@@ -96,7 +148,11 @@ def digest(path: Path) -> str:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def make_inputs(folder: Path) -> None:
@@ -104,7 +160,10 @@ def make_inputs(folder: Path) -> None:
     quick = "--steps 2 --log-every 2"
     for words in (
         script("gan", f"--model.hidden 64 64 --batch-size 32 {quick} --out gan"),
-        script("cyclegan", f"--model.channels 4 --model.blocks 1 --model.disc-channels 4 --batch-size 2 {quick} --out cyclegan"),
+        script(
+            "cyclegan",
+            f"--model.channels 4 --model.blocks 1 --model.disc-channels 4 --batch-size 2 {quick} --out cyclegan",
+        ),
         script("stylegan2", f"--batch-size 4 {quick} --out stylegan2"),
         [*GENJAX, *["export", "stylegan2", "--out", "net.safetensors"]],
     ):
@@ -113,13 +172,19 @@ def make_inputs(folder: Path) -> None:
     np.savez(folder / "set.npz", images=draw.integers(0, 256, (500, 8, 8, 1), np.uint8))
     (folder / "pictures").mkdir()
     for index in range(40):
-        Image.fromarray(draw.integers(0, 256, (96, 96), np.uint8)).save(folder / f"pictures/{index}.png")
+        Image.fromarray(draw.integers(0, 256, (96, 96), np.uint8)).save(
+            folder / f"pictures/{index}.png"
+        )
 
 
-def run(words: list[str], folder: Path, inputs: Path, kill_after: float | None = None) -> tuple[int, str]:
+def run(
+    words: list[str], folder: Path, inputs: Path, kill_after: float | None = None
+) -> tuple[int, str]:
     """(exit code, standard error) of a command, which is killed after so many seconds if it still runs."""
     words = [word.replace("IN/", f"{inputs}/") for word in words]
-    process = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     try:
         _, said = process.communicate(timeout=LIMIT if kill_after is None else kill_after)
     except subprocess.TimeoutExpired:
@@ -128,11 +193,15 @@ def run(words: list[str], folder: Path, inputs: Path, kill_after: float | None =
     return process.returncode, said
 
 
-def measure(case: Case, kills: int, inputs: Path, work: Path, draw: random.Random) -> dict[str, Any]:
+def measure(
+    case: Case, kills: int, inputs: Path, work: Path, draw: random.Random
+) -> dict[str, Any]:
     """Kill a command so often, a few times before it may end, and count what was lost."""
     folder = work / "undisturbed"
     folder.mkdir()
-    run(case.command, folder, inputs)  # compiles, so that the time below is that of the repeated command
+    run(
+        case.command, folder, inputs
+    )  # compiles, so that the time below is that of the repeated command
     shutil.rmtree(folder)
     folder.mkdir()
     began = time.perf_counter()
@@ -159,18 +228,28 @@ def measure(case: Case, kills: int, inputs: Path, work: Path, draw: random.Rando
         except (OSError, ValueError):
             equal = False
         if code and not equal:
-            faults.append(f"the repeated command ended with {code}: {said.strip().splitlines()[-1][:200]}")
+            faults.append(
+                f"the repeated command ended with {code}: {said.strip().splitlines()[-1][:200]}"
+            )
         elif not equal:
             faults.append("other outputs than undisturbed")
-        left = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.name.endswith(".part")]
+        left = [
+            str(path.relative_to(folder))
+            for path in folder.rglob("*")
+            if path.name.endswith(".part")
+        ]
         faults += [f"left behind: {name}" for name in left]
         shutil.rmtree(folder)
     changed = [name for name, value in digests(inputs).items() if before.get(name) != value]
     faults += [f"input changed: {name}" for name in changed]
     return {
-        "what": case.name, "kills": done, "rounds": rounds, "lost": len(faults), "faults": faults[:5],
+        "what": case.name,
+        "kills": done,
+        "rounds": rounds,
+        "lost": len(faults),
+        "faults": faults[:5],
         "device": device_name(),
-    }  # fmt: skip
+    }
 
 
 def main() -> int:

@@ -36,23 +36,34 @@ class Arguments:
 
 def main(args: Arguments) -> int:
     model, weights = genjax.load(args.run)
-    source = data.load(args.data, split=args.split, resolution=model.config.shape[:2], channels=model.config.shape[2])
+    source = data.load(
+        args.data,
+        split=args.split,
+        resolution=model.config.shape[:2],
+        channels=model.config.shape[2],
+    )
     count = min(args.limit or source.size, source.size)
 
     @jax.jit
     def measure(weights, key, batch):
         batch = data.prepare(batch, key, False)
         labels = batch.get("labels") if model.config.conditional else None
-        likelihood = model.iw_log_likelihood(weights, key, batch["images"], args.k, labels, chunk=args.chunk)
+        likelihood = model.iw_log_likelihood(
+            weights, key, batch["images"], args.k, labels, chunk=args.chunk
+        )
         return likelihood, model.elbo(weights, key, batch["images"], labels)
 
     began, likelihoods, elbos = time.perf_counter(), [], []
-    for first in track(range(0, count, args.batch_size), "importance sampling", disable=not sys.stderr.isatty()):
+    for first in track(
+        range(0, count, args.batch_size), "importance sampling", disable=not sys.stderr.isatty()
+    ):
         items = [
             source.read(min(index, count - 1)) for index in range(first, first + args.batch_size)
         ]  # the last batch is filled up
         batch = {name: np.stack([item[name] for item in items]) for name in items[0]}
-        likelihood, elbo = measure(weights, jax.random.fold_in(jax.random.key(args.seed), first), batch)
+        likelihood, elbo = measure(
+            weights, jax.random.fold_in(jax.random.key(args.seed), first), batch
+        )
         likelihoods += np.asarray(likelihood).tolist()
         elbos += np.asarray(elbo).tolist()
     likelihoods, elbos = np.array(likelihoods[:count]), np.array(elbos[:count])
@@ -69,7 +80,14 @@ def main(args: Arguments) -> int:
         "device": script.describe_devices(),
         "jax": jax.__version__,
     }
-    print(json.dumps({name: round(value, 4) if isinstance(value, float) else value for name, value in result.items()}))
+    print(
+        json.dumps(
+            {
+                name: round(value, 4) if isinstance(value, float) else value
+                for name, value in result.items()
+            }
+        )
+    )
     return 0
 
 

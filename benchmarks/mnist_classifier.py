@@ -52,11 +52,15 @@ def train(source: data.Source, *, epochs: int = 6, batch_size: int = 128, seed: 
             params, opt = carry
             batch = data.prepare(data.take(arrays, jnp.uint32(seed), i, batch_size), key, False)
             down, right = jax.random.randint(jax.random.fold_in(key, i), (2, batch_size), -2, 3)
-            images = augment.translate(batch["images"] + 1, down, right) - 1  # black comes in from outside
+            images = (
+                augment.translate(batch["images"] + 1, down, right) - 1
+            )  # black comes in from outside
 
             def loss_fn(params):
                 logits = network.apply({"params": params}, images)
-                return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]))
+                return jnp.mean(
+                    optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+                )
 
             updates, opt = tx.update(jax.grad(loss_fn)(params), opt, params)
             return optax.apply_updates(params, updates), opt
@@ -70,7 +74,8 @@ def accuracy(params, source: data.Source, chunk: int = 1000) -> float:
     """Share of a set's digits that are given their own label."""
     images, labels = source.arrays["images"], source.arrays["labels"]
     right = [
-        np.asarray(classify(params, jnp.float32(images[i : i + chunk]) / 127.5 - 1)) == labels[i : i + chunk]
+        np.asarray(classify(params, jnp.float32(images[i : i + chunk]) / 127.5 - 1))
+        == labels[i : i + chunk]
         for i in range(0, len(images), chunk)
     ]
     return float(np.mean(np.concatenate(right)))
@@ -90,7 +95,9 @@ def trained(spec: str, resolution: int, folder: Path | None):
             kept.mkdir(parents=True, exist_ok=True)
             checkpoint.export(kept, {"params": params})
     if (reached := accuracy(params, test)) < WANTED:
-        raise InputError(f"--mnist {spec}: the classifier is right on {reached:.2%} of the test digits; {WANTED:.0%} are wanted")
+        raise InputError(
+            f"--mnist {spec}: the classifier is right on {reached:.2%} of the test digits; {WANTED:.0%} are wanted"
+        )
     return params, reached
 
 

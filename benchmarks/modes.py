@@ -57,20 +57,48 @@ MIXTURES = {
 # decay (0, 0.5) and weight, on the grid in 4000 steps of a seed that is not among those reported. The first two had eight trials each,
 # the others one to five; the common part was chosen with the first. With the papers' weight of 10, the slope of 1 that
 # gradient_penalty and dragan ask for is too flat for modes this narrow, and modes are lost.
-COMMON = {"shape": (1, 1, 2), "hidden": (64,) * 4, "output": "linear", "latent_size": 2, "batch_size": 512, "adam_b2": 0.99}
+COMMON = {
+    "shape": (1, 1, 2),
+    "hidden": (64,) * 4,
+    "output": "linear",
+    "latent_size": 2,
+    "batch_size": 512,
+    "adam_b2": 0.99,
+}
 GAMES: dict[str, dict[str, Any]] = {
-    "relativistic_r1_r2": {"loss": "relativistic", "r1": 0.01, "r2": 0.01, "learning_rate": 2e-3, "adam_b1": 0.0},
-    "non_saturating_r1": {"loss": "non_saturating", "r1": 0.01, "learning_rate": 2e-3, "adam_b1": 0.0},
+    "relativistic_r1_r2": {
+        "loss": "relativistic",
+        "r1": 0.01,
+        "r2": 0.01,
+        "learning_rate": 2e-3,
+        "adam_b1": 0.0,
+    },
+    "non_saturating_r1": {
+        "loss": "non_saturating",
+        "r1": 0.01,
+        "learning_rate": 2e-3,
+        "adam_b1": 0.0,
+    },
     "dragan": {"loss": "non_saturating", "dragan": 0.1, "learning_rate": 2e-3, "adam_b1": 0.0},
     "wasserstein_gp": {
-        "loss": "wasserstein", "gradient_penalty": 0.1, "disc_steps": 5, "learning_rate": 2e-3, "adam_b1": 0.0,
+        "loss": "wasserstein",
+        "gradient_penalty": 0.1,
+        "disc_steps": 5,
+        "learning_rate": 2e-3,
+        "adam_b1": 0.0,
     },
-    "wasserstein_clip": {"loss": "wasserstein", "clip": 0.01, "disc_steps": 5, "learning_rate": 5e-4, "adam_b1": 0.0},
+    "wasserstein_clip": {
+        "loss": "wasserstein",
+        "clip": 0.01,
+        "disc_steps": 5,
+        "learning_rate": 5e-4,
+        "adam_b1": 0.0,
+    },
     "least_squares": {"loss": "least_squares", "learning_rate": 2e-3, "adam_b1": 0.0},
     "hinge": {"loss": "hinge", "learning_rate": 2e-3, "adam_b1": 0.0},
     "non_saturating": {"loss": "non_saturating", "learning_rate": 2e-3, "adam_b1": 0.0},
     "minimax": {"loss": "minimax", "learning_rate": 2e-3, "adam_b1": 0.0},
-}  # fmt: skip
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,15 +125,26 @@ class Stacked:
     """Modes of Stacked-MNIST that a convolutional GAN covers, as it trains. The same command again goes on where it was."""
 
     mnist: str  # a folder with MNIST's idx files, or tfds:mnist
-    out: Path = Path("runs/stacked")  # the run: curve.jsonl, checkpoints/, samples.png, the classifier
+    out: Path = Path(
+        "runs/stacked"
+    )  # the run: curve.jsonl, checkpoints/, samples.png, the classifier
     steps: int = 20_000  # generator steps in all
     every: int = 500  # steps between measurements, each of which is saved
     samples: int = 26_000  # PacGAN's number
     resolution: int = 28
     seed: int = 0
     model: dcgan.Config = dcgan.Config(
-        loss="relativistic", r1=1.0, r2=1.0, disc_norm="none", channels=16, latent_size=64, learning_rate=1e-3, adam_b1=0.0, adam_b2=0.99, batch_size=64,
-    )  # fmt: skip
+        loss="relativistic",
+        r1=1.0,
+        r2=1.0,
+        disc_norm="none",
+        channels=16,
+        latent_size=64,
+        learning_rate=1e-3,
+        adam_b1=0.0,
+        adam_b2=0.99,
+        batch_size=64,
+    )
 
 
 # --- training ------------------------------------------------------------------------------------------------------------
@@ -148,7 +187,9 @@ def reverse_kl(counts: np.ndarray, p: np.ndarray) -> float | None:
 def count_modes(points: np.ndarray, mixture: Mixture) -> dict[str, Any]:
     """Points [n, 2] of the plane, finite or not -> modes, fair_modes, high_quality, spread, reverse_kl."""
     modes, n = len(mixture.means), len(points)
-    points = points[np.isfinite(points).all(axis=-1)]  # a diverged run's are of low quality and of no mode
+    points = points[
+        np.isfinite(points).all(axis=-1)
+    ]  # a diverged run's are of low quality and of no mode
     distances = np.linalg.norm(points[:, None] - mixture.means[None], axis=-1)
     nearest, distance = np.argmin(distances, axis=-1), np.min(distances, axis=-1)
     good = distance <= 3 * mixture.deviation
@@ -173,7 +214,12 @@ def count_stacked(digits: np.ndarray, frequencies: np.ndarray) -> dict[str, Any]
 
 def write(row: dict[str, Any]) -> str:
     """One JSON line on standard output, which it returns."""
-    line = json.dumps({name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in row.items()})
+    line = json.dumps(
+        {
+            name: float(f"{value:.4g}") if isinstance(value, float) else value
+            for name, value in row.items()
+        }
+    )
     print(line, flush=True)
     return line
 
@@ -206,10 +252,21 @@ def gaussians(args: Gaussians, name: str) -> int:
             rows.append(row)
             pictures.append(picture(points, mixture))
             write({"mixture": name, "loss": game, "seed": seed, "steps": args.steps, **row})
-        write({"mixture": name, "loss": game, "seeds": args.seeds, "steps": args.steps, **summary(rows), "device": device})
+        write(
+            {
+                "mixture": name,
+                "loss": game,
+                "seeds": args.seeds,
+                "steps": args.steps,
+                **summary(rows),
+                "device": device,
+            }
+        )
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)
-            grids.save_grid(np.stack(pictures), args.out / f"{name}-{game}.png", columns=len(pictures))
+            grids.save_grid(
+                np.stack(pictures), args.out / f"{name}-{game}.png", columns=len(pictures)
+            )
     return 0
 
 
@@ -223,7 +280,9 @@ def play(mixture: Mixture, game: dict[str, Any], args: Gaussians):
         began = time.perf_counter()
         state = jax.block_until_ready(run(state, root, args.steps))
         seconds = time.perf_counter() - began
-        points = model.sample(core.weights(state), jax.random.fold_in(root, 2**31 + 1), args.samples)
+        points = model.sample(
+            core.weights(state), jax.random.fold_in(root, 2**31 + 1), args.samples
+        )
         points = np.asarray(points, np.float64).reshape(-1, 2) * mixture.scale
         yield seed, {**count_modes(points, mixture), "seconds": seconds}, points
 
@@ -231,7 +290,9 @@ def play(mixture: Mixture, game: dict[str, Any], args: Gaussians):
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Over the seeds: the mean of everything, and the worst seed's modes and quality. None where a seed has none."""
     values = {name: [row[name] for row in rows] for name in rows[0]}
-    means = {name: None if None in value else float(np.mean(value)) for name, value in values.items()}
+    means = {
+        name: None if None in value else float(np.mean(value)) for name, value in values.items()
+    }
     worst = {f"{name}_min": min(values[name]) for name in ("modes", "fair_modes", "high_quality")}
     return means | worst
 
@@ -242,10 +303,15 @@ def picture(points: np.ndarray, mixture: Mixture, size: int = 384) -> np.ndarray
     image = np.ones((size, size, 3), np.float32)
     for x, y in mixture.means:
         radius = np.hypot(centres[None] - x, centres[:, None] - y)
-        image[np.abs(radius - max(3 * mixture.deviation, 0.03 * mixture.scale)) < mixture.scale / size] = 0.5
+        image[
+            np.abs(radius - max(3 * mixture.deviation, 0.03 * mixture.scale)) < mixture.scale / size
+        ] = 0.5
     points = points[np.isfinite(points).all(axis=-1)]
     places = np.clip((points / mixture.scale + 1) / 2 * size, 0, size - 1).astype(int)
-    far = np.min(np.linalg.norm(points[:, None] - mixture.means[None], axis=-1), axis=-1) > 3 * mixture.deviation
+    far = (
+        np.min(np.linalg.norm(points[:, None] - mixture.means[None], axis=-1), axis=-1)
+        > 3 * mixture.deviation
+    )
     for colour, (x, y) in [((1, -1, -1), places[far].T), ((-1, -1, -1), places[~far].T)]:
         image[y, x] = colour
     return image
@@ -262,15 +328,28 @@ def stack(digits: jax.Array, key, n: int) -> jax.Array:
 
 def stacked(args: Stacked) -> int:
     interval = args.model.penalty_every
-    if min(args.steps, args.samples, args.every) < 1 or args.every % interval or args.steps % interval:
-        raise InputError(f"--steps, --every, --samples: at least 1, and steps a multiple of --model.penalty-every {interval}")
+    if (
+        min(args.steps, args.samples, args.every) < 1
+        or args.every % interval
+        or args.steps % interval
+    ):
+        raise InputError(
+            f"--steps, --every, --samples: at least 1, and steps a multiple of --model.penalty-every {interval}"
+        )
     source = mnist_classifier.load(args.mnist, "train", args.resolution)
     config = dataclasses.replace(args.model, shape=(args.resolution, args.resolution, 3))
     model = dcgan.recipe(config)
     settings = {
-        "genjax": __version__, "model": "dcgan", "config": dataclasses.asdict(config), "seed": args.seed,
-        "data": {"spec": args.mnist, "name": f"stacked {source.name}", "fingerprint": source.fingerprint},
-    }  # fmt: skip
+        "genjax": __version__,
+        "model": "dcgan",
+        "config": dataclasses.asdict(config),
+        "seed": args.seed,
+        "data": {
+            "spec": args.mnist,
+            "name": f"stacked {source.name}",
+            "fingerprint": source.fingerprint,
+        },
+    }
     script.open_run(args.out, settings, script.Options())
     classifier, accuracy = mnist_classifier.trained(args.mnist, args.resolution, args.out)
     frequencies = np.bincount(source.arrays["labels"], minlength=10) / source.size
@@ -280,7 +359,9 @@ def stacked(args: Stacked) -> int:
         """Of `samples` images, a thousand at a time; draw: (key, count) -> images."""
         found = []
         for i in range(-(-args.samples // 1000)):
-            channels = jnp.moveaxis(draw(jax.random.fold_in(key, i), 1000), -1, 1).reshape(-1, *source.shape)
+            channels = jnp.moveaxis(draw(jax.random.fold_in(key, i), 1000), -1, 1).reshape(
+                -1, *source.shape
+            )
             found.append(np.asarray(mnist_classifier.classify(classifier, channels)).reshape(-1, 3))
         return count_stacked(np.concatenate(found)[: args.samples], frequencies)
 
@@ -288,15 +369,25 @@ def stacked(args: Stacked) -> int:
     manager = checkpoint.manager(args.out, keep=1)
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     state = (
-        checkpoint.restore(manager, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), state)) or state
+        checkpoint.restore(
+            manager,
+            jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), state),
+        )
+        or state
     )
     done, curve = int(state.step), args.out / "curve.jsonl"
     lines = curve.read_text().splitlines() if curve.exists() else []
-    lines = [line for line in lines if json.loads(line).get("step", 0) <= done]  # what came after the checkpoint comes again
+    lines = [
+        line for line in lines if json.loads(line).get("step", 0) <= done
+    ]  # what came after the checkpoint comes again
     draw = jax.jit(functools.partial(stack, digits), static_argnums=1)
     if not lines:
         of_data = count(draw, jax.random.fold_in(root, 2**31 + 2))
-        lines.append(write({"data": True, **of_data, "samples": args.samples, "classifier_accuracy": accuracy}))
+        lines.append(
+            write(
+                {"data": True, **of_data, "samples": args.samples, "classifier_accuracy": accuracy}
+            )
+        )
     seconds = json.loads(lines[-1]).get("seconds", 0.0)
     run = trainer(model, draw)
     while done < args.steps:
@@ -305,22 +396,37 @@ def stacked(args: Stacked) -> int:
         done = int(state.step)
         seconds += time.perf_counter() - began
         weights = core.weights(state)
-        counted = count(lambda key, n, weights=weights: model.sample(weights, key, n), jax.random.fold_in(root, 2**31 + 1))
-        lines.append(write({"step": done, "seconds": seconds, **counted, "device": script.describe_devices()}))
+        counted = count(
+            lambda key, n, weights=weights: model.sample(weights, key, n),
+            jax.random.fold_in(root, 2**31 + 1),
+        )
+        lines.append(
+            write(
+                {"step": done, "seconds": seconds, **counted, "device": script.describe_devices()}
+            )
+        )
         checkpoint.write_atomically(curve, ("\n".join(lines) + "\n").encode())
         checkpoint.save(manager, state, {})
-        grids.save_grid(np.asarray(model.sample(weights, jax.random.key(0), 64)), args.out / "samples.png")
+        grids.save_grid(
+            np.asarray(model.sample(weights, jax.random.key(0), 64)), args.out / "samples.png"
+        )
     manager.wait_until_finished()
     checkpoint.export(args.out, core.weights(state))
     return 0
 
 
 def main(args: Ring | Grid | Stacked) -> int:
-    return stacked(args) if isinstance(args, Stacked) else gaussians(args, type(args).__name__.lower())
+    return (
+        stacked(args) if isinstance(args, Stacked) else gaussians(args, type(args).__name__.lower())
+    )
 
 
 if __name__ == "__main__":
     named = tyro.conf.subcommand
-    kinds: Any = Annotated[Ring, named("ring")] | Annotated[Grid, named("grid")] | Annotated[Stacked, named("stacked")]
+    kinds: Any = (
+        Annotated[Ring, named("ring")]
+        | Annotated[Grid, named("grid")]
+        | Annotated[Stacked, named("stacked")]
+    )
     args = script.parsed(lambda: tyro.cli(kinds))
     raise SystemExit(script.guarded(lambda: main(args)))

@@ -124,7 +124,10 @@ def plain_xla(shape: Shape) -> Function:
         )
 
     def fir(x, stride, pads, gain=1):
-        channels, taps = x.shape[3], np.outer(TAPS, TAPS)[:, :, None, None] * (gain / sum(TAPS) ** 2)
+        channels, taps = (
+            x.shape[3],
+            np.outer(TAPS, TAPS)[:, :, None, None] * (gain / sum(TAPS) ** 2),
+        )
         kernel = jnp.broadcast_to(jnp.asarray(taps, x.dtype), (4, 4, 1, channels))
         return conv(x, kernel, stride, pads, groups=channels)
 
@@ -132,14 +135,20 @@ def plain_xla(shape: Shape) -> Function:
     match shape.op:
         case "conv" | "grouped_conv":
             grouped = shape.op == "grouped_conv"
-            pads = (low, k - 1 - low) if shape.extra is None or grouped else (shape.extra, shape.extra)
-            return lambda x, kernel: conv(x, kernel, 1, pads, groups=(shape.extra or 1) if grouped else 1)
+            pads = (
+                (low, k - 1 - low) if shape.extra is None or grouped else (shape.extra, shape.extra)
+            )
+            return lambda x, kernel: conv(
+                x, kernel, 1, pads, groups=(shape.extra or 1) if grouped else 1
+            )
         case "down_conv":
             return lambda x, kernel: conv(x, kernel, 2, (low, k - 2 - low))
         case "up_conv":
             return lambda x, kernel: conv(x, kernel[::-1, ::-1], 1, (k - 1 - low, 1 + low), 2)
         case "up_conv_fir":
-            return lambda x, kernel: fir(conv(x, kernel[::-1, ::-1], 1, (k - 1, k - 1), 2), 1, (1, 1), 4)
+            return lambda x, kernel: fir(
+                conv(x, kernel[::-1, ::-1], 1, (k - 1, k - 1), 2), 1, (1, 1), 4
+            )
         case "fir_down_conv":
             return lambda x, kernel: conv(fir(x, 1, (2, 2)), kernel, 2)
         case _:
@@ -151,7 +160,10 @@ def torch_form(shape: Shape, like) -> Callable:
     import torch
     from torch.nn import functional
 
-    low, channels = (shape.kernel - 1) // 2, {"up_conv_fir": shape.features}.get(shape.op, shape.channels)
+    low, channels = (
+        (shape.kernel - 1) // 2,
+        {"up_conv_fir": shape.features}.get(shape.op, shape.channels),
+    )
     taps = torch.outer(torch.tensor(TAPS), torch.tensor(TAPS)) / sum(TAPS) ** 2
     filters = taps.to(like).expand(channels, 1, 4, 4).contiguous()
     up_filters = 4 * filters
@@ -165,10 +177,15 @@ def torch_form(shape: Shape, like) -> Callable:
             return lambda x, kernel: functional.conv2d(x, kernel, stride=2, padding=low)
         case "up_conv":
             more = shape.kernel % 2
-            return lambda x, kernel: functional.conv_transpose2d(x, kernel, stride=2, padding=low, output_padding=more)
+            return lambda x, kernel: functional.conv_transpose2d(
+                x, kernel, stride=2, padding=low, output_padding=more
+            )
         case "up_conv_fir":
             return lambda x, kernel: functional.conv2d(
-                functional.conv_transpose2d(x, kernel, stride=2), up_filters, padding=1, groups=channels
+                functional.conv_transpose2d(x, kernel, stride=2),
+                up_filters,
+                padding=1,
+                groups=channels,
             )
         case "fir_down_conv":
             return lambda x, kernel: functional.conv2d(
@@ -184,10 +201,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Time of each convolution of genjax.nn.ops, beside plain XLA's form and PyTorch eager."
     )
-    parser.add_argument("--only", default="", metavar="PATTERN", help="a regular expression of names")
+    parser.add_argument(
+        "--only", default="", metavar="PATTERN", help="a regular expression of names"
+    )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--peer", choices=("torch", "none"), default="torch")
-    parser.add_argument("--dispatch", choices=("many", "one"), default="many", help="how often ours is computed in one")
+    parser.add_argument(
+        "--dispatch",
+        choices=("many", "one"),
+        default="many",
+        help="how often ours is computed in one",
+    )
     parser.add_argument("--seconds", type=float, default=0.4, help="of each side in a round")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
@@ -203,12 +227,21 @@ def main() -> None:
         rows.append(measure(name, shape, args))
         emit(rows[-1])
     listed = [row for row in rows if not row["name"].startswith("r3gan")]
-    means = {key: geometric_mean([row[key] for row in listed if row.get(key)]) for key in rows[0] if key.endswith("ratio")}
+    means = {
+        key: geometric_mean([row[key] for row in listed if row.get(key)])
+        for key in rows[0]
+        if key.endswith("ratio")
+    }
     emit({"shapes": len(listed), "geometric_means": means, "load": os.getloadavg()[0]})
 
 
 def measure(name: str, shape: Shape, args: argparse.Namespace) -> dict:
-    kernel = (shape.kernel, shape.kernel, shape.channels // (shape.extra if shape.op == "grouped_conv" else 1), shape.features)
+    kernel = (
+        shape.kernel,
+        shape.kernel,
+        shape.channels // (shape.extra if shape.op == "grouped_conv" else 1),
+        shape.features,
+    )
     rng = np.random.default_rng(SEED)
     x = rng.normal(size=(shape.batch, shape.size, shape.size, shape.channels)).astype(np.float32)
     w = rng.normal(size=kernel).astype(np.float32) / math.sqrt(np.prod(kernel[:3]))
@@ -218,7 +251,10 @@ def measure(name: str, shape: Shape, args: argparse.Namespace) -> dict:
     g = rng.normal(size=values[0].shape).astype(np.float32)
     row: dict = {"name": name, **shape._asdict(), "dtype": args.dtype}
     arguments = [jnp.asarray(a, args.dtype) for a in (x, w, g)]
-    sides = {side: jax_runs(form, arguments, side == "ours" and args.dispatch == "many") for side, form in forms.items()}
+    sides = {
+        side: jax_runs(form, arguments, side == "ours" and args.dispatch == "many")
+        for side, form in forms.items()
+    }
     row["compile_sec"] = {side: took for side, (_, took) in sides.items()}
     runs = {side: runs for side, (runs, _) in sides.items()}
     if args.peer == "torch":
@@ -226,22 +262,31 @@ def measure(name: str, shape: Shape, args: argparse.Namespace) -> dict:
         values.append(value)
     for side, value in zip([*runs][1:], values[1:], strict=True):
         if not np.allclose(values[0], value, atol=1e-3):
-            raise AssertionError(f"{name}: {side} computes something else, by {np.abs(values[0] - value).max()}")
+            raise AssertionError(
+                f"{name}: {side} computes something else, by {np.abs(values[0] - value).max()}"
+            )
     for mode in ("forward", "both"):
         counts = {side: calibrate(runs[side][mode], args.seconds) for side in runs}
-        rounds = [{side: 1000 * seconds(runs[side][mode], n) / n for side, n in counts.items()} for _ in range(args.rounds)]
+        rounds = [
+            {side: 1000 * seconds(runs[side][mode], n) / n for side, n in counts.items()}
+            for _ in range(args.rounds)
+        ]
         row[mode] = {side: statistics.median(each[side] for each in rounds) for side in runs}
         part = "forward_" if mode == "forward" else ""
         base = "torch" if "torch" in runs else "xla"
         row[f"{part}ratio"] = statistics.median(each[base] / each["ours"] for each in rounds)
         if base == "torch":
-            row[f"xla_{part}ratio"] = statistics.median(each["torch"] / each["xla"] for each in rounds)
+            row[f"xla_{part}ratio"] = statistics.median(
+                each["torch"] / each["xla"] for each in rounds
+            )
     pixels = shape.size if shape.op.startswith("up") else values[0].shape[1]
     row["gflops"] = 6 * shape.batch * pixels**2 * math.prod(kernel) / row["both"]["ours"] / 1e6
     return row
 
 
-def jax_runs(form: Function, arguments: list[jax.Array], many: bool) -> tuple[dict[str, Run], float]:
+def jax_runs(
+    form: Function, arguments: list[jax.Array], many: bool
+) -> tuple[dict[str, Run], float]:
     """Forward, and with gradients; and the seconds that compiling the latter took. `many`: in one dispatch, compiled as the trainer's steps are."""
 
     def both(x, w, g):
@@ -254,7 +299,9 @@ def jax_runs(form: Function, arguments: list[jax.Array], many: bool) -> tuple[di
                 inputs, _ = jax.lax.optimization_barrier(state)
                 return inputs, f(*inputs)
 
-            outputs = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(f, *inputs))
+            outputs = jax.tree.map(
+                lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(f, *inputs)
+            )
             return jax.lax.fori_loop(0, count, body, (inputs, outputs))[1]
 
         began = time.perf_counter()
@@ -282,7 +329,8 @@ def torch_runs(
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
     axes = (2, 3, 0, 1) if shape.op in ("up_conv", "up_conv_fir") else (3, 2, 0, 1)
     tensors = [
-        torch.tensor(np.ascontiguousarray(a)) for a in (x.transpose(0, 3, 1, 2), w.transpose(axes), g.transpose(0, 3, 1, 2))
+        torch.tensor(np.ascontiguousarray(a))
+        for a in (x.transpose(0, 3, 1, 2), w.transpose(axes), g.transpose(0, 3, 1, 2))
     ]
     value = torch_form(shape, tensors[0])(*tensors[:2]).numpy().transpose(0, 2, 3, 1)
     tensors = [a.to(device, getattr(torch, dtype)) for a in tensors]
@@ -321,7 +369,11 @@ def torch_runs(
         return threaded, {"layout": str(layouts[run]).removeprefix("torch."), "threads": threads}
 
     sides = {"forward": raced(forward), "both": raced(both)}
-    return {mode: run for mode, (run, _) in sides.items()}, {mode: setting for mode, (_, setting) in sides.items()}, value
+    return (
+        {mode: run for mode, (run, _) in sides.items()},
+        {mode: setting for mode, (_, setting) in sides.items()},
+        value,
+    )
 
 
 def geometric_mean(values: list[float]) -> float:

@@ -23,7 +23,9 @@ import genjax.metrics
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="How near the images of trained models are to their data.")
+    parser = argparse.ArgumentParser(
+        description="How near the images of trained models are to their data."
+    )
     parser.add_argument("what", choices=("train", "measure"))
     parser.add_argument("names", nargs="*", help=", ".join(RUNS))
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets")
@@ -37,15 +39,25 @@ def main() -> int:
         return max(train(name, args.data, args.runs) for name in args.names or RUNS)
     chosen = [name for name in args.names or RUNS if (args.runs / name / "config.json").exists()]
     if not chosen:
-        parser.error(f"--runs {args.runs}: holds none of {', '.join(args.names or RUNS)}; train them first")
+        parser.error(
+            f"--runs {args.runs}: holds none of {', '.join(args.names or RUNS)}; train them first"
+        )
     for name in chosen:
         say(name)
         data, extractor, command = RUNS[name]
         found = genjax.metrics.evaluate(
-            str(args.data / data), args.runs / name, ["fd", "kid", "prdc"], extractor=args.extractor or extractor, count=args.n
+            str(args.data / data),
+            args.runs / name,
+            ["fd", "kid", "prdc"],
+            extractor=args.extractor or extractor,
+            count=args.n,
         )
         facts = {"run": name, "training": f"python train/{command} --data {data}"}
-        show(facts | dataclasses.asdict(found) | {"fake": name, "device": device_name(), "versions": {"jax": jax.__version__}})
+        show(
+            facts
+            | dataclasses.asdict(found)
+            | {"fake": name, "device": device_name(), "versions": {"jax": jax.__version__}}
+        )
     return 0
 
 
@@ -55,7 +67,8 @@ def train(name: str, data: Path, runs: Path) -> int:
     script = Path(__file__).parent.parent / "train"
     first, *options = shlex.split(command)
     return subprocess.run(
-        [sys.executable, script / first, *options, "--data", data / spec, "--out", runs / name], check=False
+        [sys.executable, script / first, *options, "--data", data / spec, "--out", runs / name],
+        check=False,
     ).returncode
 
 

@@ -18,7 +18,11 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def of(name: str, digits: int = 3) -> Cell:
     """A field: a number, or as it is."""
-    return lambda row: number(row[name], digits) if isinstance(row.get(name), int | float) else str(row.get(name) or "")
+    return lambda row: (
+        number(row[name], digits)
+        if isinstance(row.get(name), int | float)
+        else str(row.get(name) or "")
+    )
 
 
 def ratio(row: dict) -> str:
@@ -34,27 +38,36 @@ def share(row: dict) -> str:
 
 def sent(row: dict) -> str:
     return ", ".join(
-        f"{found['count']} {kind}, {found['bytes'] / 1e6:.3g} MB" for kind, found in row.get("collectives", {}).items()
+        f"{found['count']} {kind}, {found['bytes'] / 1e6:.3g} MB"
+        for kind, found in row.get("collectives", {}).items()
     )
 
 
 def predicted(row: dict) -> str:
     if row["devices"] == 1 or "predicted" not in row:
         return ""
-    return "; ".join(f"{name}: {both['global']:.2f}, {both['each']:.2f}" for name, both in row["predicted"].items())
+    return "; ".join(
+        f"{name}: {both['global']:.2f}, {both['each']:.2f}"
+        for name, both in row["predicted"].items()
+    )
 
 
 def spread(row: dict) -> str:
     values, around = row["values"], row.get("spread", {})
     shown = [name for name in values if not name.endswith("_std")]
     return ", ".join(
-        f"{name} {number(values[name])}{f' ± {number(around[name], 2)}' if name in around else ''}" for name in shown
+        f"{name} {number(values[name])}{f' ± {number(around[name], 2)}' if name in around else ''}"
+        for name in shown
     )
 
 
 def mean(name: str) -> Cell:
     """A ratio of a convolution, or of them all."""
-    return lambda row: f"{value:.2f}" if (value := row.get(name) or row.get("geometric_means", {}).get(name)) else ""
+    return lambda row: (
+        f"{value:.2f}"
+        if (value := row.get(name) or row.get("geometric_means", {}).get(name))
+        else ""
+    )
 
 
 def count(name: str) -> Cell:
@@ -66,40 +79,87 @@ FAULTS = ("traceback", "hang", "memory", "silent", "execution", "overwrite", "lo
 case: Cell = lambda row: f"{row['model']} {row['config']}"
 TABLES: dict[str, dict[str, Cell]] = {
     "step": {
-        "model": case, "dtype": of("dtype"), "batch": of("batch_size"), "peer": of("peer"), "ours, ms": of("ms_per_step"),
-        "peer, ms": of("peer_ms_per_step"), "peer's time over ours (quartiles)": ratio, "compile, s": of("compile_sec"),
-        "memory, MB": of("peak_mb"), "GFLOP": of("gflop"), "of the matmul peak": share,
+        "model": case,
+        "dtype": of("dtype"),
+        "batch": of("batch_size"),
+        "peer": of("peer"),
+        "ours, ms": of("ms_per_step"),
+        "peer, ms": of("peer_ms_per_step"),
+        "peer's time over ours (quartiles)": ratio,
+        "compile, s": of("compile_sec"),
+        "memory, MB": of("peak_mb"),
+        "GFLOP": of("gflop"),
+        "of the matmul peak": share,
     },
     "sample": {
-        "model": case, "verb": of("verb"), "dtype": of("dtype"), "batch": of("batch_size"), "ours, images/s": of("images_per_sec"),
-        "peer's, images/s": of("peer_images_per_sec"), "peer's time over ours (quartiles)": ratio, "first batch after, s": of("first_image_sec"),
+        "model": case,
+        "verb": of("verb"),
+        "dtype": of("dtype"),
+        "batch": of("batch_size"),
+        "ours, images/s": of("images_per_sec"),
+        "peer's, images/s": of("peer_images_per_sec"),
+        "peer's time over ours (quartiles)": ratio,
+        "first batch after, s": of("first_image_sec"),
     },
     "ops": {
-        "shape": lambda row: row.get("name") or f"**geometric mean of {row['shapes']}**", "XLA, forward": mean("xla_forward_ratio"),
-        "ours, forward": mean("forward_ratio"), "XLA, with gradients": mean("xla_ratio"), "ours, with gradients": mean("ratio"),
+        "shape": lambda row: row.get("name") or f"**geometric mean of {row['shapes']}**",
+        "XLA, forward": mean("xla_forward_ratio"),
+        "ours, forward": mean("forward_ratio"),
+        "XLA, with gradients": mean("xla_ratio"),
+        "ours, with gradients": mean("ratio"),
     },
     "input": {
-        "what": of("what"), "images/s": of("images_per_sec"), "seconds": of("seconds"), "waiting, share of a step": of("waiting"),
+        "what": of("what"),
+        "images/s": of("images_per_sec"),
+        "seconds": of("seconds"),
+        "waiting, share of a step": of("waiting"),
         "slower than resident by": of("slower"),
         "resident memory, MB": of("rss_mb"),
     },
     "scaling": {
-        "model": case, "global batch": of("batch_size"), "devices": of("devices"), "processes": of("processes"),
+        "model": case,
+        "global batch": of("batch_size"),
+        "devices": of("devices"),
+        "processes": of("processes"),
         "largest difference of a metric": of("loss_difference", 2),
-        "collectives a step": sent, "PREDICTED efficiency: global batch, so much a device": predicted,
+        "collectives a step": sent,
+        "PREDICTED efficiency: global batch, so much a device": predicted,
     },
     "metrics": {
-        "network": of("network"), "protocol": of("protocol"), "batch": of("batch_size"), "ours, images/s": of("images_per_sec"),
-        "peer's, images/s": of("peer_images_per_sec"), "peer's time over ours (quartiles)": ratio,
+        "network": of("network"),
+        "protocol": of("protocol"),
+        "batch": of("batch_size"),
+        "ours, images/s": of("images_per_sec"),
+        "peer's, images/s": of("peer_images_per_sec"),
+        "peer's time over ours (quartiles)": ratio,
     },
     "distances": {
-        "metric": of("metric"), "images": of("images", 6), "features": of("size", 6), "seconds": of("seconds"), "CPU seconds": of("cpu_seconds"),
+        "metric": of("metric"),
+        "images": of("images", 6),
+        "features": of("size", 6),
+        "seconds": of("seconds"),
+        "CPU seconds": of("cpu_seconds"),
         "memory, MB": of("peak_mb"),
     },
-    "fuzz": {"what": of("what"), **{name: count(name) for name in ("cases", "refused", "same", "other", *FAULTS)}},
-    "kills": {"command": of("what"), "kills": count("kills"), "rounds": count("rounds"), "lost": count("lost")},
-    "quality": {"run": of("run"), "real": of("real"), "images": of("fake_count", 6), "extractor": of("extractor"), "protocol": of("protocol"), "values": spread},
-}  # fmt: skip
+    "fuzz": {
+        "what": of("what"),
+        **{name: count(name) for name in ("cases", "refused", "same", "other", *FAULTS)},
+    },
+    "kills": {
+        "command": of("what"),
+        "kills": count("kills"),
+        "rounds": count("rounds"),
+        "lost": count("lost"),
+    },
+    "quality": {
+        "run": of("run"),
+        "real": of("real"),
+        "images": of("fake_count", 6),
+        "extractor": of("extractor"),
+        "protocol": of("protocol"),
+        "values": spread,
+    },
+}
 README = ("step", "sample")  # the tables that README.md has too
 MODELS = ("vae", "gan", "dcgan", "cyclegan", "stylegan2")
 
@@ -126,7 +186,12 @@ def place(row: dict) -> tuple:
     """Of a model's row in a table, whenever it was measured; others stay in the file's order."""
     if row.get("model") not in MODELS:
         return ()
-    return MODELS.index(row["model"]), row.get("config", ""), row.get("dtype", ""), row.get("peer", "")
+    return (
+        MODELS.index(row["model"]),
+        row.get("config", ""),
+        row.get("dtype", ""),
+        row.get("peer", ""),
+    )
 
 
 def table(part: str, rows: list[dict]) -> str:
@@ -145,14 +210,27 @@ def render(rows: list[dict], parts: tuple[str, ...] = tuple(TABLES), commands: b
         chosen = [row for row in rows if row["part"] == part]
         for device in dict.fromkeys(row.get("device", "") for row in chosen):
             own = sorted((row for row in chosen if row.get("device", "") == device), key=place)
-            texts.append("\n\n".join([facts(part, device, own), table(part, own), *([listed(own)] if commands else [])]))
+            texts.append(
+                "\n\n".join(
+                    [
+                        facts(part, device, own),
+                        table(part, own),
+                        *([listed(own)] if commands else []),
+                    ]
+                )
+            )
     return "\n\n".join(texts)
 
 
 def facts(part: str, device: str, rows: list[dict]) -> str:
     dates, commits = (sorted({row[name] for row in rows}) for name in ("date", "commit"))
     versions = {name: version for row in rows for name, version in row.get("versions", {}).items()}
-    software = ", ".join([f"Python {rows[0]['python']}", *(f"{name} {version}" for name, version in versions.items())])
+    software = ", ".join(
+        [
+            f"Python {rows[0]['python']}",
+            *(f"{name} {version}" for name, version in versions.items()),
+        ]
+    )
     busy = max((row.get("load", 0) for row in rows), default=0)
     idle = f"; load average up to {busy:.1f}" if busy else ""
     return f"*{part}*: {device or 'machine not named'}; {software}; {dates[0]}{f' to {dates[-1]}' if dates[1:] else ''}, {', '.join(commits)}{idle}."
@@ -167,7 +245,10 @@ def listed(rows: list[dict]) -> str:
 def write(rows: list[dict], root: Path) -> list[Path]:
     """Put the tables between the lines <!-- PART --> and <!-- /PART --> of RESULTS.md and README.md. Raises ValueError where a mark is missing."""
     written = []
-    for path, parts in ((root / "benchmarks" / "RESULTS.md", tuple(TABLES)), (root / "README.md", README)):
+    for path, parts in (
+        (root / "benchmarks" / "RESULTS.md", tuple(TABLES)),
+        (root / "README.md", README),
+    ):
         text = path.read_text()
         for part in parts:
             block = render(rows, (part,), commands=path.name == "RESULTS.md")
@@ -184,8 +265,15 @@ def write(rows: list[dict], root: Path) -> list[Path]:
 
 def figure(row: dict) -> tuple[str, float] | None:
     """What a row is compared by: on a CPU the ratio to its peer, since the rest is the machine's mood."""
-    names = ("ratio", "images_per_sec") if row.get("device", "cpu").startswith("cpu") else ("images_per_sec", "ratio")
-    return next(((name, row[name]) for name in (*names, "cpu_seconds", "loss_difference") if row.get(name)), None)
+    names = (
+        ("ratio", "images_per_sec")
+        if row.get("device", "cpu").startswith("cpu")
+        else ("images_per_sec", "ratio")
+    )
+    return next(
+        ((name, row[name]) for name in (*names, "cpu_seconds", "loss_difference") if row.get(name)),
+        None,
+    )
 
 
 def compared(old: list[dict], new: list[dict]) -> str:
@@ -203,5 +291,7 @@ def compared(old: list[dict], new: list[dict]) -> str:
         else:
             moved = abs(found[1] / then[1] - 1) > 0.1
         note = f"**{found[1] / then[1]:.2f} times**" if moved else ""
-        lines.append(f"| `{row['command']}` {row['line']} | {found[0]} | {number(then[1])} | {number(found[1])} | {note} |")
+        lines.append(
+            f"| `{row['command']}` {row['line']} | {found[0]} | {number(then[1])} | {number(found[1])} | {note} |"
+        )
     return "\n".join(lines)

@@ -49,7 +49,11 @@ def split(source: Path, out: Path, /) -> int:
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{source}: not a zip of pictures ({error})") from None
     with archive:
-        members = {Path(name).name: name for name in archive.namelist() if Path(name).suffix.lower() in FORMATS}
+        members = {
+            Path(name).name: name
+            for name in archive.namelist()
+            if Path(name).suffix.lower() in FORMATS
+        }
         for number, name in enumerate(sorted(members)):
             folder = out / ("val" if number % HELD_BACK == HELD_BACK - 1 else "train")
             folder.mkdir(parents=True, exist_ok=True)
@@ -59,9 +63,16 @@ def split(source: Path, out: Path, /) -> int:
 
 
 def pairs(
-    run: Path, clean: Path, /, degraded: Path | None = None, making: str = "", aodnet: Path | None = None,
-    seed: int = 0, step: int = 0, out: Path | None = None,
-) -> int:  # fmt: skip
+    run: Path,
+    clean: Path,
+    /,
+    degraded: Path | None = None,
+    making: str = "",
+    aodnet: Path | None = None,
+    seed: int = 0,
+    step: int = 0,
+    out: Path | None = None,
+) -> int:
     """Measure restorations a -> b against the clean pictures.
 
     Args:
@@ -79,19 +90,35 @@ def pairs(
     if out:
         out.mkdir(parents=True, exist_ok=True)
     model, weights = genjax.load(run, step or None)
-    methods: dict[str, Callable[[np.ndarray], np.ndarray]] = {"": translator(model, weights, "a2b"), "_input": lambda x: x}
+    methods: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "": translator(model, weights, "a2b"),
+        "_input": lambda x: x,
+    }
     if aodnet:
         methods["_aodnet"] = aod_net(aodnet)
     figures: dict[str, list[float]] = {}
-    for path, image, reference in show(opened(clean, degraded) if degraded else made(clean, making, seed), clean):
+    for path, image, reference in show(
+        opened(clean, degraded) if degraded else made(clean, making, seed), clean
+    ):
         results = {name: method(image) for name, method in methods.items()}
         measure(figures, results, reference)
         if out:
-            pictures.write(out / f"{path.stem}.png", np.concatenate([image, results[""], reference], axis=1))
-    return report(run, step, figures, clean=clean.name, degraded=degraded.name if degraded else making, seed=seed)
+            pictures.write(
+                out / f"{path.stem}.png", np.concatenate([image, results[""], reference], axis=1)
+            )
+    return report(
+        run,
+        step,
+        figures,
+        clean=clean.name,
+        degraded=degraded.name if degraded else making,
+        seed=seed,
+    )
 
 
-def cycle(run: Path, source: Path, /, direction: Literal["a2b", "b2a"] = "a2b", step: int = 0) -> int:
+def cycle(
+    run: Path, source: Path, /, direction: Literal["a2b", "b2a"] = "a2b", step: int = 0
+) -> int:
     """Measure what comes back from the other side against the pictures.
 
     Args:
@@ -101,7 +128,10 @@ def cycle(run: Path, source: Path, /, direction: Literal["a2b", "b2a"] = "a2b", 
         step: take the checkpoint of this step; 0: the weights that training ended with
     """
     model, weights = genjax.load(run, step or None)
-    there, back = (translator(model, weights, way) for way in (direction, "b2a" if direction == "a2b" else "a2b"))
+    there, back = (
+        translator(model, weights, way)
+        for way in (direction, "b2a" if direction == "a2b" else "a2b")
+    )
     figures: dict[str, list[float]] = {}
     for _, image, reference in show(opened(source, source), source):
         measure(figures, {"": back(there(image))}, reference)
@@ -110,7 +140,9 @@ def cycle(run: Path, source: Path, /, direction: Literal["a2b", "b2a"] = "a2b", 
 
 # --- pictures ------------------------------------------------------------------------------------------------------------
 
-Triples = Iterator[tuple[Path, np.ndarray, np.ndarray]]  # of a path, what is translated, and what should come out
+Triples = Iterator[
+    tuple[Path, np.ndarray, np.ndarray]
+]  # of a path, what is translated, and what should come out
 
 
 def opened(clean: Path, degraded: Path) -> Triples:
@@ -135,7 +167,9 @@ def read(path: Path) -> np.ndarray:
 
 
 def show(triples: Triples, folder: Path) -> Triples:
-    return iter(track(triples, "restoring", total=len(pictures.find(folder)), console=Console(stderr=True)))
+    return iter(
+        track(triples, "restoring", total=len(pictures.find(folder)), console=Console(stderr=True))
+    )
 
 
 # --- AOD-Net, the published network to be above. Li et al. 2017 (ICCV), section 3.2 ---------------------------------------
@@ -144,21 +178,34 @@ def show(triples: Triples, folder: Path) -> Triples:
 def aod_net(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """A function of pictures uint8 [h, w, 3], with the weights of aodnet.pth. Raises InputError."""
     weights = pth.state_dict(path)
-    shapes = {"1": (3, 3, 1, 1), "2": (3, 3, 3, 3), "3": (3, 6, 5, 5), "4": (3, 6, 7, 7), "5": (3, 12, 3, 3)}
+    shapes = {
+        "1": (3, 3, 1, 1),
+        "2": (3, 3, 3, 3),
+        "3": (3, 6, 5, 5),
+        "4": (3, 6, 7, 7),
+        "5": (3, 12, 3, 3),
+    }
     wanted = {f"e_conv{name}.weight": shape for name, shape in shapes.items()}
     if {name: array.shape for name, array in weights.items() if name.endswith("weight")} != wanted:
         raise InputError(f"--aodnet {path}: not the weights of AOD-Net")
     apply = jax.jit(lambda images: aod_net_values(weights, images))
-    return lambda image: np.asarray(jnp.rint(jnp.clip(apply(image[None] / np.float32(255)), 0, 1) * 255).astype(jnp.uint8))[0]
+    return lambda image: np.asarray(
+        jnp.rint(jnp.clip(apply(image[None] / np.float32(255)), 0, 1) * 255).astype(jnp.uint8)
+    )[0]
 
 
 def aod_net_values(weights: dict[str, np.ndarray], x: jax.Array) -> jax.Array:
     """Images [n, h, w, 3] in 0..1 -> the same: K x - K + 1, with K of five convolutions."""
 
     def conv(name: str, *parts):
-        weight, bias = weights[f"e_conv{name}.weight"], weights[f"e_conv{name}.bias"].reshape(1, 1, 1, -1)
+        weight, bias = (
+            weights[f"e_conv{name}.weight"],
+            weights[f"e_conv{name}.bias"].reshape(1, 1, 1, -1),
+        )
         numbers = ("NHWC", "OIHW", "NHWC")
-        y = jax.lax.conv_general_dilated(jnp.concatenate(parts, axis=-1), weight, (1, 1), "SAME", dimension_numbers=numbers)
+        y = jax.lax.conv_general_dilated(
+            jnp.concatenate(parts, axis=-1), weight, (1, 1), "SAME", dimension_numbers=numbers
+        )
         return jax.nn.relu(y + bias)
 
     with jax.default_matmul_precision("float32"):
@@ -173,9 +220,15 @@ def aod_net_values(weights: dict[str, np.ndarray], x: jax.Array) -> jax.Array:
 # --- figures -------------------------------------------------------------------------------------------------------------
 
 
-def measure(figures: dict[str, list[float]], results: dict[str, np.ndarray], reference: np.ndarray) -> None:
-    for (name, result), (label, metric) in itertools.product(results.items(), (("psnr", paired.psnr), ("ssim", paired.ssim))):
-        figures.setdefault(f"{label}{name}", []).append(float(metric(result[None], reference[None])[0]))
+def measure(
+    figures: dict[str, list[float]], results: dict[str, np.ndarray], reference: np.ndarray
+) -> None:
+    for (name, result), (label, metric) in itertools.product(
+        results.items(), (("psnr", paired.psnr), ("ssim", paired.ssim))
+    ):
+        figures.setdefault(f"{label}{name}", []).append(
+            float(metric(result[None], reference[None])[0])
+        )
 
 
 def report(run: Path, step: int, figures: dict[str, list[float]], **facts) -> int:
@@ -183,12 +236,16 @@ def report(run: Path, step: int, figures: dict[str, list[float]], **facts) -> in
     means = {name: round(float(np.mean(values)), 3) for name, values in figures.items()}
     least = {"psnr_least": round(min(figures["psnr"]), 3)}
     row = {"run": str(run), "step": step or None, "n": n, **facts} | means | least
-    print(json.dumps(row | {"device": script.describe_devices(), "jax": jax.__version__}), flush=True)
+    print(
+        json.dumps(row | {"device": script.describe_devices(), "jax": jax.__version__}), flush=True
+    )
     return 0
 
 
 def main() -> int:
-    return subcommand_cli_from_dict({"split": split, "pairs": pairs, "cycle": cycle}, description=__doc__)
+    return subcommand_cli_from_dict(
+        {"split": split, "pairs": pairs, "cycle": cycle}, description=__doc__
+    )
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ VERBS = {"vae": ("sample", "reconstruct"), "cyclegan": ("translate",)}  # of the
 def main() -> None:
     jax.config.update("jax_enable_compilation_cache", False)  # for compile_sec
     memory.keep_freed()  # for both sides, as the scripts do
-    parser = step_time.arguments("Time of making images, beside the same network in PyTorch.", seconds=0.5)
+    parser = step_time.arguments(
+        "Time of making images, beside the same network in PyTorch.", seconds=0.5
+    )
     parser.add_argument("--batch-size", type=int, nargs="+", default=[64, 1])
     parser.add_argument("--verb", choices=("sample", "translate", "reconstruct"))
     args, fields = step_time.parse(parser)
@@ -57,9 +59,17 @@ def measure(args: argparse.Namespace, fields: dict, batch_size: int) -> dict:
     runs = [run]
     if args.peer != "none":
         say(f"building the peer, {args.peer}")
-        module, device, facts["versions"]["torch"] = step_time.peer(args.module, config, jax.device_get(weights))
-        runs.append(theirs(module, config, args.verb, batch_size, device, compiled=args.peer == "torch-compile"))
-    ms, peer_ms, ratios = step_time.summary(step_time.race(runs, args.rounds, args.seconds, "a batch"))
+        module, device, facts["versions"]["torch"] = step_time.peer(
+            args.module, config, jax.device_get(weights)
+        )
+        runs.append(
+            theirs(
+                module, config, args.verb, batch_size, device, compiled=args.peer == "torch-compile"
+            )
+        )
+    ms, peer_ms, ratios = step_time.summary(
+        step_time.race(runs, args.rounds, args.seconds, "a batch")
+    )
     row = {
         "model": args.model,
         "config": args.config,
@@ -67,8 +77,16 @@ def measure(args: argparse.Namespace, fields: dict, batch_size: int) -> dict:
         "device": step_time.device_name(),
         "dtype": config.dtype,
     }
-    row |= {"batch_size": batch_size, "ms_per_batch": ms, "images_per_sec": 1000 * batch_size / ms} | costs
-    row |= {"peer": args.peer, "peer_ms_per_batch": peer_ms, "peer_images_per_sec": peer_ms and 1000 * batch_size / peer_ms}
+    row |= {
+        "batch_size": batch_size,
+        "ms_per_batch": ms,
+        "images_per_sec": 1000 * batch_size / ms,
+    } | costs
+    row |= {
+        "peer": args.peer,
+        "peer_ms_per_batch": peer_ms,
+        "peer_images_per_sec": peer_ms and 1000 * batch_size / peer_ms,
+    }
     return row | ratios | {"rounds": args.rounds} | facts
 
 
@@ -76,10 +94,18 @@ def ours(recipe, verb: str, weights: core.Weights, batch_size: int) -> tuple[Run
     """Our program, and what getting a first batch from it took."""
     keys = list(jax.random.split(jax.random.key(SEED), 64))
     shape = (batch_size, *recipe.config.shape)
-    inputs = keys if verb == "sample" else [jax.random.uniform(key, shape, minval=-1) for key in keys[:4]]
+    inputs = (
+        keys
+        if verb == "sample"
+        else [jax.random.uniform(key, shape, minval=-1) for key in keys[:4]]
+    )
     jax.block_until_ready(inputs)
     began = time.perf_counter()
-    program = getattr(recipe, verb).lower(weights, inputs[0], *((batch_size,) if verb == "sample" else ())).compile()
+    program = (
+        getattr(recipe, verb)
+        .lower(weights, inputs[0], *((batch_size,) if verb == "sample" else ()))
+        .compile()
+    )
     compile_sec = time.perf_counter() - began
     jax.block_until_ready(program(weights, inputs[0]))
     first_sec = time.perf_counter() - began
@@ -102,10 +128,16 @@ def theirs(module, config, verb: str, batch_size: int, device: str, compiled: bo
             return peer.gens["a2b"]
         if verb == "reconstruct":
             return lambda images: decode(peer.encode((images + 1) / 2)[0])
-        return next((getattr(peer, name) for name in ("generate", "gen") if hasattr(peer, name)), decode)
+        return next(
+            (getattr(peer, name) for name in ("generate", "gen") if hasattr(peer, name)), decode
+        )
 
     height, width, channels = config.shape
-    shape = (batch_size, config.latent_size) if verb == "sample" else (batch_size, channels, height, width)
+    shape = (
+        (batch_size, config.latent_size)
+        if verb == "sample"
+        else (batch_size, channels, height, width)
+    )
 
     def in_layout(layout) -> dict[str, Run]:
         peer = copy.deepcopy(module).to(device).to(memory_format=layout).eval()
@@ -117,7 +149,9 @@ def theirs(module, config, verb: str, batch_size: int, device: str, compiled: bo
         def run(count: int) -> None:
             for _ in range(count):
                 with torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-                    made = generate(torch.randn(shape, device=device) if images is None else images).float()
+                    made = generate(
+                        torch.randn(shape, device=device) if images is None else images
+                    ).float()
             if device == "cuda":
                 torch.cuda.synchronize()
             assert made.shape[0] == batch_size

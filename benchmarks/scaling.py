@@ -24,7 +24,9 @@ import socket
 import subprocess
 import sys
 
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {os.environ.get('XLA_FLAGS', '')}"
+os.environ["XLA_FLAGS"] = (
+    f"--xla_force_host_platform_device_count=8 {os.environ.get('XLA_FLAGS', '')}"
+)
 
 import jax
 import numpy as np
@@ -43,10 +45,28 @@ SYSTEMS = {
     "TPU v5e": (197e12, 100e9),
 }
 UTILISATION = 0.4
-WIDTHS = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
+WIDTHS = {
+    "pred": 1,
+    "s8": 1,
+    "u8": 1,
+    "bf16": 2,
+    "f16": 2,
+    "s32": 4,
+    "u32": 4,
+    "f32": 4,
+    "s64": 8,
+    "u64": 8,
+    "f64": 8,
+}
 Traffic = dict[str, dict[str, float]]  # by kind: {"count", "bytes"}
 # What a ring sends of a device's operands or results, in units of (n - 1) / n.
-TRAFFIC = {"all-reduce": 2, "all-gather": 1, "reduce-scatter": 1, "all-to-all": 1, "collective-permute": 1}
+TRAFFIC = {
+    "all-reduce": 2,
+    "all-gather": 1,
+    "reduce-scatter": 1,
+    "all-to-all": 1,
+    "collective-permute": 1,
+}
 
 
 def main() -> None:
@@ -55,7 +75,9 @@ def main() -> None:
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--processes", type=int, default=0, help="at least 2")
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--distributed", help=argparse.SUPPRESS)  # of the processes that --processes starts
+    parser.add_argument(
+        "--distributed", help=argparse.SUPPRESS
+    )  # of the processes that --processes starts
     args, fields = step_time.parse_case(parser)
     if args.distributed:
         script.join(args.distributed)
@@ -63,15 +85,25 @@ def main() -> None:
         parser.error(f"--devices: from 1 to {jax.device_count()}")
     if args.processes < 0 or args.processes == 1:
         parser.error("--processes: at least 2, or 0 for none")
-    if any(args.batch_size % max(1, count) for count in [*args.devices, args.processes]) or args.steps < 1:
-        parser.error("--batch-size is a multiple of each number of devices and of processes, --steps at least 1")
+    if (
+        any(args.batch_size % max(1, count) for count in [*args.devices, args.processes])
+        or args.steps < 1
+    ):
+        parser.error(
+            "--batch-size is a multiple of each number of devices and of processes, --steps at least 1"
+        )
     model = importlib.import_module(f"genjax.models.{args.model}")
     recipe = model.recipe(model.Config(**{**fields, "batch_size": args.batch_size}))
     arrays = step_time.made_up(args.model, recipe.config.shape, 256)
     if args.distributed:
         print(json.dumps(trained(recipe, arrays, jax.device_count(), args.steps)))
         return
-    case = {"model": args.model, "config": args.config, "batch_size": args.batch_size, "steps": args.steps}
+    case = {
+        "model": args.model,
+        "config": args.config,
+        "batch_size": args.batch_size,
+        "steps": args.steps,
+    }
     case |= {"device": step_time.device_name()}
     alone, flops = {}, 0.0
     for count in args.devices:
@@ -79,23 +111,47 @@ def main() -> None:
         metrics = trained(recipe, arrays, count, args.steps)
         kinds, operations = for_accelerators(recipe, arrays, count)
         alone, flops = alone or metrics, flops or operations
-        sent = sum(TRAFFIC[kind] * found["bytes"] for kind, found in kinds.items()) * (count - 1) / count
+        sent = (
+            sum(TRAFFIC[kind] * found["bytes"] for kind, found in kinds.items())
+            * (count - 1)
+            / count
+        )
         predicted = {}
         for name, (peak, speed) in SYSTEMS.items():
             seconds = [share * flops / (UTILISATION * peak) for share in (1 / count, 1)]
-            predicted[name] = dict(zip(("global", "each"), [took / (took + sent / speed) for took in seconds], strict=True))
-        found = {"devices": count, "processes": 1, "loss_difference": difference(metrics, alone), "gflop": flops / 1e9}
+            predicted[name] = dict(
+                zip(
+                    ("global", "each"),
+                    [took / (took + sent / speed) for took in seconds],
+                    strict=True,
+                )
+            )
+        found = {
+            "devices": count,
+            "processes": 1,
+            "loss_difference": difference(metrics, alone),
+            "gflop": flops / 1e9,
+        }
         step_time.show(case | found | {"collectives": kinds, "predicted": predicted})
     if args.processes:
         step_time.say(f"{args.processes} processes")
         metrics = joined(args.processes)
-        found = {"devices": args.processes, "processes": args.processes, "loss_difference": difference(metrics, alone)}
+        found = {
+            "devices": args.processes,
+            "processes": args.processes,
+            "loss_difference": difference(metrics, alone),
+        }
         step_time.show(case | found)
 
 
 def difference(metrics: dict[str, float], alone: dict[str, float]) -> float:
     """The largest relative one."""
-    return float(max(abs(value - alone[name]) / max(abs(alone[name]), 1e-3) for name, value in metrics.items()))
+    return float(
+        max(
+            abs(value - alone[name]) / max(abs(alone[name]), 1e-3)
+            for name, value in metrics.items()
+        )
+    )
 
 
 def joined(count: int) -> dict[str, float]:
@@ -103,21 +159,35 @@ def joined(count: int) -> dict[str, float]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}  # the last such flag holds
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
+    }  # the last such flag holds
     running = [
         subprocess.Popen(
-            [sys.executable, *sys.argv, "--devices", "1", "--distributed", f"{address},{count},{index}"],
-            stdout=subprocess.PIPE, text=True, env=environment,
+            [
+                sys.executable,
+                *sys.argv,
+                "--devices",
+                "1",
+                "--distributed",
+                f"{address},{count},{index}",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
         for index in range(count)
-    ]  # fmt: skip
+    ]
     said = [process.communicate()[0] for process in running]
     if any(process.returncode for process in running):
         raise SystemExit("a process failed: see above")
     return json.loads(said[0].splitlines()[-1])  # after what the network library says
 
 
-def trained(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int, steps: int) -> dict[str, float]:
+def trained(
+    recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int, steps: int
+) -> dict[str, float]:
     """Means of the metrics of some steps on `count` devices."""
     state, *rest, programs = built(recipe, arrays, count)
     metrics = {}
@@ -127,7 +197,9 @@ def trained(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int, step
     return metrics
 
 
-def for_accelerators(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int) -> tuple[Traffic, float]:
+def for_accelerators(
+    recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int
+) -> tuple[Traffic, float]:
     """What the devices tell each other in a step, and the step's operations, with convolutions lowered as for a GPU."""
     usual = convolution.lowering
     convolution.lowering = lambda role, backend, *case: usual(role, "gpu", *case)
@@ -142,7 +214,10 @@ def for_accelerators(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: 
 def built(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int) -> tuple:
     """State, root key and data on `count` devices, and the first step's programs, which has all lazy terms."""
     split, *inputs, one = step_time.placed(recipe, arrays, count)
-    made = [trainer.program(part.advance, part.plan, step_time.SEED, False, split, True) for part in trainer.parts(recipe, 0)]
+    made = [
+        trainer.program(part.advance, part.plan, step_time.SEED, False, split, True)
+        for part in trainer.parts(recipe, 0)
+    ]
     return *inputs, [trainer.compiled(program, (*inputs, one)) for program in made]
 
 
@@ -163,14 +238,24 @@ def _of(name: str, bodies: dict[str, list[str]]) -> Traffic:
     for line in bodies[name]:
         if kind := re.search(rf" ({'|'.join(TRAFFIC)})(?:-start)?\(", line):
             arrays = re.findall(r"(\w+)\[([\d,]*)\]", line[: kind.start()].split("=", 1)[1])
-            size = sum(WIDTHS[dtype] * math.prod(int(side) for side in sides.split(",") if side) for dtype, sides in arrays)
+            size = sum(
+                WIDTHS[dtype] * math.prod(int(side) for side in sides.split(",") if side)
+                for dtype, sides in arrays
+            )
             found.append({kind[1]: {"count": 1, "bytes": size}})
             continue
         trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
         times = int(trips[1]) if trips else 1
-        for inner in re.findall(r"(?:body|calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)", line):
+        for inner in re.findall(
+            r"(?:body|calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)", line
+        ):
             if inner in bodies:
-                found.append({k: {part: times * x for part, x in both.items()} for k, both in _of(inner, bodies).items()})
+                found.append(
+                    {
+                        k: {part: times * x for part, x in both.items()}
+                        for k, both in _of(inner, bodies).items()
+                    }
+                )
     return totals(found)
 
 

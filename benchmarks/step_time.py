@@ -53,9 +53,7 @@ CASES = {
         "mlp": {"batch_size": 128},
         "conv32": {"shape": (32, 32, 3), "network": "conv", "batch_size": 64},
     },
-    "gan": {
-        "mlp": {"shape": (28, 28, 1), "hidden": (256, 256), "batch_size": 64},
-    },
+    "gan": {"mlp": {"shape": (28, 28, 1), "hidden": (256, 256), "batch_size": 64}},
     "dcgan": {
         "32x32": {"shape": (32, 32, 3), "batch_size": 64},
         "64x64": {"shape": (64, 64, 3), "batch_size": 64},
@@ -102,22 +100,52 @@ def measure(args: argparse.Namespace, fields: dict) -> dict:
         say(f"building the peer, {args.peer}")
         module, device, facts["versions"]["torch"] = peer(args.module, config, weights)
         flop = counted(args.module, module, config, arrays, device)
-        sides.append(theirs(args.module, module, config, arrays, device, compiled=args.peer == "torch-compile"))
+        sides.append(
+            theirs(
+                args.module, module, config, arrays, device, compiled=args.peer == "torch-compile"
+            )
+        )
     shares = schedule(recipe)
-    rounds = {name: race([side[name] for side in sides], args.rounds, args.seconds, f"a {name}") for name in shares}
+    rounds = {
+        name: race([side[name] for side in sides], args.rounds, args.seconds, f"a {name}")
+        for name in shares
+    }
     weighted = [[share * np.array(ms) for ms in rounds[name]] for name, share in shares.items()]
     ms, peer_ms, ratios = summary([sum(parts).tolist() for parts in zip(*weighted, strict=True)])
-    row = {"model": args.model, "config": args.config, "device": device_name(), "dtype": config.dtype}
-    row |= {"batch_size": config.batch_size, "ms_per_step": ms, "images_per_sec": 1000 * config.batch_size / ms}
+    row = {
+        "model": args.model,
+        "config": args.config,
+        "device": device_name(),
+        "dtype": config.dtype,
+    }
+    row |= {
+        "batch_size": config.batch_size,
+        "ms_per_step": ms,
+        "images_per_sec": 1000 * config.batch_size / ms,
+    }
     if args.peer != "none":
         gflop = sum(share * flop[name] for name, share in shares.items()) / 1e9
         peak = matmul_peak(config.dtype)
         row |= {"gflop": gflop, "peak_gflops": peak, "share_of_peak": 1000 * gflop / ms / peak}
-    row |= {name: fold(costs[part][name] for part in costs) for name, fold in (("compile_sec", sum), ("peak_mb", max))}
+    row |= {
+        name: fold(costs[part][name] for part in costs)
+        for name, fold in (("compile_sec", sum), ("peak_mb", max))
+    }
     if len(shares) > 1:
-        medians = {name: dict(zip(("ms", "peer_ms"), summary(rounds[name])[:2], strict=True)) for name in shares}
-        row["programs"] = {name: {"share": share} | medians[name] | costs[name] for name, share in shares.items()}
-    return row | {"peer": args.peer, "peer_ms_per_step": peer_ms} | ratios | {"rounds": args.rounds} | facts
+        medians = {
+            name: dict(zip(("ms", "peer_ms"), summary(rounds[name])[:2], strict=True))
+            for name in shares
+        }
+        row["programs"] = {
+            name: {"share": share} | medians[name] | costs[name] for name, share in shares.items()
+        }
+    return (
+        row
+        | {"peer": args.peer, "peer_ms_per_step": peer_ms}
+        | ratios
+        | {"rounds": args.rounds}
+        | facts
+    )
 
 
 def schedule(recipe: core.Recipe) -> dict[str, float]:
@@ -127,7 +155,9 @@ def schedule(recipe: core.Recipe) -> dict[str, float]:
     return {"step": 1.0} | {name: count / steps for name, count in lazy.items()}
 
 
-def ours(recipe: core.Recipe, arrays: dict[str, np.ndarray]) -> tuple[dict[str, Run], dict[str, dict], core.Weights]:
+def ours(
+    recipe: core.Recipe, arrays: dict[str, np.ndarray]
+) -> tuple[dict[str, Run], dict[str, dict], core.Weights]:
     """The trainer's programs on one device; what compiling each took and what it holds; and the weights that they start from."""
     split, state, root, resident, one = placed(recipe, arrays, 1)
     weights = jax.device_get(core.weights(state))
@@ -137,11 +167,16 @@ def ours(recipe: core.Recipe, arrays: dict[str, np.ndarray]) -> tuple[dict[str, 
 
     def compiled(advance: Callable, plan: core.Plan) -> tuple[Run, dict]:
         began = time.perf_counter()
-        program = trainer.compiled(trainer.program(advance, plan, SEED, False, split, True), inputs(1))
+        program = trainer.compiled(
+            trainer.program(advance, plan, SEED, False, split, True), inputs(1)
+        )
         compile_sec = time.perf_counter() - began
         memory = program.memory_analysis()
         held = (
-            memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
+            memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            - memory.alias_size_in_bytes
+            + memory.temp_size_in_bytes
         )
         held -= sum(array.nbytes for array in arrays.values())
 
@@ -156,8 +191,14 @@ def ours(recipe: core.Recipe, arrays: dict[str, np.ndarray]) -> tuple[dict[str, 
         return run, {"compile_sec": compile_sec, "peak_mb": held / 1e6}
 
     *lazy, whole = trainer.parts(recipe, 0)  # the first step has all of them
-    made = {part.name: compiled(part.advance, part.plan) for part in lazy} | {"step": compiled(whole.advance, whole.plan)}
-    return {name: run for name, (run, _) in made.items()}, {name: cost for name, (_, cost) in made.items()}, weights
+    made = {part.name: compiled(part.advance, part.plan) for part in lazy} | {
+        "step": compiled(whole.advance, whole.plan)
+    }
+    return (
+        {name: run for name, (run, _) in made.items()},
+        {name: cost for name, (_, cost) in made.items()},
+        weights,
+    )
 
 
 def peer(name: str, config, weights: core.Weights) -> tuple[Any, str, str]:
@@ -170,14 +211,18 @@ def peer(name: str, config, weights: core.Weights) -> tuple[Any, str, str]:
     peers = importlib.import_module(f"peers.{name}")
     torch.manual_seed(SEED)
     torch.set_flush_denormal(True)  # as XLA does
-    torch.set_float32_matmul_precision("high")  # on a GPU both sides may use TF32, XLA's default; means nothing on a CPU
+    torch.set_float32_matmul_precision(
+        "high"
+    )  # on a GPU both sides may use TF32, XLA's default; means nothing on a CPU
     torch.backends.cudnn.benchmark = True
     module = peers.build(config)
     peers.load(module, weights)
     return module, "cpu" if jax.default_backend() == "cpu" else "cuda", torch.__version__
 
 
-def theirs(name: str, module, config, arrays: dict[str, np.ndarray], device: str, compiled: bool) -> dict[str, Run]:
+def theirs(
+    name: str, module, config, arrays: dict[str, np.ndarray], device: str, compiled: bool
+) -> dict[str, Run]:
     """The peer's step, and its lazy penalties."""
     step_fn = importlib.import_module(f"peers.{name}").step_fn
 
@@ -186,26 +231,37 @@ def theirs(name: str, module, config, arrays: dict[str, np.ndarray], device: str
             for _ in range(count):
                 loss = step()
             if not math.isfinite(loss.item()):  # waits for the device
-                raise FloatingPointError("the peer's loss is not finite: its time would mean nothing")
+                raise FloatingPointError(
+                    "the peer's loss is not finite: its time would mean nothing"
+                )
 
         return run
 
     def in_layout(layout) -> dict[str, Run]:
         steps = step_fn(copy.deepcopy(module), config, arrays, device, compiled, layout)
-        return {name: repeated(step) for name, step in (steps if isinstance(steps, dict) else {"step": steps}).items()}
+        return {
+            name: repeated(step)
+            for name, step in (steps if isinstance(steps, dict) else {"step": steps}).items()
+        }
 
     return fastest(in_layout)
 
 
-def counted(name: str, module, config, arrays: dict[str, np.ndarray], device: str) -> dict[str, float]:
+def counted(
+    name: str, module, config, arrays: dict[str, np.ndarray], device: str
+) -> dict[str, float]:
     """Floating point operations of the peer's step, and of its lazy penalties: convolutions and matrix products, forward and backward."""
     import torch
     from torch.utils import _python_dispatch, flop_counter
 
-    def convolution(x, weight, transposed, y) -> float:  # its gradients to x and to the weight cost the same
+    def convolution(
+        x, weight, transposed, y
+    ) -> float:  # its gradients to x and to the weight cost the same
         return 2 * math.prod((x if transposed else y).shape) * math.prod(weight.shape[1:])
 
-    class Count(_python_dispatch.TorchDispatchMode):  # FlopCounterMode's hooks on modules do not survive gradients of gradients
+    class Count(
+        _python_dispatch.TorchDispatchMode
+    ):  # FlopCounterMode's hooks on modules do not survive gradients of gradients
         total = 0.0
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -213,8 +269,12 @@ def counted(name: str, module, config, arrays: dict[str, np.ndarray], device: st
             match func._overloadpacket:
                 case torch.ops.aten.convolution:
                     self.total += convolution(args[0], args[1], args[6], value)
-                case torch.ops.aten.convolution_backward:  # FlopCounterMode counts grouped ones groups times
-                    self.total += sum(args[10][:2]) * convolution(args[1], args[2], args[7], args[0])
+                case (
+                    torch.ops.aten.convolution_backward
+                ):  # FlopCounterMode counts grouped ones groups times
+                    self.total += sum(args[10][:2]) * convolution(
+                        args[1], args[2], args[7], args[0]
+                    )
                 case name if rule := flop_counter.flop_registry.get(name):
                     self.total += rule(*args, **(kwargs or {}), out_val=value)
             return value
@@ -236,7 +296,9 @@ def case_parser(description: str) -> argparse.ArgumentParser:
     """Options that name a case of CASES."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("model", choices=CASES)
-    parser.add_argument("--config", help="; ".join(f"{model}: {', '.join(cases)}" for model, cases in CASES.items()))
+    parser.add_argument(
+        "--config", help="; ".join(f"{model}: {', '.join(cases)}" for model, cases in CASES.items())
+    )
     return parser
 
 
@@ -258,8 +320,13 @@ def made_up(model: str, shape: tuple[int, ...], count: int) -> dict[str, np.ndar
 
 def placed(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int) -> tuple:
     """On `count` devices, as the trainer has it: how a batch is split, a first state, the root key, the data, and the number 1."""
-    mesh = jax.make_mesh((count,), ("data",), devices=jax.devices()[:count], axis_types=(jax.sharding.AxisType.Auto,))
-    everywhere, split = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in ((), ("data",)))
+    mesh = jax.make_mesh(
+        (count,), ("data",), devices=jax.devices()[:count], axis_types=(jax.sharding.AxisType.Auto,)
+    )
+    everywhere, split = (
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        for axes in ((), ("data",))
+    )
     root = trainer.root_key(SEED, everywhere)
     resident = {name: trainer.to_devices(array, everywhere) for name, array in arrays.items()}
     one = trainer.to_devices(np.array(1, np.int32), everywhere)
@@ -270,7 +337,9 @@ def arguments(description: str, seconds: float) -> argparse.ArgumentParser:
     """The options of a race; `seconds` is the default of its option."""
     parser = case_parser(description)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--peer", choices=("torch", "torch-compile", "reference", "none"), default="torch")
+    parser.add_argument(
+        "--peer", choices=("torch", "torch-compile", "reference", "none"), default="torch"
+    )
     parser.add_argument("--seconds", type=float, default=seconds, help="of each side in a round")
     parser.add_argument("--rounds", type=int, default=9)
     return parser
@@ -284,7 +353,9 @@ def parse(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, dict]:
     args.module = args.model  # of peers
     if args.peer == "reference":
         if args.model != "stylegan2" or "GENJAX_STYLEGAN2_REFERENCE" not in os.environ:
-            parser.error("--peer reference: of stylegan2, and GENJAX_STYLEGAN2_REFERENCE names the folder of NVIDIA's code")
+            parser.error(
+                "--peer reference: of stylegan2, and GENJAX_STYLEGAN2_REFERENCE names the folder of NVIDIA's code"
+            )
         args.module = "stylegan2_reference"
     return args, {**case, "dtype": args.dtype}
 
@@ -293,7 +364,9 @@ def load() -> float:
     """The machine's load average, with a warning if it is busy."""
     busy = os.getloadavg()[0]
     if busy > 0.5:
-        say(f"the machine is busy (load {busy:.1f}), and PyTorch's threads suffer most: do not trust the ratio")
+        say(
+            f"the machine is busy (load {busy:.1f}), and PyTorch's threads suffer most: do not trust the ratio"
+        )
     return busy
 
 
@@ -302,13 +375,19 @@ def race(runs: list[Run], count: int, target: float, what: str) -> list[list[flo
     counts = [calibrate(run, target) for run in runs]
 
     def turn(run: Run, steps: int) -> float:
-        run(1)  # not counted: it comes after the other side's turn, and where memory is not kept has to have its own anew
+        run(
+            1
+        )  # not counted: it comes after the other side's turn, and where memory is not kept has to have its own anew
         return 1000 * seconds(run, steps) / steps
 
     rounds = []
     for number in range(count):
         rounds.append([turn(run, steps) for run, steps in zip(runs, counts, strict=True)])
-        say(f"round {number + 1} of {count}: " + ", ".join(f"{ms:.3f}" for ms in rounds[-1]) + f" ms {what}")
+        say(
+            f"round {number + 1} of {count}: "
+            + ", ".join(f"{ms:.3f}" for ms in rounds[-1])
+            + f" ms {what}"
+        )
     return rounds
 
 
@@ -317,7 +396,9 @@ def summary(rounds: list[list[float]]) -> tuple[float, float | None, dict]:
     ms, *peer_ms = (statistics.median(side) for side in zip(*rounds, strict=True))
     if not peer_ms:
         return ms, None, {"ratio": None, "ratio_spread": None}
-    first, middle, third = statistics.quantiles([peer / own for own, peer in rounds], n=4, method="inclusive")
+    first, middle, third = statistics.quantiles(
+        [peer / own for own, peer in rounds], n=4, method="inclusive"
+    )
     return ms, peer_ms[0], {"ratio": middle, "ratio_spread": [first, third]}
 
 
@@ -390,9 +471,14 @@ def device_name() -> str:
     if device.platform != "cpu":
         return f"{device.platform}: {device.device_kind}"
     cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
+    facts = {
+        name.strip(): value.strip()
+        for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())
+    }
     family = f", family {facts['cpu family']}" if "cpu family" in facts else ""
-    return f"cpu: {facts.get('model name', 'unknown')}{family}, {len(os.sched_getaffinity(0))} cores"
+    return (
+        f"cpu: {facts.get('model name', 'unknown')}{family}, {len(os.sched_getaffinity(0))} cores"
+    )
 
 
 def say(text: str) -> None:

@@ -22,7 +22,9 @@ def load(directory, step=None):
     try:
         model = models.build(settings["model"], settings["config"])
     except errors.InputError as error:
-        versions = f"written by genjax {settings.get('genjax', 'of no version')}, this is {__version__}"
+        versions = (
+            f"written by genjax {settings.get('genjax', 'of no version')}, this is {__version__}"
+        )
         raise errors.InputError(f"{run / checkpoint.CONFIG}: {error} ({versions})") from None
     like = jax.eval_shape(model.init, jax.random.key(0))
     if step is not None:

@@ -20,9 +20,13 @@ from genjax.errors import printable
 
 Array = jax.Array
 PyTree = Any
-Batch = dict[str, Array]  # "images": float32 [batch, height, width, channels] in [-1, 1]; "labels": int32 [batch], if any
+Batch = dict[
+    str, Array
+]  # "images": float32 [batch, height, width, channels] in [-1, 1]; "labels": int32 [batch], if any
 Metrics = dict[str, Array]  # float32 scalars by name: "loss/kl", ...
-Weights = dict[str, dict[str, PyTree]]  # {"params": by network, "stats": by network}: what sampling needs of a State
+Weights = dict[
+    str, dict[str, PyTree]
+]  # {"params": by network, "stats": by network}: what sampling needs of a State
 
 
 class Plan(NamedTuple):
@@ -61,9 +65,13 @@ class Recipe(Protocol):
     def preview(self) -> Callable[[Weights, Array, Batch], dict[str, Array]]: ...
 
 
-def new_state(params: Mapping[str, PyTree], opt: Mapping[str, PyTree], stats=None, ema=None, aux=None) -> State:
+def new_state(
+    params: Mapping[str, PyTree], opt: Mapping[str, PyTree], stats=None, ema=None, aux=None
+) -> State:
     """A State at step 0. Call it under `jit`: an `ema` that is the same buffer as `params` cannot be donated."""
-    return State(jnp.int32(0), dict(params), dict(opt), dict(stats or {}), dict(ema or {}), dict(aux or {}))
+    return State(
+        jnp.int32(0), dict(params), dict(opt), dict(stats or {}), dict(ema or {}), dict(aux or {})
+    )
 
 
 def weights(state: State) -> Weights:
@@ -98,7 +106,8 @@ def descend(
 
         slices = jax.tree.map(cut, batch)
         zero = jax.tree.map(
-            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, params, *jax.tree.map(lambda x: x[0], slices))
+            lambda x: jnp.zeros(x.shape, x.dtype),
+            jax.eval_shape(gradient, params, *jax.tree.map(lambda x: x[0], slices)),
         )
         grads, aux = jax.tree.map(lambda x: x / accumulate, jax.lax.scan(add, zero, slices)[0])
     updates, opt = tx.update(grads, opt, params)
@@ -135,7 +144,11 @@ def ramped_ema_decay(step: Array, batch_size: int, half_life_images: float, ramp
 def demand(config: Any, ok: bool, field: str, advice: str) -> None:
     """Raise InputError, naming the option that sets a Config's field, unless `ok`."""
     if not ok:
-        option = f"--{field.replace('_', '-')}" if field in ("batch_size", "dtype") else f"--model.{field.replace('_', '-')}"
+        option = (
+            f"--{field.replace('_', '-')}"
+            if field in ("batch_size", "dtype")
+            else f"--model.{field.replace('_', '-')}"
+        )
         raise InputError(f"{option} {printable(str(getattr(config, field)), 60)}: {advice}")
 
 
@@ -145,8 +158,17 @@ MAX_WIDTH = 2**20  # channels, dimensions, classes
 MAX_SIDE = 2**14  # pixels
 DEPTHS = ("blocks", "depth", "disc_layers", "mapping_layers", "disc_mapping_layers")
 WIDTHS = (
-    "hidden", "channels", "max_channels", "disc_channels", "latent_size", "style_size", "expansion", "group_size", "num_labels", "taps",
-)  # fmt: skip
+    "hidden",
+    "channels",
+    "max_channels",
+    "disc_channels",
+    "latent_size",
+    "style_size",
+    "expansion",
+    "group_size",
+    "num_labels",
+    "taps",
+)
 
 
 def check_numbers(config: Any) -> None:
@@ -157,7 +179,20 @@ def check_numbers(config: Any) -> None:
         demand(config, len(values) <= MAX_DEPTH, name, f"at most {MAX_DEPTH}")
         numbers = [x for x in values if isinstance(x, int | float)]
         demand(config, all(map(math.isfinite, numbers)), name, "must be finite")
-        most = MAX_DEPTH if name in DEPTHS else MAX_WIDTH if name in WIDTHS else MAX_SIDE if name == "shape" else 2**53
-        demand(config, all(abs(x) <= most for x in numbers if isinstance(x, int)), name, f"at most {most}")
+        most = (
+            MAX_DEPTH
+            if name in DEPTHS
+            else MAX_WIDTH
+            if name in WIDTHS
+            else MAX_SIDE
+            if name == "shape"
+            else 2**53
+        )
+        demand(
+            config,
+            all(abs(x) <= most for x in numbers if isinstance(x, int)),
+            name,
+            f"at most {most}",
+        )
         if name == "shape":
             demand(config, all(x >= 1 for x in numbers), name, "at least 1")

@@ -43,17 +43,24 @@ def bernoulli(logits: Float[Array, "*shape"], x: Float[Array, "*shape"]) -> Floa
     return x * logits - softplus(logits)
 
 
-def gaussian(mean: Float[Array, "*shape"], log_scale: Float[Array, "..."], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def gaussian(
+    mean: Float[Array, "*shape"], log_scale: Float[Array, "..."], x: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
     """log N(x; mean, scale^2): at a fixed scale, minus the squared error / (2 scale^2) and a constant. `log_scale` broadcasts.
 
     Kingma & Welling 2014, appendix C.2; a learned shared scale is the sigma-VAE of Rybkin et al. 2021 (arXiv 2006.13202), equation 4.
     """
     log_scale = jnp.broadcast_to(log_scale, jnp.shape(mean))
-    return -0.5 * jnp.square((x - mean) * jnp.exp(-log_scale)) - log_scale - 0.5 * jnp.log(2 * jnp.pi)
+    return (
+        -0.5 * jnp.square((x - mean) * jnp.exp(-log_scale)) - log_scale - 0.5 * jnp.log(2 * jnp.pi)
+    )
 
 
 def discretized_logistic(
-    mean: Float[Array, "*shape"], log_scale: Float[Array, "..."], x: Float[Array, "*shape"], levels: int = 256
+    mean: Float[Array, "*shape"],
+    log_scale: Float[Array, "..."],
+    x: Float[Array, "*shape"],
+    levels: int = 256,
 ) -> Float[Array, "*shape"]:
     """log of the mass that a logistic law on the line puts in x's bin, for x on `levels` even steps of [-1, 1]; the end bins reach to infinity.
 
@@ -64,7 +71,10 @@ def discretized_logistic(
     inverse_scale = jnp.broadcast_to(jnp.exp(-log_scale), jnp.shape(mean))
     upper = (x - mean + half) * inverse_scale
     lower = (x - mean - half) * inverse_scale
-    below, above = log_sigmoid(upper), log_sigmoid(-lower)  # log P(X < upper end), log P(X > lower end)
+    below, above = (
+        log_sigmoid(upper),
+        log_sigmoid(-lower),
+    )  # log P(X < upper end), log P(X > lower end)
     inside = below + above + jnp.log(-jnp.expm1(-2 * half * inverse_scale))
     return jnp.where(x < -1 + half, below, jnp.where(x > 1 - half, above, inside))
 
@@ -77,7 +87,9 @@ def standard_normal(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 # --- divergences and bounds ----------------------------------------------------------------------------------------------
 
 
-def kl_standard_normal(mean: Float[Array, "*shape"], log_variance: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def kl_standard_normal(
+    mean: Float[Array, "*shape"], log_variance: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
     """KL(N(mean, variance) || N(0, 1)) a latent, in nats, >= 0. Kingma & Welling 2014, appendix B."""
     return 0.5 * (jnp.square(mean) + (jnp.expm1(log_variance) - log_variance))
 
@@ -94,11 +106,15 @@ def capacity(kl: Float[Array, " batch"], nats: Float[Array, ""] | float) -> Floa
 
 def warmup(step: Array, steps: int) -> Float[Array, ""]:
     """Linear 0 -> 1 over `steps` steps, then 1; 1 at once when `steps` is 0. Sonderby et al. 2016 (arXiv 1602.02282), section 2.3."""
-    return jnp.minimum(jnp.asarray(step, jnp.float32) / steps, 1.0) if steps > 0 else jnp.float32(1.0)
+    return (
+        jnp.minimum(jnp.asarray(step, jnp.float32) / steps, 1.0) if steps > 0 else jnp.float32(1.0)
+    )
 
 
 def negative_elbo(
-    log_likelihood: Float[Array, " batch"], kl: Float[Array, " batch"], beta: Float[Array, ""] | float = 1.0
+    log_likelihood: Float[Array, " batch"],
+    kl: Float[Array, " batch"],
+    beta: Float[Array, ""] | float = 1.0,
 ) -> Float[Array, " batch"]:
     """-(log p(x|z) - beta KL) an image, in nats. Kingma & Welling 2014, equation 10; beta: Higgins et al. 2017, equation 4."""
     return beta * kl - log_likelihood
@@ -140,12 +156,16 @@ non_saturating = Adversarial(real=lambda x: softplus(-x), fake=softplus, gen=lam
 hinge = Adversarial(real=_hinge, fake=lambda x: _hinge(-x), gen=jnp.negative)
 # Mao et al. 2017 (arXiv 1611.04076), equation 9, with a = 0, b = c = 1 and the paper's 1/2.
 least_squares = Adversarial(
-    real=lambda x: 0.5 * jnp.square(x - 1), fake=lambda x: 0.5 * jnp.square(x), gen=lambda x: 0.5 * jnp.square(x - 1)
+    real=lambda x: 0.5 * jnp.square(x - 1),
+    fake=lambda x: 0.5 * jnp.square(x),
+    gen=lambda x: 0.5 * jnp.square(x - 1),
 )
 # Arjovsky et al. 2017 (arXiv 1701.07875), equation 2; needs a Lipschitz critic: clipping, a gradient penalty, or spectral norm.
 wasserstein = Adversarial(real=jnp.negative, fake=_identity, gen=jnp.negative)
 # Jolicoeur-Martineau 2018 (arXiv 1807.00734), equations 4, 5; the paired form of R3GAN, Huang et al. 2025 (arXiv 2501.05441), equation 2.
-relativistic = Adversarial(real=lambda x: softplus(-x), fake=jnp.zeros_like, gen=lambda x: softplus(-x), relative=True)
+relativistic = Adversarial(
+    real=lambda x: softplus(-x), fake=jnp.zeros_like, gen=lambda x: softplus(-x), relative=True
+)
 
 ADVERSARIAL = {
     "minimax": minimax,
@@ -162,10 +182,14 @@ def smooth(loss: Adversarial, amount: float) -> Adversarial:
 
     For the logistic losses it is the cross entropy with the target 1 - amount, for least squares the square distance to it.
     """
-    return loss._replace(real=lambda logits: (1 - amount) * loss.real(logits) + amount * loss.fake(logits))
+    return loss._replace(
+        real=lambda logits: (1 - amount) * loss.real(logits) + amount * loss.fake(logits)
+    )
 
 
-def discriminator_loss(loss: Adversarial, real: Float[Array, "*shape"], fake: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def discriminator_loss(
+    loss: Adversarial, real: Float[Array, "*shape"], fake: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
     """What the discriminator pays for each (real, fake) pair of logits."""
     return loss.real(real - fake) if loss.relative else loss.real(real) + loss.fake(fake)
 
@@ -198,19 +222,26 @@ def r1(disc: Callable[[Array], Array], images: Float[Array, "batch ..."]) -> Flo
 
 
 def gradient_penalty(
-    disc: Callable[[Array], Array], key: Array, real: Float[Array, "batch ..."], fake: Float[Array, "batch ..."]
+    disc: Callable[[Array], Array],
+    key: Array,
+    real: Float[Array, "batch ..."],
+    fake: Float[Array, "batch ..."],
 ) -> Float[Array, " batch"]:
     """(|grad D(x)| - 1)^2 at a uniform point between each pair. Gulrajani et al. 2017 (arXiv 1704.00028), equation 3; their weight is 10."""
     along = jax.random.uniform(key, (real.shape[0],) + (1,) * (real.ndim - 1), real.dtype)
     return _unit_slope(disc, fake + along * (real - fake))
 
 
-def dragan(disc: Callable[[Array], Array], key: Array, real: Float[Array, "batch ..."]) -> Float[Array, " batch"]:
+def dragan(
+    disc: Callable[[Array], Array], key: Array, real: Float[Array, "batch ..."]
+) -> Float[Array, " batch"]:
     """(|grad D(x + noise)| - 1)^2 around real images. Kodali et al. 2017 (arXiv 1705.07215), section 2.3; their weight is 10.
 
     The noise is normal, of half the standard deviation of the batch.
     """
-    return _unit_slope(disc, real + 0.5 * jnp.std(real) * jax.random.normal(key, real.shape, real.dtype))
+    return _unit_slope(
+        disc, real + 0.5 * jnp.std(real) * jax.random.normal(key, real.shape, real.dtype)
+    )
 
 
 def path_lengths(
@@ -224,7 +255,9 @@ def path_lengths(
     shape = jax.eval_shape(synthesis, styles).shape
     directions = jax.random.normal(key, shape) / (shape[1] * shape[2]) ** 0.5
     slopes = jax.grad(lambda styles: jnp.sum(synthesis(styles) * directions))(styles)
-    return jnp.sqrt(jnp.mean(jnp.sum(jnp.square(slopes), axis=2), axis=1) + 1e-16)  # the root has no slope at 0
+    return jnp.sqrt(
+        jnp.mean(jnp.sum(jnp.square(slopes), axis=2), axis=1) + 1e-16
+    )  # the root has no slope at 0
 
 
 def _unit_slope(disc: Callable[[Array], Array], images: Array) -> Array:
@@ -235,12 +268,16 @@ def _unit_slope(disc: Callable[[Array], Array], images: Array) -> Array:
 # --- translation ---------------------------------------------------------------------------------------------------------
 
 
-def cycle(images: Float[Array, "*shape"], there_and_back: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def cycle(
+    images: Float[Array, "*shape"], there_and_back: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
     """|F(G(x)) - x| a value. Zhu et al. 2017 (arXiv 1703.10593), equation 2."""
     return jnp.abs(there_and_back - images)
 
 
-def identity(images: Float[Array, "*shape"], translated: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def identity(
+    images: Float[Array, "*shape"], translated: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
     """|G(y) - y| a value, for y already of G's output domain. Zhu et al. 2017, section 5.2."""
     return jnp.abs(translated - images)
 
@@ -249,7 +286,9 @@ SSIM_WINDOW = 11
 _SSIM_TAPS = [math.exp(-0.5 * (place / 1.5) ** 2) for place in range(-5, 6)]
 
 
-def ssim(first: Float[Array, "n h w c"], second: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+def ssim(
+    first: Float[Array, "n h w c"], second: Float[Array, "n h w c"]
+) -> Float[Array, "n h2 w2 c"]:
     """Structural similarity of images in [-1, 1] at each place that is 5 pixels from the edge; 1 - ssim is a loss. Wang et al. 2004, equation 13.
 
     Window and constants are those of metrics.paired.ssim, which is exact; this one is in float32.
@@ -258,16 +297,23 @@ def ssim(first: Float[Array, "n h w c"], second: Float[Array, "n h w c"]) -> Flo
     def window(x):
         for axis in (1, 2):
             size = x.shape[axis] - SSIM_WINDOW + 1
-            shifted = (tap / sum(_SSIM_TAPS) * jax.lax.slice_in_dim(x, i, i + size, 1, axis) for i, tap in enumerate(_SSIM_TAPS))
+            shifted = (
+                tap / sum(_SSIM_TAPS) * jax.lax.slice_in_dim(x, i, i + size, 1, axis)
+                for i, tap in enumerate(_SSIM_TAPS)
+            )
             x = functools.reduce(operator.add, shifted)
         return x
 
     x, y = (first + 1) / 2, (second + 1) / 2
-    middle = jax.lax.stop_gradient(jnp.mean(x, axis=(1, 2), keepdims=True))  # variances around it cancel less
+    middle = jax.lax.stop_gradient(
+        jnp.mean(x, axis=(1, 2), keepdims=True)
+    )  # variances around it cancel less
     x, y = x - middle, y - middle
     mean_x, mean_y = window(x), window(y)
     variances = window(x * x) - mean_x * mean_x + window(y * y) - mean_y * mean_y
     covariance = window(x * y) - mean_x * mean_y
     bright_x, bright_y = mean_x + middle, mean_y + middle
-    brightness = (2 * bright_x * bright_y + 0.01**2) / (bright_x * bright_x + bright_y * bright_y + 0.01**2)
+    brightness = (2 * bright_x * bright_y + 0.01**2) / (
+        bright_x * bright_x + bright_y * bright_y + 0.01**2
+    )
     return brightness * (2 * covariance + 0.03**2) / (variances + 0.03**2)

@@ -38,7 +38,9 @@ def numbers(option: str, text: str, limit: int = 2**32) -> list[int]:
             raise InputError(f"{option} {text}: numbers and ranges such as 0-3,7,9-12")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            raise InputError(f"{option} {text}: {part.strip()} goes down; ranges go up, such as {last}-{first}")
+            raise InputError(
+                f"{option} {text}: {part.strip()} goes down; ranges go up, such as {last}-{first}"
+            )
         if last >= limit:
             raise InputError(f"{option} {text}: numbers from 0 to {limit - 1}")
         if len(found) + last - first >= MOST:
@@ -61,7 +63,11 @@ def labels(model: Any, label: int | None, seeds: Sequence[int]) -> np.ndarray | 
     Raises InputError.
     """
     if label is None:
-        return np.array([seed % model.config.num_labels for seed in seeds], np.int32) if conditional(model) else None
+        return (
+            np.array([seed % model.config.num_labels for seed in seeds], np.int32)
+            if conditional(model)
+            else None
+        )
     return np.full(len(seeds), class_index(model, str(label), ()), np.int32)
 
 
@@ -80,7 +86,11 @@ def class_index(model: Any, label: str, names: Sequence[str]) -> int | None:
     if re.fullmatch("[0-9]{1,9}", label) and int(label) < model.config.num_labels:
         return int(label)
     near = difflib.get_close_matches(label, names, 3, 0.5) or names[:3]
-    named = f"one of its {len(names)} classes, such as {', '.join(printable(name, 40) for name in near)}, or a number " if names else ""
+    named = (
+        f"one of its {len(names)} classes, such as {', '.join(printable(name, 40) for name in near)}, or a number "
+        if names
+        else ""
+    )
     raise InputError(f"--label {label}: {named}from 0 to {model.config.num_labels - 1}")
 
 
@@ -91,9 +101,13 @@ def conditional(model: Any) -> bool:
 def check_truncation(model: Any, truncation: float) -> None:
     """Raise InputError on one that means nothing, or nothing for this model."""
     if not abs(truncation) <= TRUNCATION:
-        raise InputError(f"--truncation {truncation}: from -{TRUNCATION} to {TRUNCATION}, such as 0.7")
+        raise InputError(
+            f"--truncation {truncation}: from -{TRUNCATION} to {TRUNCATION}, such as 0.7"
+        )
     if truncation != 1 and "truncation" not in inspect.signature(model.sample).parameters:
-        raise InputError(f"--truncation {truncation}: the model has none (stylegan2, gan and dcgan have); leave it out")
+        raise InputError(
+            f"--truncation {truncation}: the model has none (stylegan2, gan and dcgan have); leave it out"
+        )
 
 
 # --- drawing -------------------------------------------------------------------------------------------------------------
@@ -108,7 +122,9 @@ def of_seeds(seeds: Sequence[int], size: int) -> jax.Array:
 def drawer(model: Any, truncation: float = 1.0) -> Draw:
     """What turns latents into images, by the model's own verbs; `sample` is this on random latents. Each is compiled anew: make one, use it often."""
     if hasattr(model, "synthesis"):
-        return lambda weights, z, labels: model.synthesis(weights, model.mapping(weights, z, labels, truncation))
+        return lambda weights, z, labels: model.synthesis(
+            weights, model.mapping(weights, z, labels, truncation)
+        )
     if hasattr(model, "generate"):
         return lambda weights, z, labels: model.generate(weights, truncation * z, labels)
     return lambda weights, z, labels: model.decode(weights, z, labels)
@@ -120,7 +136,12 @@ def batch_size(shape: Sequence[int]) -> int:
 
 
 def batches(
-    draw: Draw, weights: Weights, fixed: Sequence[Any], along: Sequence[Any], shape: Sequence[int], first: int = 0
+    draw: Draw,
+    weights: Weights,
+    fixed: Sequence[Any],
+    along: Sequence[Any],
+    shape: Sequence[int],
+    first: int = 0,
 ) -> Iterator[np.ndarray]:
     """`draw(weights, *fixed, *along)` as uint8 [b, h, w, c], in batches of the arrays `along` the images [n, ...].
 
@@ -131,7 +152,9 @@ def batches(
     size = min(count, batch_size(shape))
     for start in range(first - first % size, count, size):
         chosen = np.minimum(np.arange(start, start + size), count - 1)
-        images = _pixels(draw, weights, *fixed, *(part if part is None else part[chosen] for part in along))
+        images = _pixels(
+            draw, weights, *fixed, *(part if part is None else part[chosen] for part in along)
+        )
         yield np.asarray(images)[max(first - start, 0) : count - start]
 
 
@@ -141,7 +164,13 @@ def _pixels(draw: Draw, *arrays: Any) -> jax.Array:
 
 
 def drawn(
-    model: Any, weights: Weights, draw: Draw, count: int, seed: int, classes: np.ndarray | None = None, start: int = 0
+    model: Any,
+    weights: Weights,
+    draw: Draw,
+    count: int,
+    seed: int,
+    classes: np.ndarray | None = None,
+    start: int = 0,
 ) -> Iterator[np.ndarray]:
     """The images of `model.sample(weights, jax.random.key(seed), count)` as uint8 [b, h, w, c] in batches, by a `drawer`.
 
@@ -149,7 +178,9 @@ def drawn(
     """
     z = jax.random.normal(jax.random.key(seed), (count, model.config.latent_size))
     along = (z, labels(model, None, range(count)) if classes is None else classes)
-    return batches(draw, weights, (), tuple(x if x is None else x[start:] for x in along), model.config.shape)
+    return batches(
+        draw, weights, (), tuple(x if x is None else x[start:] for x in along), model.config.shape
+    )
 
 
 # --- walks ---------------------------------------------------------------------------------------------------------------
@@ -166,9 +197,15 @@ def loop(stops: int, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def walk(
-    model: Any, weights: Weights, latents: jax.Array, labels: np.ndarray | None, truncation: float, space: str, frames: int,
+    model: Any,
+    weights: Weights,
+    latents: jax.Array,
+    labels: np.ndarray | None,
+    truncation: float,
+    space: str,
+    frames: int,
     first: int = 0,
-) -> Iterator[np.ndarray]:  # fmt: skip
+) -> Iterator[np.ndarray]:
     """Images uint8 [h, w, c], from frame `first` on, on the way from each of some latents [n, size] to the next, and from the last to the first.
 
     In space z along arcs, in w (a StyleGAN2's) along lines between styles. `labels` [n] are of the latents; in z, on the way
@@ -182,17 +219,25 @@ def walk(
     def between(weights, ends, labels, before, after, share):
         first, second = ends[before], ends[after]
         if space == "z":
-            return draw(weights, ops.slerp(first, second, share[:, None]), None if labels is None else labels[before])
+            return draw(
+                weights,
+                ops.slerp(first, second, share[:, None]),
+                None if labels is None else labels[before],
+            )
         return model.synthesis(weights, first + share[:, None, None] * (second - first))
 
-    for images in batches(between, weights, (ends, labels), (before, after, share), model.config.shape, first):
+    for images in batches(
+        between, weights, (ends, labels), (before, after, share), model.config.shape, first
+    ):
         yield from images
 
 
 # --- tables --------------------------------------------------------------------------------------------------------------
 
 
-def style_table(model: Any, weights: Weights, rows: jax.Array, columns: jax.Array, layers: Sequence[int]) -> np.ndarray:
+def style_table(
+    model: Any, weights: Weights, rows: jax.Array, columns: jax.Array, layers: Sequence[int]
+) -> np.ndarray:
     """Styles of rows [r, layers, size] and columns [c, layers, size] -> uint8 [(r + 1) * (c + 1), h, w, channels], row by row.
 
     The first row is the columns, the first column the rows, their corner white; else a row's styles, a column's in `layers`.
@@ -202,8 +247,15 @@ def style_table(model: Any, weights: Weights, rows: jax.Array, columns: jax.Arra
     from_column = np.where((row * column > 0)[:, None], mixed[None], (row == 0)[:, None])
 
     def draw(weights, rows, columns, row, column, from_column):
-        return model.synthesis(weights, jnp.where(from_column[..., None], columns[column], rows[row]))
+        return model.synthesis(
+            weights, jnp.where(from_column[..., None], columns[column], rows[row])
+        )
 
     along = (np.maximum(row - 1, 0), np.maximum(column - 1, 0), from_column)
     shape = model.config.shape
-    return np.concatenate([np.full((1, *shape), 255, np.uint8), *batches(draw, weights, (rows, columns), along, shape)])
+    return np.concatenate(
+        [
+            np.full((1, *shape), 255, np.uint8),
+            *batches(draw, weights, (rows, columns), along, shape),
+        ]
+    )

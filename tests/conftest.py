@@ -9,7 +9,8 @@ from pathlib import Path
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    + " --xla_cpu_use_fusion_emitters=false" * (tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11))
+    + " --xla_cpu_use_fusion_emitters=false"
+    * (tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11))
 )
 # glibc's own default, but a word on it: or scripts that are run here would keep a worker's memory (genjax.runtime.memory).
 os.environ.setdefault("MALLOC_ARENA_TEST", "8")
@@ -21,9 +22,12 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook(["genjax.losses", "genjax.nn.ops", "genjax.files.grids", "genjax.metrics"], "beartype.beartype")
+install_import_hook(
+    ["genjax.losses", "genjax.nn.ops", "genjax.files.grids", "genjax.metrics"], "beartype.beartype"
+)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_of_one_process():

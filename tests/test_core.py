@@ -16,7 +16,11 @@ def loss_fn(params, x, y):
 
 def problem():
     rng = np.random.default_rng(0)
-    return {"w": jnp.float32(rng.normal(size=(3, 2)))}, jnp.float32(rng.normal(size=(8, 3))), jnp.float32(rng.normal(size=(8, 2)))
+    return (
+        {"w": jnp.float32(rng.normal(size=(3, 2)))},
+        jnp.float32(rng.normal(size=(8, 3))),
+        jnp.float32(rng.normal(size=(8, 2))),
+    )
 
 
 def test_descend_is_the_optimizer_on_the_gradient():
@@ -49,7 +53,9 @@ def test_ema_halves_after_its_half_life():
 
 def test_a_ramped_half_life_is_a_share_of_what_was_seen_up_to_its_limit():
     for step, half_life in ((0, 5.0), (9, 50.0), (199, 1000.0), (5000, 1000.0)):
-        decay = core.ramped_ema_decay(jnp.int32(step), batch_size=10, half_life_images=1000, ramp=0.5)
+        decay = core.ramped_ema_decay(
+            jnp.int32(step), batch_size=10, half_life_images=1000, ramp=0.5
+        )
         np.testing.assert_allclose(decay, 0.5 ** (10 / half_life), rtol=1e-6)
 
 

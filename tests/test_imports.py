@@ -55,10 +55,22 @@ ALLOWED = {  # module -> the genjax modules it may import
 def imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "genjax":
-            found |= {node.module.split(".")[1]} if "." in node.module else {alias.name for alias in node.names}
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module
+            and node.module.split(".")[0] == "genjax"
+        ):
+            found |= (
+                {node.module.split(".")[1]}
+                if "." in node.module
+                else {alias.name for alias in node.names}
+            )
         elif isinstance(node, ast.Import):
-            found |= {[*alias.name.split("."), "genjax"][1] for alias in node.names if alias.name.split(".")[0] == "genjax"}
+            found |= {
+                [*alias.name.split("."), "genjax"][1]
+                for alias in node.names
+                if alias.name.split(".")[0] == "genjax"
+            }
     return found - LEAVES
 
 
@@ -69,11 +81,22 @@ def test_imports_only_go_down():
 
 
 def run(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def test_stepping_a_model_needs_only_jax_flax_optax_and_numpy():
-    blocked = ["PIL", "safetensors", "grain", "tensorflow_datasets", "sklearn", "tyro", "jaxtyping", "tensorboardX"]
+    blocked = [
+        "PIL",
+        "safetensors",
+        "grain",
+        "tensorflow_datasets",
+        "sklearn",
+        "tyro",
+        "jaxtyping",
+        "tensorboardX",
+    ]
     run(f"""
 import sys
 sys.modules.update(dict.fromkeys({blocked}))

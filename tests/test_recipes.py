@@ -12,7 +12,13 @@ from genjax.models import cyclegan, dcgan, gan, stylegan2, vae
 from genjax.training import checkpoint, hooks, trainer
 
 BATCH = 8
-TINY = {"shape": (8, 8, 1), "hidden": (16,), "latent_size": 4, "batch_size": BATCH, "ema_half_life_images": 64.0}
+TINY = {
+    "shape": (8, 8, 1),
+    "hidden": (16,),
+    "latent_size": 4,
+    "batch_size": BATCH,
+    "ema_half_life_images": 64.0,
+}
 
 SMALL = {"shape": (8, 8, 1), "latent_size": 4, "batch_size": BATCH, "ema_half_life_images": 64.0}
 
@@ -50,7 +56,9 @@ def style_verbs(m, w, k, x):
     return {
         "sample": m.sample(w, k, 5, truncation=0.7, truncation_cutoff=2, noise="random"),
         "logits": m.discriminate(w, x, labels),
-        "interpolate": m.interpolate(w, first, second, 3, None if labels is None else labels[:2], space="w"),
+        "interpolate": m.interpolate(
+            w, first, second, 3, None if labels is None else labels[:2], space="w"
+        ),
         "mix": m.style_mix(w, rows, rows, slice(2, 4)),
     }
 
@@ -59,14 +67,22 @@ def gan_verbs(m, w, k, x):
     labels = None if m.config.conditional == "none" else jnp.arange(x.shape[0]) % 3
     first, second = jax.random.normal(k, (2, 2, 4))
     between = m.interpolate(w, first, second, 3, None if labels is None else labels[:2])
-    return {"sample": m.sample(w, k, 5, truncation=0.7), "logits": m.discriminate(w, x, labels), "interpolate": between}
+    return {
+        "sample": m.sample(w, k, 5, truncation=0.7),
+        "logits": m.discriminate(w, x, labels),
+        "interpolate": between,
+    }
 
 
 # name -> (recipe, verbs to try: (model, weights, key, images) -> arrays)
 CASES = {
     "vae": (
         vae.recipe(vae.Config(**TINY)),
-        lambda m, w, k, x: {"sample": m.sample(w, k, 5), "reconstruct": m.reconstruct(w, x), "elbo": m.elbo(w, k, x)},
+        lambda m, w, k, x: {
+            "sample": m.sample(w, k, 5),
+            "reconstruct": m.reconstruct(w, x),
+            "elbo": m.elbo(w, k, x),
+        },
     ),
     "vae-iwae": (
         vae.recipe(vae.Config(**TINY, importance_samples=3, binarize="dynamic")),
@@ -76,21 +92,31 @@ CASES = {
         },
     ),
     "gan": (
-        gan.recipe(gan.Config(**SMALL, hidden=(16, 8), augment=("color", "translation", "cutout"), label_smoothing=0.1)),
+        gan.recipe(
+            gan.Config(
+                **SMALL,
+                hidden=(16, 8),
+                augment=("color", "translation", "cutout"),
+                label_smoothing=0.1,
+            )
+        ),
         gan_verbs,
     ),
     "gan-wasserstein": (
         gan.recipe(
             gan.Config(
-                **SMALL, hidden=(16,), loss="wasserstein", gradient_penalty=10.0, disc_steps=2, conditional="concat", num_labels=3
+                **SMALL,
+                hidden=(16,),
+                loss="wasserstein",
+                gradient_penalty=10.0,
+                disc_steps=2,
+                conditional="concat",
+                num_labels=3,
             )
         ),
         gan_verbs,
     ),
-    "dcgan": (
-        dcgan.recipe(dcgan.Config(**SMALL, channels=8)),
-        gan_verbs,
-    ),
+    "dcgan": (dcgan.recipe(dcgan.Config(**SMALL, channels=8)), gan_verbs),
     "dcgan-spectral": (
         dcgan.recipe(
             dcgan.Config(
@@ -110,28 +136,64 @@ CASES = {
     ),
     "dcgan-residual": (
         dcgan.recipe(
-            dcgan.Config(**SMALL, network="residual", channels=8, group_size=4, loss="relativistic", r1=1.0, r2=1.0, adam_b1=0.0)
+            dcgan.Config(
+                **SMALL,
+                network="residual",
+                channels=8,
+                group_size=4,
+                loss="relativistic",
+                r1=1.0,
+                r2=1.0,
+                adam_b1=0.0,
+            )
         ),
         gan_verbs,
     ),
     "cyclegan": (
-        cyclegan.recipe(cyclegan.Config(**PATCHES, blocks=1, identity_weight=0.5, decay_steps=50, constant_steps=2)),
-        lambda m, w, k, x: {"there": m.translate(w, x[:, :7, :6]), "back": m.cycle(w, x, "b2a"), "logits": m.discriminate(w, x)},
+        cyclegan.recipe(
+            cyclegan.Config(
+                **PATCHES, blocks=1, identity_weight=0.5, decay_steps=50, constant_steps=2
+            )
+        ),
+        lambda m, w, k, x: {
+            "there": m.translate(w, x[:, :7, :6]),
+            "back": m.cycle(w, x, "b2a"),
+            "logits": m.discriminate(w, x),
+        },
     ),
     "cyclegan-unet": (
         cyclegan.recipe(
-            cyclegan.Config(**PATCHES, network="unet", depth=3, identity_weight=0.0, loss="wasserstein", gradient_penalty=10.0)
+            cyclegan.Config(
+                **PATCHES,
+                network="unet",
+                depth=3,
+                identity_weight=0.0,
+                loss="wasserstein",
+                gradient_penalty=10.0,
+            )
         ),
-        lambda m, w, k, x: {"there": m.translate(w, x[:, :7, :6]), "logits": m.discriminate(w, x, "a")},
+        lambda m, w, k, x: {
+            "there": m.translate(w, x[:, :7, :6]),
+            "logits": m.discriminate(w, x, "a"),
+        },
     ),
     "stylegan2": (stylegan2.recipe(stylegan2.Config(**STYLED)), style_verbs),
     "vae-conv": (
         vae.recipe(
             vae.Config(
-                **TINY, network="conv", channels=(4, 8), likelihood="logistic", conditional=True, num_labels=3, accumulate=2
+                **TINY,
+                network="conv",
+                channels=(4, 8),
+                likelihood="logistic",
+                conditional=True,
+                num_labels=3,
+                accumulate=2,
             )
         ),
-        lambda m, w, k, x: {"sample": m.sample(w, k, 5), "bits": m.bits_per_dim(w, k, x, 2, jnp.arange(x.shape[0]) % 3)},
+        lambda m, w, k, x: {
+            "sample": m.sample(w, k, 5),
+            "bits": m.bits_per_dim(w, k, x, 2, jnp.arange(x.shape[0]) % 3),
+        },
     ),
 }
 
@@ -160,7 +222,11 @@ def compiled_once():
         programs = {}
         compiled = trainer.compiled
         patch.setattr(
-            trainer, "compiled", lambda run, arguments, *_: programs.get(run) or programs.setdefault(run, compiled(run, arguments))
+            trainer,
+            "compiled",
+            lambda run, arguments, *_: (
+                programs.get(run) or programs.setdefault(run, compiled(run, arguments))
+            ),
         )
         yield programs
 
@@ -174,7 +240,14 @@ def one_device_run(name):
         row = {key: value for key, value in event.row.items() if "/" in key}
         steps.append((checkpoint.flatten(jax.device_get(event.state.params)), row))
 
-    state = trainer.fit(CASES[name][0], noise(), steps=6, mesh=one_device(), log_every=1, hooks=[hooks.every(1, note)]).state
+    state = trainer.fit(
+        CASES[name][0],
+        noise(),
+        steps=6,
+        mesh=one_device(),
+        log_every=1,
+        hooks=[hooks.every(1, note)],
+    ).state
     return jax.device_get(state), steps
 
 
@@ -183,22 +256,40 @@ def noise():
     levels = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), dtype=np.uint8)
     arrays = {"images": levels, "labels": np.arange(50, dtype=np.int32) % 3}
     read = lambda index: {name: array[index] for name, array in arrays.items()}
-    one = data.Source(name="noise", size=50, shape=(8, 8, 1), num_labels=3, fingerprint="noise", read=read, arrays=arrays)
-    return data.unpaired(one, data.mapped(one, "negative", lambda _, image: 255 - image))  # most models take the first side alone
+    one = data.Source(
+        name="noise",
+        size=50,
+        shape=(8, 8, 1),
+        num_labels=3,
+        fingerprint="noise",
+        read=read,
+        arrays=arrays,
+    )
+    return data.unpaired(
+        one, data.mapped(one, "negative", lambda _, image: 255 - image)
+    )  # most models take the first side alone
 
 
 def batch(size=BATCH):
     levels = np.random.default_rng(1).integers(0, 256, (size, 8, 8, 1))
     images = jnp.float32(levels) / 127.5 - 1
-    return {"images": images, "labels": jnp.arange(size, dtype=jnp.int32) % 3, "images_b": -images[::-1]}
+    return {
+        "images": images,
+        "labels": jnp.arange(size, dtype=jnp.int32) % 3,
+        "images_b": -images[::-1],
+    }
 
 
 def one_device():
-    return jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    return jax.sharding.Mesh(
+        np.array(jax.devices()[:1]), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+    )
 
 
 def identical(a, b):
-    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    return all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
 
 
 def test_init_is_abstract_and_deterministic(name, model):
@@ -227,7 +318,11 @@ def test_steps_move_every_network(name, model):
     first = checkpoint.flatten(init(name)(jax.random.key(0)).params)
     after, _ = one_device_run(name)[1][0]
     for network in {key.split("/")[0] for key in first}:
-        assert any(not np.array_equal(first[key], after[key]) for key in first if key.startswith(f"{network}/")), network
+        assert any(
+            not np.array_equal(first[key], after[key])
+            for key in first
+            if key.startswith(f"{network}/")
+        ), network
     last = one_device_run(name)[0]
     assert int(last.step) == 6
     for leaf in jax.tree.leaves(last):
@@ -236,7 +331,9 @@ def test_steps_move_every_network(name, model):
 
 def test_a_run_cut_in_two_is_bitwise_the_same(name, model, tmp_path):
     manager = checkpoint.manager(tmp_path)
-    trainer.fit(model, noise(), steps=3, mesh=one_device(), log_every=2, hooks=[hooks.save(manager, 3)])
+    trainer.fit(
+        model, noise(), steps=3, mesh=one_device(), log_every=2, hooks=[hooks.save(manager, 3)]
+    )
     manager.wait_until_finished()
     restored = checkpoint.restore(manager, trainer.abstract_state(model, 0, one_device()))
     assert int(restored.step) == 3
@@ -249,8 +346,12 @@ def test_8_devices_train_as_1(name, model, compiled_once):
     if jax.device_count() < 8:
         pytest.skip("needs 8 devices")
     steps = []
-    note = hooks.every(1, lambda event: steps.append({k: v for k, v in event.row.items() if "/" in k}))
-    state = trainer.fit(model, noise(), steps=4, mesh=trainer.data_mesh(), log_every=1, hooks=[note]).state
+    note = hooks.every(
+        1, lambda event: steps.append({k: v for k, v in event.row.items() if "/" in k})
+    )
+    state = trainer.fit(
+        model, noise(), steps=4, mesh=trainer.data_mesh(), log_every=1, hooks=[note]
+    ).state
     params, _ = one_device_run(name)[1][3]
     pairs = [
         *zip(steps, (row for _, row in one_device_run(name)[1][:4]), strict=True),
@@ -260,14 +361,23 @@ def test_8_devices_train_as_1(name, model, compiled_once):
         assert eight.keys() == one.keys()
         for key in one:
             np.testing.assert_allclose(eight[key], one[key], rtol=2e-3, atol=2e-4, err_msg=key)
-    eight, one = (operations(compiled_once, model, mesh) for mesh in (trainer.data_mesh(), one_device()))
-    assert one / eight > (1.4 if name.startswith("vae") else 3)  # what is whole on all, the optimizer, is most of so small a VAE
+    eight, one = (
+        operations(compiled_once, model, mesh) for mesh in (trainer.data_mesh(), one_device())
+    )
+    assert one / eight > (
+        1.4 if name.startswith("vae") else 3
+    )  # what is whole on all, the optimizer, is most of so small a VAE
 
 
 def operations(programs, model, mesh) -> float:
     """Of one device in a step without lazy terms, as XLA counts them."""
-    step, split = trainer.parts(model, 0)[-1], jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    return programs[trainer.program(step.advance, step.plan, 0, False, split, True, None)].cost_analysis()["flops"]
+    step, split = (
+        trainer.parts(model, 0)[-1],
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")),
+    )
+    return programs[
+        trainer.program(step.advance, step.plan, 0, False, split, True, None)
+    ].cost_analysis()["flops"]
 
 
 def test_verbs_are_deterministic_and_pure(name):
@@ -283,14 +393,24 @@ def test_verbs_are_deterministic_and_pure(name):
         assert first["sample"].dtype == jnp.float32
         assert np.max(np.abs(first["sample"])) <= 1
         assert not identical(first["sample"], run(weights, jax.random.key(1), images)["sample"])
-    stacked = jax.jit(jax.vmap(lambda k: verbs(model, weights, k, images)))(jax.random.split(jax.random.key(0), 2))
+    stacked = jax.jit(jax.vmap(lambda k: verbs(model, weights, k, images)))(
+        jax.random.split(jax.random.key(0), 2)
+    )
     for verb, value in stacked.items():
         assert value.shape == (2, *first[verb].shape)
 
 
 def test_verbs_called_from_python_are_compiled(model):
     """Operation by operation they would take ten times as long. A style_mix is the exception: its work is synthesis."""
-    for verb in set(model._fields) - {"config", "init", "step", "plan", "preview", "lazy", "style_mix"}:
+    for verb in set(model._fields) - {
+        "config",
+        "init",
+        "step",
+        "plan",
+        "preview",
+        "lazy",
+        "style_mix",
+    }:
         function = getattr(model, verb)
         assert function is None or isinstance(function, jax.stages.Wrapped), verb
 

@@ -28,7 +28,9 @@ def unpacked(tmp_path, request):
 
 @pytest.mark.parametrize("unpacked", ARCHIVES, ids=lambda path: path.stem, indirect=True)
 def test_a_run_samples_as_it_did(unpacked):
-    np.testing.assert_allclose(make_runs.drawn(unpacked / "run"), np.load(unpacked / "images.npy"), atol=1e-5)
+    np.testing.assert_allclose(
+        make_runs.drawn(unpacked / "run"), np.load(unpacked / "images.npy"), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,12 +41,28 @@ def test_a_run_samples_as_it_did(unpacked):
 )
 def test_a_run_resumes(unpacked):
     command = json.loads((unpacked / "command.json").read_text())
-    words = [ROOT / f"train/{command['model']}.py", *command["options"], "--out", "run", "--steps", "8"]
+    words = [
+        ROOT / f"train/{command['model']}.py",
+        *command["options"],
+        "--out",
+        "run",
+        "--steps",
+        "8",
+    ]
     environment = {**os.environ, "XLA_FLAGS": toys.ONE_DEVICE, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, *words], cwd=unpacked, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=unpacked,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "step 4 of 8" in done.stderr
-    expected, reached = (tensors.read(unpacked / name) for name in ("resumed.safetensors", "run/model.safetensors"))
+    expected, reached = (
+        tensors.read(unpacked / name) for name in ("resumed.safetensors", "run/model.safetensors")
+    )
     assert reached.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(reached[name], values, atol=1e-4, err_msg=name)

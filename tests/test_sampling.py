@@ -64,7 +64,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, values in WRONG.items() for value in values]
+)
 def test_fields_of_wrong_types_and_sizes_are_refused_by_name(run, field, value):
     write(run, **{field: value})
     said = refusal(run)
@@ -83,11 +85,16 @@ def test_models_that_are_none_are_refused(run, model):
 @pytest.mark.parametrize(
     ("name", "config"),
     [
-        ("stylegan2", {"mapping_layers": 10**9}), ("stylegan2", {"disc_mapping_layers": 65}), ("gan", {"hidden": [1] * 10**5}),
-        ("dcgan", {"channels": 2**40}), ("vae", {"latent_size": 2**40}), ("cyclegan", {"blocks": 10**6}),
-        ("dcgan", {"network": "residual", "blocks": 64, "shape": [8192, 8192, 3]}), ("gan", {"shape": [2**31, 2**31, 3]}),
+        ("stylegan2", {"mapping_layers": 10**9}),
+        ("stylegan2", {"disc_mapping_layers": 65}),
+        ("gan", {"hidden": [1] * 10**5}),
+        ("dcgan", {"channels": 2**40}),
+        ("vae", {"latent_size": 2**40}),
+        ("cyclegan", {"blocks": 10**6}),
+        ("dcgan", {"network": "residual", "blocks": 64, "shape": [8192, 8192, 3]}),
+        ("gan", {"shape": [2**31, 2**31, 3]}),
     ],
-)  # fmt: skip
+)
 def test_absurd_networks_are_refused_before_they_are_traced(name, config):
     began = time.monotonic()
     with pytest.raises(InputError, match="at most"):
@@ -95,7 +102,10 @@ def test_absurd_networks_are_refused_before_they_are_traced(name, config):
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize("content", [b"[" * 10**5, b'{"model": "gan", "config": {"hidden": [1e999]}}', b"9" * 5000, bytes(100)])
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 10**5, b'{"model": "gan", "config": {"hidden": [1e999]}}', b"9" * 5000, bytes(100)],
+)
 def test_settings_that_are_no_json_of_a_run_are_refused(run, content):
     (run / "config.json").write_bytes(content)
     refusal(run)
@@ -157,9 +167,18 @@ def test_weights_of_other_precisions_become_the_models(run):
     ("change", "why"),
     [
         (lambda arrays: arrays.pop("params/gen/pixels/bias"), "holds no params/gen/pixels/bias"),
-        (lambda arrays: arrays.update({"params/gen/extra": np.zeros(3, np.float32)}), "'params/gen/extra' is not in this model"),
-        (lambda arrays: arrays.update({"params/gen/pixels/bias": np.zeros(3, np.float32)}), r"\[3\], the model's is \[16\]"),
-        (lambda arrays: arrays.update({"params/gen/pixels/bias": np.zeros(16, np.int64)}), "is int64, the model's is float32"),
+        (
+            lambda arrays: arrays.update({"params/gen/extra": np.zeros(3, np.float32)}),
+            "'params/gen/extra' is not in this model",
+        ),
+        (
+            lambda arrays: arrays.update({"params/gen/pixels/bias": np.zeros(3, np.float32)}),
+            r"\[3\], the model's is \[16\]",
+        ),
+        (
+            lambda arrays: arrays.update({"params/gen/pixels/bias": np.zeros(16, np.int64)}),
+            "is int64, the model's is float32",
+        ),
     ],
 )
 def test_weights_that_are_not_the_models_are_refused_by_name(run, change, why):
@@ -173,5 +192,8 @@ def test_transfer_lists_what_does_not_fit(run):
     state, own = checkpoint.transferred(toys.state(wider), run)
     assert "params/gen/pixels/kernel" in own
     assert "params/gen/pixels/bias" not in own
-    np.testing.assert_array_equal(state.params["gen"]["pixels"]["bias"], toys.weights(gan.recipe(TOY))["params"]["gen"]["pixels"]["bias"])
+    np.testing.assert_array_equal(
+        state.params["gen"]["pixels"]["bias"],
+        toys.weights(gan.recipe(TOY))["params"]["gen"]["pixels"]["bias"],
+    )
     assert isinstance(state, core.State)

@@ -25,7 +25,10 @@ def state(model, scale=0.02):
         name = jax.tree_util.keystr(path[1:])  # without "params" or "ema"
         if path[0].name not in ("params", "ema") or path[-1].key not in scales:
             return np.zeros(leaf.shape, leaf.dtype)
-        return np.float32(scales[path[-1].key] * np.random.default_rng(zlib.crc32(name.encode())).standard_normal(leaf.shape))
+        return np.float32(
+            scales[path[-1].key]
+            * np.random.default_rng(zlib.crc32(name.encode())).standard_normal(leaf.shape)
+        )
 
     return jax.tree_util.tree_map_with_path(fill, jax.eval_shape(model.init, jax.random.key(0)))
 

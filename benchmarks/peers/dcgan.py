@@ -26,7 +26,10 @@ def build(config: Any) -> GAN:
     def activated(layer, features, norm, activation):
         return [layer, *([nn.BatchNorm2d(features)] if norm else []), activation]
 
-    smallest = nn.Sequential(nn.Linear(config.latent_size, flat, bias=not norm), nn.Unflatten(1, (sizes[-1], height, width)))
+    smallest = nn.Sequential(
+        nn.Linear(config.latent_size, flat, bias=not norm),
+        nn.Unflatten(1, (sizes[-1], height, width)),
+    )
     gen = activated(smallest, sizes[-1], norm, nn.ReLU(inplace=True))
     for pair in pairwise(sizes[::-1]):
         up = nn.ConvTranspose2d(*pair, 4, stride=2, padding=1, bias=not norm)

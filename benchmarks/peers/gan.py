@@ -17,9 +17,19 @@ from torch.nn import functional
 # By name: what the discriminator pays for a real logit and for a generated one, what the generator pays, and whether logits are
 # differences within a pair.
 LOSSES = {
-    "non_saturating": (lambda x: functional.softplus(-x), functional.softplus, lambda x: functional.softplus(-x), False),
+    "non_saturating": (
+        lambda x: functional.softplus(-x),
+        functional.softplus,
+        lambda x: functional.softplus(-x),
+        False,
+    ),
     "hinge": (lambda x: functional.relu(1 - x), lambda x: functional.relu(1 + x), torch.neg, False),
-    "relativistic": (lambda x: functional.softplus(-x), torch.zeros_like, lambda x: functional.softplus(-x), True),
+    "relativistic": (
+        lambda x: functional.softplus(-x),
+        torch.zeros_like,
+        lambda x: functional.softplus(-x),
+        True,
+    ),
 }
 
 
@@ -46,15 +56,23 @@ def build(config: Any) -> GAN:
     gen += [nn.Linear(config.hidden[-1], pixels), *([nn.Tanh()] if config.output == "tanh" else [])]
     disc = dense((pixels, *config.hidden[::-1]), lambda: nn.LeakyReLU(0.2, inplace=True))
     disc += [nn.Linear(config.hidden[0], 1), nn.Flatten(0)]
-    gen, disc = nn.Sequential(*gen, nn.Unflatten(1, (channels, height, width))), nn.Sequential(nn.Flatten(), *disc)
+    gen, disc = (
+        nn.Sequential(*gen, nn.Unflatten(1, (channels, height, width))),
+        nn.Sequential(nn.Flatten(), *disc),
+    )
     return GAN(gen, disc, config.shape)
 
 
 def load(module: GAN, weights: Mapping[str, Any]) -> None:
     """Copy genjax's weights {"params": {"gen": ..., "disc": ...}}; gradients of that form too."""
     gen, disc = weights["params"]["gen"], weights["params"]["disc"]
-    hidden = [[part["hidden"][f"Dense_{i}"] for i in range(len(part["hidden"]))] for part in (gen, disc)]
-    linears = [[layer for layer in part.modules() if isinstance(layer, nn.Linear)] for part in (module.gen, module.disc)]
+    hidden = [
+        [part["hidden"][f"Dense_{i}"] for i in range(len(part["hidden"]))] for part in (gen, disc)
+    ]
+    linears = [
+        [layer for layer in part.modules() if isinstance(layer, nn.Linear)]
+        for part in (module.gen, module.disc)
+    ]
     for layer, parts in zip(linears[0], [*hidden[0], gen["pixels"]], strict=True):
         copy(layer, parts, columns=module.flat_shape if layer is linears[0][-1] else None)
     for layer, parts in zip(linears[1], [*hidden[1], disc["logit"]["out"]], strict=True):
@@ -62,7 +80,14 @@ def load(module: GAN, weights: Mapping[str, Any]) -> None:
 
 
 @torch.no_grad()
-def copy(layer: Any, parts: Mapping[str, Any], *, rows=None, columns=None, stats: Mapping[str, Any] | None = None) -> None:
+def copy(
+    layer: Any,
+    parts: Mapping[str, Any],
+    *,
+    rows=None,
+    columns=None,
+    stats: Mapping[str, Any] | None = None,
+) -> None:
     """Copy a layer of ours, its {"kernel", "bias"}, or of batch norm its {"scale", "bias"} and `stats` {"mean", "variance"}.
 
     Dense kernels are transposed; convolutions go from HWIO to OIHW, up-convolutions to IOHW with no flip. `rows`, `columns`: a
@@ -74,7 +99,9 @@ def copy(layer: Any, parts: Mapping[str, Any], *, rows=None, columns=None, stats
             layer.running_mean.copy_(tensor(stats["mean"]))
             layer.running_var.copy_(tensor(stats["variance"]))
     else:
-        axes = {nn.Linear: (1, 0), nn.Conv2d: (3, 2, 0, 1), nn.ConvTranspose2d: (2, 3, 0, 1)}[type(layer)]
+        axes = {nn.Linear: (1, 0), nn.Conv2d: (3, 2, 0, 1), nn.ConvTranspose2d: (2, 3, 0, 1)}[
+            type(layer)
+        ]
         kernel = np.asarray(parts["kernel"])
         kernel = kernel if rows is None else kernel[channels_first(rows)]
         kernel = kernel if columns is None else kernel[:, channels_first(columns)]
@@ -98,7 +125,11 @@ def disc_loss(disc: Callable[[Tensor], Tensor], config: Any, real: Tensor, fake:
     on_real, on_fake, _, relative = LOSSES[config.loss]
     real, fake = real.requires_grad_(config.r1 > 0), fake.requires_grad_(config.r2 > 0)
     real_logits, fake_logits = disc(real).float(), disc(fake).float()
-    loss = (on_real(real_logits - fake_logits) if relative else on_real(real_logits) + on_fake(fake_logits)).mean()
+    loss = (
+        on_real(real_logits - fake_logits)
+        if relative
+        else on_real(real_logits) + on_fake(fake_logits)
+    ).mean()
     for gamma, images, logits in ((config.r1, real, real_logits), (config.r2, fake, fake_logits)):
         if gamma > 0:
             (slope,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
@@ -118,7 +149,12 @@ def gen_loss(disc: Callable[[Tensor], Tensor], config: Any, real: Tensor, fake: 
 
 
 def step_fn(
-    module: GAN, config: Any, arrays: Mapping[str, np.ndarray], device: str, compiled: bool, layout: torch.memory_format
+    module: GAN,
+    config: Any,
+    arrays: Mapping[str, np.ndarray],
+    device: str,
+    compiled: bool,
+    layout: torch.memory_format,
 ) -> Callable[[], Tensor]:
     """One training step a call, on a random batch of the resident `arrays` {"images": uint8 [N, H, W, C]}; it gives both players' losses' sum.
 
@@ -127,19 +163,28 @@ def step_fn(
     networks are; the discriminator not with R1 or R2, as torch.compile has no second derivatives.
     """
     module.to(device).to(memory_format=layout).train()  # pyright: ignore[reportCallIssue]
-    images = torch.tensor(arrays["images"], device=device).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+    images = (
+        torch.tensor(arrays["images"], device=device)
+        .permute(0, 3, 1, 2)
+        .contiguous(memory_format=layout)
+    )
     gen = torch.compile(module.gen) if compiled else module.gen
     disc = torch.compile(module.disc) if compiled and not (config.r1 or config.r2) else module.disc
     gen_params, disc_params = list(module.gen.parameters()), list(module.disc.parameters())
     rates = (config.learning_rate, config.disc_learning_rate or config.learning_rate)
     gen_optimizer, disc_optimizer = (
-        torch.optim.Adam(params, lr=rate, betas=(config.adam_b1, config.adam_b2), eps=1e-8, fused=True)
+        torch.optim.Adam(
+            params, lr=rate, betas=(config.adam_b1, config.adam_b2), eps=1e-8, fused=True
+        )
         for params, rate in zip((gen_params, disc_params), rates, strict=True)
     )
     follow = averaged(gen_params, config)
 
     def step() -> Tensor:
-        real = images[torch.randint(len(images), (config.batch_size,), device=device)].float() / 127.5 - 1
+        real = (
+            images[torch.randint(len(images), (config.batch_size,), device=device)].float() / 127.5
+            - 1
+        )
         latents = torch.randn(config.batch_size, config.latent_size, device=device)
         autocast = torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16")
         with autocast:
@@ -171,7 +216,9 @@ def averaged(params: list[nn.Parameter], config: Any) -> Callable[[], None]:
         nonlocal seen
         seen += config.batch_size
         if config.ema_half_life_images:
-            decay = 0.5 ** (config.batch_size / min(config.ema_half_life_images, config.ema_ramp * seen))
+            decay = 0.5 ** (
+                config.batch_size / min(config.ema_half_life_images, config.ema_ramp * seen)
+            )
             with torch.no_grad():
                 torch._foreach_lerp_(average, params, 1 - decay)
 

@@ -24,7 +24,9 @@ def torchvision():
             del sys.modules[name]
         DECLARED.append(torch.library.Library("torchvision", "FRAGMENT"))
         for name in ("nms", "qnms"):
-            DECLARED[-1].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            DECLARED[-1].define(
+                f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            )
         import torchvision
     return torchvision
 

@@ -13,11 +13,15 @@ from torch.nn import functional
 from .gan import averaged, requires_grad
 
 
-def fir(x: Tensor, taps: tuple[int, ...], pads: tuple[int, int], up: int = 1, down: int = 1) -> Tensor:
+def fir(
+    x: Tensor, taps: tuple[int, ...], pads: tuple[int, int], up: int = 1, down: int = 1
+) -> Tensor:
     """Zeros between (gain up^2), zeros around, each channel filtered by the taps' outer product, every `down`th kept."""
     n, c, h, w = x.shape
     if up > 1:
-        x = functional.pad(x.reshape(n, c, h, 1, w, 1), (0, up - 1, 0, 0, 0, up - 1)).reshape(n, c, h * up, w * up)
+        x = functional.pad(x.reshape(n, c, h, 1, w, 1), (0, up - 1, 0, 0, 0, up - 1)).reshape(
+            n, c, h * up, w * up
+        )
     x = functional.pad(x, (*pads, *pads))
     kernel = torch.outer(torch.tensor(taps, dtype=x.dtype), torch.tensor(taps, dtype=x.dtype))
     kernel = (kernel / kernel.sum() * up**2).expand(c, 1, -1, -1)
@@ -40,7 +44,9 @@ class Dense(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.weight * (self.rate / x.shape[1] ** 0.5), self.bias * self.rate)
+        return functional.linear(
+            x, self.weight * (self.rate / x.shape[1] ** 0.5), self.bias * self.rate
+        )
 
 
 class Mapping(nn.Module):
@@ -67,7 +73,15 @@ class Mapping(nn.Module):
 class Styled(nn.Module):
     """A convolution whose kernel is modulated for each image: one grouped convolution, as the paper's figure 2c defines it."""
 
-    def __init__(self, inputs: int, outputs: int, style: int, taps: tuple[int, ...], size: int, up: bool = False):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        style: int,
+        taps: tuple[int, ...],
+        size: int,
+        up: bool = False,
+    ):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.bias = nn.Parameter(torch.zeros(outputs))
@@ -85,10 +99,16 @@ class Styled(nn.Module):
             x = functional.conv_transpose2d(x.reshape(1, n * c, h, w), flat, stride=2, groups=n)
             x = fir(x.reshape(n, -1, *x.shape[2:]), self.taps, (1, 1)) * 4
         else:
-            x = functional.conv2d(x.reshape(1, n * c, h, w), weight.reshape(-1, c, 3, 3), padding=1, groups=n)
+            x = functional.conv2d(
+                x.reshape(1, n * c, h, w), weight.reshape(-1, c, 3, 3), padding=1, groups=n
+            )
             x = x.reshape(n, -1, h, w)
         if noise != "none":
-            field = self.noise_const if noise == "const" else torch.randn(n, 1, *x.shape[2:], device=x.device)
+            field = (
+                self.noise_const
+                if noise == "const"
+                else torch.randn(n, 1, *x.shape[2:], device=x.device)
+            )
             x = x + field * self.noise_strength
         return leaky(x + self.bias[:, None, None], gain)
 
@@ -102,13 +122,23 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         scales = self.affine(style) / x.shape[1] ** 0.5
-        return functional.conv2d(x * scales[:, :, None, None], self.weight) + self.bias[:, None, None]
+        return (
+            functional.conv2d(x * scales[:, :, None, None], self.weight) + self.bias[:, None, None]
+        )
 
 
 class Conv(nn.Module):
     """Equalised; where `down`, filtered and strided. Without a bias it is a skip."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, taps: tuple[int, ...], down: bool = False, bias: bool = True):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        taps: tuple[int, ...],
+        down: bool = False,
+        bias: bool = True,
+    ):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
@@ -151,7 +181,11 @@ class Synthesis(nn.Module):
         image, layer = None, iter(range(styles.shape[1]))
         x = self.b4.const.expand(len(styles), -1, -1, -1)
         for size in self.sizes:
-            block, before, residual = getattr(self, f"b{size}"), x, self.network == "resnet" and size > 4
+            block, before, residual = (
+                getattr(self, f"b{size}"),
+                x,
+                self.network == "resnet" and size > 4,
+            )
             if size > 4:
                 x = block.conv0(x, styles[:, next(layer)], noise)
             index = next(layer)
@@ -168,18 +202,27 @@ class Generator(nn.Module):
     def __init__(self, config: Any):
         super().__init__()
         labels = config.num_labels if config.conditional else 0
-        self.mapping = Mapping(config.latent_size, labels, config.style_size, config.mapping_layers, averaged=True)
+        self.mapping = Mapping(
+            config.latent_size, labels, config.style_size, config.mapping_layers, averaged=True
+        )
         self.synthesis = Synthesis(config)
 
     def forward(self, latents: Tensor) -> Tensor:
         styles = self.mapping(latents, None)
-        return self.synthesis(styles[:, None].expand(-1, 2 * len(self.synthesis.sizes), -1)).clamp(-1, 1)
+        return self.synthesis(styles[:, None].expand(-1, 2 * len(self.synthesis.sizes), -1)).clamp(
+            -1, 1
+        )
 
 
 class Discriminator(nn.Module):
     def __init__(self, config: Any):
         super().__init__()
-        self.network, self.taps, self.sizes, self.group = config.disc_network, config.taps, resolutions(config), config.group_size
+        self.network, self.taps, self.sizes, self.group = (
+            config.disc_network,
+            config.taps,
+            resolutions(config),
+            config.group_size,
+        )
         for size in self.sizes:
             block, out, below = Block(), channels(config, size), channels(config, size // 2)
             if size == self.sizes[-1] or self.network == "skip":
@@ -195,7 +238,13 @@ class Discriminator(nn.Module):
                 block.out = Dense(out, out if config.conditional else 1)
             setattr(self, f"b{size}", block)
         if config.conditional:
-            self.mapping = Mapping(0, config.num_labels, channels(config, 4), config.disc_mapping_layers, averaged=False)
+            self.mapping = Mapping(
+                0,
+                config.num_labels,
+                channels(config, 4),
+                config.disc_mapping_layers,
+                averaged=False,
+            )
 
     def forward(self, image: Tensor, labels: Tensor | None = None) -> Tensor:
         x = None
@@ -213,11 +262,17 @@ class Discriminator(nn.Module):
         n, c, h, w = x.shape
         group = min(self.group, n)
         spread = x.reshape(group, n // group, c, h, w)
-        spread = ((spread - spread.mean(dim=0)).square().mean(dim=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+        spread = (
+            ((spread - spread.mean(dim=0)).square().mean(dim=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+        )
         x = torch.cat([x, spread.repeat(group)[:, None, None, None].expand(n, 1, h, w)], dim=1)
         x = leaky(self.b4.fc(self.b4.conv(x).flatten(1)))
         x = self.b4.out(x)
-        return x[:, 0] if not hasattr(self, "mapping") else (x * self.mapping(None, labels)).sum(dim=1) / x.shape[1] ** 0.5
+        return (
+            x[:, 0]
+            if not hasattr(self, "mapping")
+            else (x * self.mapping(None, labels)).sum(dim=1) / x.shape[1] ** 0.5
+        )
 
 
 def resolutions(config: Any) -> list[int]:
@@ -244,19 +299,32 @@ def load(module: Both, weights: dict[str, Any]) -> None:
     """Copy genjax's weights."""
     from genjax.convert import stylegan2 as convert
 
-    for network, arrays in zip((module.gen, module.disc), convert.arrays(module.config, weights), strict=True):
-        network.load_state_dict({k: torch.tensor(v) for k, v in arrays.items() if not k.endswith(convert.BUFFER)})
+    for network, arrays in zip(
+        (module.gen, module.disc), convert.arrays(module.config, weights), strict=True
+    ):
+        network.load_state_dict(
+            {k: torch.tensor(v) for k, v in arrays.items() if not k.endswith(convert.BUFFER)}
+        )
 
 
-def adam(params: list[nn.Parameter], config: Any, every: int, fused: bool | None) -> torch.optim.Adam:
+def adam(
+    params: list[nn.Parameter], config: Any, every: int, fused: bool | None
+) -> torch.optim.Adam:
     """Of a network with a lazy penalty: appendix B of the paper."""
     share = every / (every + 1)
     betas = (config.adam_b1**share, config.adam_b2**share)
-    return torch.optim.Adam(params, lr=config.learning_rate * share, betas=betas, eps=1e-8, fused=fused)
+    return torch.optim.Adam(
+        params, lr=config.learning_rate * share, betas=betas, eps=1e-8, fused=fused
+    )
 
 
 def step_fn(
-    module: Both, config: Any, arrays: dict[str, np.ndarray], device: str, compiled: bool, layout: torch.memory_format
+    module: Both,
+    config: Any,
+    arrays: dict[str, np.ndarray],
+    device: str,
+    compiled: bool,
+    layout: torch.memory_format,
 ) -> dict[str, Callable[[], Tensor]]:
     """{"step", "path", "r1"}: one a call, on a random batch of the resident `arrays` {"images": uint8 [N, H, W, C]}.
 
@@ -264,7 +332,11 @@ def step_fn(
     torch.compile the networks are, where no second derivatives are asked of them.
     """
     module.to(device).to(memory_format=layout).train()  # pyright: ignore[reportCallIssue]
-    images = torch.tensor(arrays["images"], device=device).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+    images = (
+        torch.tensor(arrays["images"], device=device)
+        .permute(0, 3, 1, 2)
+        .contiguous(memory_format=layout)
+    )
     mapping, count, n = module.gen.mapping, 2 * len(module.gen.synthesis.sizes), config.batch_size
     synthesis = torch.compile(module.gen.synthesis) if compiled else module.gen.synthesis
     disc = torch.compile(module.disc) if compiled else module.disc
@@ -277,9 +349,17 @@ def step_fn(
         return images[torch.randint(len(images), (n,), device=device)].float() / 127.5 - 1
 
     def styles_of(n: int) -> Tensor:
-        both = mapping(torch.randn(2 * n, config.latent_size, device=device), None).reshape(2, n, 1, -1)
-        cut = torch.where(torch.rand(n, device=device) < config.style_mixing, torch.randint(1, count, (n,), device=device), count)
-        return torch.where((torch.arange(count, device=device) < cut[:, None])[..., None], both[0], both[1])
+        both = mapping(torch.randn(2 * n, config.latent_size, device=device), None).reshape(
+            2, n, 1, -1
+        )
+        cut = torch.where(
+            torch.rand(n, device=device) < config.style_mixing,
+            torch.randint(1, count, (n,), device=device),
+            count,
+        )
+        return torch.where(
+            (torch.arange(count, device=device) < cut[:, None])[..., None], both[0], both[1]
+        )
 
     def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
@@ -290,7 +370,10 @@ def step_fn(
     def step() -> Tensor:
         real, styles = real_batch(), styles_of(n)
         fake = synthesis(styles, "random")
-        loss = descend(disc_optimizer, (functional.softplus(-disc(real)) + functional.softplus(disc(fake.detach()))).mean())
+        loss = descend(
+            disc_optimizer,
+            (functional.softplus(-disc(real)) + functional.softplus(disc(fake.detach()))).mean(),
+        )
         requires_grad(disc_params, False)
         objective = descend(gen_optimizer, functional.softplus(-disc(fake)).mean())
         requires_grad(disc_params, True)
@@ -306,11 +389,16 @@ def step_fn(
         lengths = slopes.square().sum(dim=2).mean(dim=1).sqrt()
         mean = length_mean.lerp(lengths.mean(), config.path_decay)
         length_mean.copy_(mean.detach())
-        return descend(gen_optimizer, config.path_every * config.path_weight * (lengths - mean).square().mean())
+        return descend(
+            gen_optimizer, config.path_every * config.path_weight * (lengths - mean).square().mean()
+        )
 
     def r1() -> Tensor:
         real = real_batch().requires_grad_(True)
         (slopes,) = torch.autograd.grad(module.disc(real).sum(), real, create_graph=True)
-        return descend(disc_optimizer, config.r1_every * config.r1 / 2 * slopes.square().sum(dim=(1, 2, 3)).mean())
+        return descend(
+            disc_optimizer,
+            config.r1_every * config.r1 / 2 * slopes.square().sum(dim=(1, 2, 3)).mean(),
+        )
 
     return {"step": step, "path": path, "r1": r1}

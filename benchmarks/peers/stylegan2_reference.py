@@ -27,14 +27,21 @@ class Both(nn.Module):
         sizes = {"channel_base": config.channels, "channel_max": config.max_channels}
         sizes |= {"num_fp16_res": config.narrow if config.dtype != "float32" else 0}
         self.gen = networks.Generator(
-            z_dim=config.latent_size, w_dim=config.style_size, mapping_kwargs={"num_layers": config.mapping_layers},
-            synthesis_kwargs=sizes, **shared,
-        )  # fmt: skip
-        self.disc = networks.Discriminator(epilogue_kwargs={"mbstd_group_size": config.group_size}, **shared, **sizes)
+            z_dim=config.latent_size,
+            w_dim=config.style_size,
+            mapping_kwargs={"num_layers": config.mapping_layers},
+            synthesis_kwargs=sizes,
+            **shared,
+        )
+        self.disc = networks.Discriminator(
+            epilogue_kwargs={"mbstd_group_size": config.group_size}, **shared, **sizes
+        )
         self.config = config
 
     def generate(self, latents: Tensor) -> Tensor:
-        return self.gen(latents, torch.zeros(len(latents), 0, device=latents.device), noise_mode="const").clamp(-1, 1)
+        return self.gen(
+            latents, torch.zeros(len(latents), 0, device=latents.device), noise_mode="const"
+        ).clamp(-1, 1)
 
 
 build = Both
@@ -44,23 +51,41 @@ def load(module: Both, weights: Mapping[str, Any]) -> None:
     """Copy genjax's weights."""
     from genjax.convert import stylegan2 as convert
 
-    for network, arrays in zip((module.gen, module.disc), convert.arrays(module.config, weights), strict=True):
+    for network, arrays in zip(
+        (module.gen, module.disc), convert.arrays(module.config, weights), strict=True
+    ):
         network.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
 
 
 def step_fn(
-    module: Both, config: Any, arrays: Mapping[str, np.ndarray], device: str, compiled: bool, layout: torch.memory_format
+    module: Both,
+    config: Any,
+    arrays: Mapping[str, np.ndarray],
+    device: str,
+    compiled: bool,
+    layout: torch.memory_format,
 ) -> dict[str, Callable[[], Tensor]]:
     """{"step", "path", "r1"}: one a call, on a random batch of the resident `arrays` {"images": uint8 [N, H, W, C]}."""
     from training.loss import StyleGAN2Loss  # pyright: ignore[reportMissingImports]
 
     module.to(device).to(memory_format=layout).train()  # pyright: ignore[reportCallIssue]
-    images = torch.tensor(arrays["images"], device=device).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+    images = (
+        torch.tensor(arrays["images"], device=device)
+        .permute(0, 3, 1, 2)
+        .contiguous(memory_format=layout)
+    )
     gen, disc, n = module.gen, module.disc, config.batch_size
     losses = StyleGAN2Loss(
-        device, gen.mapping, gen.synthesis, disc, style_mixing_prob=config.style_mixing, r1_gamma=config.r1,
-        pl_batch_shrink=config.path_shrink, pl_decay=config.path_decay, pl_weight=config.path_weight,
-    )  # fmt: skip
+        device,
+        gen.mapping,
+        gen.synthesis,
+        disc,
+        style_mixing_prob=config.style_mixing,
+        r1_gamma=config.r1,
+        pl_batch_shrink=config.path_shrink,
+        pl_decay=config.path_decay,
+        pl_weight=config.path_weight,
+    )
     gen_params, disc_params = list(gen.parameters()), list(disc.parameters())
     gen_optimizer = adam(gen_params, config, config.path_every, fused=None)
     disc_optimizer = adam(disc_params, config, config.r1_every, fused=None)
@@ -68,10 +93,21 @@ def step_fn(
 
     def phase(name: str, params: list, optimizer: torch.optim.Optimizer, gain: float) -> None:
         real = images[torch.randint(len(images), (n,), device=device)].float() / 127.5 - 1
-        latents, labels = torch.randn(n, config.latent_size, device=device), torch.zeros(n, 0, device=device)
+        latents, labels = (
+            torch.randn(n, config.latent_size, device=device),
+            torch.zeros(n, 0, device=device),
+        )
         optimizer.zero_grad(set_to_none=True)
         requires_grad(params, True)
-        losses.accumulate_gradients(phase=name, real_img=real, real_c=labels, gen_z=latents, gen_c=labels, sync=True, gain=gain)
+        losses.accumulate_gradients(
+            phase=name,
+            real_img=real,
+            real_c=labels,
+            gen_z=latents,
+            gen_c=labels,
+            sync=True,
+            gain=gain,
+        )
         requires_grad(params, False)
         for parameter in params:
             if parameter.grad is not None:
@@ -90,7 +126,9 @@ def step_fn(
         return run
 
     return {
-        "step": one(("Gmain", gen_params, gen_optimizer, 1.0), ("Dmain", disc_params, disc_optimizer, 1.0)),
+        "step": one(
+            ("Gmain", gen_params, gen_optimizer, 1.0), ("Dmain", disc_params, disc_optimizer, 1.0)
+        ),
         "path": one(("Greg", gen_params, gen_optimizer, float(config.path_every))),
         "r1": one(("Dreg", disc_params, disc_optimizer, float(config.r1_every))),
     }

@@ -24,7 +24,9 @@ ACTIVATIONS = {
 
 
 def _dense(sizes: tuple[int, ...], activation: str) -> list[nn.Module]:
-    return [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), ACTIVATIONS[activation]())]
+    return [
+        layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), ACTIVATIONS[activation]())
+    ]
 
 
 class VAE(nn.Module):
@@ -34,24 +36,48 @@ class VAE(nn.Module):
         super().__init__()
         height, width, channels = config.shape
         if config.network == "mlp":
-            self.flat_shape = config.shape  # what is flattened, height first, to or from the features of a dense layer
+            self.flat_shape = (
+                config.shape
+            )  # what is flattened, height first, to or from the features of a dense layer
             pixels, latents = height * width * channels, config.latent_size
             hidden = _dense((pixels, *config.hidden), config.activation)
-            self.encoder = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(config.hidden[-1], 2 * latents))
+            self.encoder = nn.Sequential(
+                nn.Flatten(), *hidden, nn.Linear(config.hidden[-1], 2 * latents)
+            )
             hidden = _dense((latents, *config.hidden[::-1]), config.activation)
-            self.decoder = nn.Sequential(*hidden, nn.Linear(config.hidden[0], pixels), nn.Unflatten(1, (channels, height, width)))
+            self.decoder = nn.Sequential(
+                *hidden,
+                nn.Linear(config.hidden[0], pixels),
+                nn.Unflatten(1, (channels, height, width)),
+            )
         else:
             stages, widths = len(config.channels), (channels, *config.channels)
             if height % 2**stages or width % 2**stages:
-                raise ValueError(f"{height}x{width} cannot be halved {stages} times: PyTorch's convolutions round odd sizes down")
+                raise ValueError(
+                    f"{height}x{width} cannot be halved {stages} times: PyTorch's convolutions round odd sizes down"
+                )
             height, width = height >> stages, width >> stages
             self.flat_shape = (height, width, widths[-1])
             flat = height * width * widths[-1]
-            down = [layer for pair in pairwise(widths) for layer in (nn.Conv2d(*pair, 4, stride=2, padding=1), nn.SiLU())]
-            self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, 2 * config.latent_size))
+            down = [
+                layer
+                for pair in pairwise(widths)
+                for layer in (nn.Conv2d(*pair, 4, stride=2, padding=1), nn.SiLU())
+            ]
+            self.encoder = nn.Sequential(
+                *down, nn.Flatten(), nn.Linear(flat, 2 * config.latent_size)
+            )
             pairs = pairwise(widths[::-1])
-            up = [layer for pair in pairs for layer in (nn.SiLU(), nn.ConvTranspose2d(*pair, 4, stride=2, padding=1))]
-            self.decoder = nn.Sequential(nn.Linear(config.latent_size, flat), nn.Unflatten(1, (widths[-1], height, width)), *up)
+            up = [
+                layer
+                for pair in pairs
+                for layer in (nn.SiLU(), nn.ConvTranspose2d(*pair, 4, stride=2, padding=1))
+            ]
+            self.decoder = nn.Sequential(
+                nn.Linear(config.latent_size, flat),
+                nn.Unflatten(1, (widths[-1], height, width)),
+                *up,
+            )
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z | x), [batch, latent_size] each."""
@@ -67,7 +93,9 @@ class VAE(nn.Module):
         mean, log_variance = self.encode(x)
         logits = self.decode(mean + torch.exp(0.5 * log_variance) * noise)
         kl = 0.5 * (mean.square() + log_variance.expm1() - log_variance).sum()
-        return (functional.binary_cross_entropy_with_logits(logits, x, reduction="sum") + kl) / len(x)
+        return (functional.binary_cross_entropy_with_logits(logits, x, reduction="sum") + kl) / len(
+            x
+        )
 
 
 def build(config: Any) -> VAE:
@@ -80,11 +108,15 @@ def load(module: VAE, weights: Mapping[str, Any]) -> None:
     Dense kernels are transposed; convolutions go from HWIO to OIHW, up-convolutions to IOHW with no flip; and dense layers beside a
     flattening are reordered from its height-width-channel order to PyTorch's channel-height-width.
     """
-    order = np.arange(np.prod(module.flat_shape)).reshape(module.flat_shape).transpose(2, 0, 1).ravel()
+    order = (
+        np.arange(np.prod(module.flat_shape)).reshape(module.flat_shape).transpose(2, 0, 1).ravel()
+    )
     encoder, decoder = weights["params"]["enc"], weights["params"]["dec"]
 
     def in_order(parts, prefix):
-        return [parts[f"{prefix}{i}"] for i in range(sum(name.startswith(prefix) for name in parts))]
+        return [
+            parts[f"{prefix}{i}"] for i in range(sum(name.startswith(prefix) for name in parts))
+        ]
 
     if "hidden" in encoder:
         first, last = in_order(encoder["hidden"], "Dense_"), in_order(decoder["hidden"], "Dense_")
@@ -102,21 +134,34 @@ def load(module: VAE, weights: Mapping[str, Any]) -> None:
                 kernel = kernel[order]
             if i == unflattened:
                 kernel, bias = kernel[:, order], bias[order]
-            axes = {nn.Linear: (1, 0), nn.Conv2d: (3, 2, 0, 1), nn.ConvTranspose2d: (2, 3, 0, 1)}[type(layer)]
+            axes = {nn.Linear: (1, 0), nn.Conv2d: (3, 2, 0, 1), nn.ConvTranspose2d: (2, 3, 0, 1)}[
+                type(layer)
+            ]
             layer.weight.copy_(torch.tensor(kernel.transpose(axes)))
             layer.bias.copy_(torch.tensor(bias))
 
 
 def step_fn(
-    module: VAE, config: Any, arrays: Mapping[str, np.ndarray], device: str, compiled: bool, layout: torch.memory_format
+    module: VAE,
+    config: Any,
+    arrays: Mapping[str, np.ndarray],
+    device: str,
+    compiled: bool,
+    layout: torch.memory_format,
 ) -> Callable[[], Tensor]:
     """One training step a call, on a random batch of the resident `arrays` {"images": uint8 [N, H, W, C]}; it gives the loss.
 
     Adam is fused: 0.4 ms a step less than its default at the mlp's size on a CPU. bfloat16 is autocast, the parameters stay float32.
     """
     module.to(device).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
-    images = torch.tensor(arrays["images"], device=device).permute(0, 3, 1, 2).contiguous(memory_format=layout)
-    optimizer = torch.optim.Adam(module.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True)
+    images = (
+        torch.tensor(arrays["images"], device=device)
+        .permute(0, 3, 1, 2)
+        .contiguous(memory_format=layout)
+    )
+    optimizer = torch.optim.Adam(
+        module.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
+    )
     loss_fn = torch.compile(module.loss) if compiled else module.loss
 
     def step() -> Tensor:

@@ -16,9 +16,18 @@ PICTURE_BYTES = 2**29  # of the images in one picture
 
 
 def sample(
-    run: Path, /, n: int | None = None, seed: int = 0, seeds: str = "", label: str = "", truncation: float = 1.0,
-    grid: str = "", out: Path = Path("grid.png"), force: bool = False, step: int = 0,
-) -> int:  # fmt: skip
+    run: Path,
+    /,
+    n: int | None = None,
+    seed: int = 0,
+    seeds: str = "",
+    label: str = "",
+    truncation: float = 1.0,
+    grid: str = "",
+    out: Path = Path("grid.png"),
+    force: bool = False,
+    step: int = 0,
+) -> int:
     """Draw images from a trained model, as one grid or as single files.
 
     Args:
@@ -58,16 +67,25 @@ def sample(
         raise InputError(f"--grid {grid}: holds {columns * rows} images, not {count}")
     files = _single_files(out)
     if files and grid:
-        raise InputError(f"--grid {grid}: --out {out} is for single files; give a name such as grid.png, or leave it out")
+        raise InputError(
+            f"--grid {grid}: --out {out} is for single files; give a name such as grid.png, or leave it out"
+        )
     if files and not seeds:
         if seed + count > 2**32:
             raise InputError(f"--seed {seed}: {count} seeds from it on pass {2**32 - 1}")
         chosen = list(range(seed, seed + count))
     if files and len(set(chosen)) < count:
-        raise InputError(f"--seeds {seeds}: names a seed twice, but it has one file; name each once")
+        raise InputError(
+            f"--seeds {seeds}: names a seed twice, but it has one file; name each once"
+        )
     check = functools.partial(outputs.check_file, out, read=[run], force=force)
     outputs.check_folder(files[0]) if files else check()
-    model, weights = _load(run, step, ("sample",), f"its model draws no images; genjax translate {run} PICTURES --out DIR")
+    model, weights = _load(
+        run,
+        step,
+        ("sample",),
+        f"its model draws no images; genjax translate {run} PICTURES --out DIR",
+    )
     sampling.check_truncation(model, truncation)
     size = "x".join(map(str, model.config.shape))
     if not files:
@@ -75,14 +93,28 @@ def sample(
     index = sampling.class_index(model, label, _classes(run))
     labels = sampling.labels(model, index, chosen or range(count))
     latent = model.config.latent_size
-    z = sampling.of_seeds(chosen, latent) if chosen else jax.random.normal(jax.random.key(seed), (count, latent))
+    z = (
+        sampling.of_seeds(chosen, latent)
+        if chosen
+        else jax.random.normal(jax.random.key(seed), (count, latent))
+    )
     along, draw = (z, labels), sampling.drawer(model, truncation)
     if files:
         folder, pattern = files
-        settings = {"command": "sample", "weights": checkpoint.weights_id(weights), "truncation": truncation, "label": index}
+        settings = {
+            "command": "sample",
+            "weights": checkpoint.weights_id(weights),
+            "truncation": truncation,
+            "label": index,
+        }
         names = [pattern.replace(SEED, f"{seed:04}") for seed in chosen]
         _write_files(
-            folder, names, settings, lambda first: sampling.batches(draw, weights, (), along, model.config.shape, first), run, force
+            folder,
+            names,
+            settings,
+            lambda first: sampling.batches(draw, weights, (), along, model.config.shape, first),
+            run,
+            force,
         )
         script.say(f"{count} images of {size} in {folder}")
         return 0
@@ -94,9 +126,18 @@ def sample(
 
 
 def interpolate(
-    run: Path, /, seeds: str, seconds: float = 10.0, out: Path = Path("walk.gif"), fps: int = 0, space: Literal["z", "w"] = "z",
-    truncation: float = 1.0, label: str = "", force: bool = False, step: int = 0,
-) -> int:  # fmt: skip
+    run: Path,
+    /,
+    seeds: str,
+    seconds: float = 10.0,
+    out: Path = Path("walk.gif"),
+    fps: int = 0,
+    space: Literal["z", "w"] = "z",
+    truncation: float = 1.0,
+    label: str = "",
+    force: bool = False,
+    step: int = 0,
+) -> int:
     """Walk from the latents of one seed to those of the next, and from the last back to the first: a video without a seam.
 
     Args:
@@ -123,15 +164,22 @@ def interpolate(
     _check_whole(step=step)
     stops = sampling.numbers("--seeds", seeds)
     if any(before == after for before, after in zip(stops, stops[1:] + stops[:1], strict=True)):
-        raise InputError(f"--seeds {seeds}: two or more, each another than the one before, the first than the last")
+        raise InputError(
+            f"--seeds {seeds}: two or more, each another than the one before, the first than the last"
+        )
     videos.check(out, force, [run])
     kind = out.suffix.lower()
-    rate, most = fps or videos.RATES[kind], 50 if kind == ".gif" else 120  # faster GIFs are shown slower
+    rate, most = (
+        fps or videos.RATES[kind],
+        50 if kind == ".gif" else 120,
+    )  # faster GIFs are shown slower
     if not 1 <= rate <= most:
         raise InputError(f"--fps {fps}: from 1 to {most}, or 0")
     if not len(stops) / rate <= seconds <= sampling.MOST / rate:
         limits = f"{len(stops) / rate:.4g} to {sampling.MOST / rate:.4g}"
-        raise InputError(f"--seconds {seconds}: from {limits} with {len(stops)} seeds and {rate} frames per second")
+        raise InputError(
+            f"--seconds {seconds}: from {limits} with {len(stops)} seeds and {rate} frames per second"
+        )
     count = round(seconds * rate)
     if not kind:
         videos.check_folder(out, count)
@@ -143,7 +191,9 @@ def interpolate(
     index = sampling.class_index(model, label, _classes(run))
     labels = sampling.labels(model, index, stops)
     if labels is not None and index is None:
-        raise InputError(f"--label: {run} is conditional; give one from 0 to {model.config.num_labels - 1}")
+        raise InputError(
+            f"--label: {run} is conditional; give one from 0 to {model.config.num_labels - 1}"
+        )
     z = sampling.of_seeds(stops, model.config.latent_size)
 
     def walk(first: int):
@@ -155,17 +205,32 @@ def interpolate(
         check = functools.partial(outputs.check_file, out, read=[run], force=force)
         videos.write(out, (pixels[0] for pixels in shown), count, rate, check)
     else:
-        settings = {"command": "interpolate", "weights": checkpoint.weights_id(weights), "seeds": stops, "space": space}
+        settings = {
+            "command": "interpolate",
+            "weights": checkpoint.weights_id(weights),
+            "seeds": stops,
+            "space": space,
+        }
         settings |= {"truncation": truncation, "label": index, "frames": count}
-        _write_files(out, [videos.name(number) for number in range(count)], settings, walk, run, force)
+        _write_files(
+            out, [videos.name(number) for number in range(count)], settings, walk, run, force
+        )
     script.say(f"{count} frames, {rate} per second, from seed to seed in {out}")
     return 0
 
 
 def style_mix(
-    run: Path, /, rows: str, columns: str, layers: str, out: Path = Path("mix.png"), truncation: float = 1.0,
-    label: str = "", force: bool = False, step: int = 0,
-) -> int:  # fmt: skip
+    run: Path,
+    /,
+    rows: str,
+    columns: str,
+    layers: str,
+    out: Path = Path("mix.png"),
+    truncation: float = 1.0,
+    label: str = "",
+    force: bool = False,
+    step: int = 0,
+) -> int:
     """Mix the styles of a StyleGAN2's images: a table with the row's image, some layers' styles from the column's, in one PNG.
 
     Args:
@@ -185,15 +250,22 @@ def style_mix(
     from genjax.files import outputs
 
     _check_whole(step=step)
-    seeds = {option: sampling.numbers(option, text) for option, text in (("--rows", rows), ("--columns", columns))}
+    seeds = {
+        option: sampling.numbers(option, text)
+        for option, text in (("--rows", rows), ("--columns", columns))
+    }
     table = [len(found) + 1 for found in seeds.values()]
     if table[0] * table[1] > sampling.MOST:
-        raise InputError(f"--rows {rows} --columns {columns}: a table of at most {sampling.MOST} images")
+        raise InputError(
+            f"--rows {rows} --columns {columns}: a table of at most {sampling.MOST} images"
+        )
     if _single_files(out):
         raise InputError(f"--out {out}: one table, so one name such as mix.png")
     check = functools.partial(outputs.check_file, out, read=[run], force=force)
     check()
-    model, weights = _load(run, step, ("style_mix",), "its model has no styles; give a run of train/stylegan2.py")
+    model, weights = _load(
+        run, step, ("style_mix",), "its model has no styles; give a run of train/stylegan2.py"
+    )
     sampling.check_truncation(model, truncation)
     _check_sheet(out, model.config.shape, table[0] * table[1], table[1], table[0])
     index = sampling.class_index(model, label, _classes(run))
@@ -207,7 +279,9 @@ def style_mix(
     pixels = sampling.style_table(model, weights, down, across, chosen)
     check()
     genjax.save_grid(pixels, out, columns=table[1])
-    script.say(f"{table[0] - 1} rows and {table[1] - 1} columns of {'x'.join(map(str, pixels.shape[1:]))} in {out}")
+    script.say(
+        f"{table[0] - 1} rows and {table[1] - 1} columns of {'x'.join(map(str, pixels.shape[1:]))} in {out}"
+    )
     return 0
 
 
@@ -236,17 +310,25 @@ def _classes(run: Path) -> list[str]:
     from genjax.training import checkpoint
 
     classes = checkpoint.read_config(run).get("data", {}).get("classes")
-    return classes if isinstance(classes, list) and all(isinstance(name, str) for name in classes) else []
+    return (
+        classes
+        if isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        else []
+    )
 
 
-def _check_sheet(out: Path, shape: tuple[int, ...], count: int, columns: int | None, rows: int | None) -> None:
+def _check_sheet(
+    out: Path, shape: tuple[int, ...], count: int, columns: int | None, rows: int | None
+) -> None:
     """Raise InputError where so many images (height, width, channels) are too many for one picture of that format."""
     from genjax.errors import InputError
     from genjax.files import grids
 
     if count > (most := PICTURE_BYTES // math.prod(shape)):
         size = "x".join(map(str, shape))
-        raise InputError(f"--out {out}: {count} images, but one picture holds at most {most} of {size}")
+        raise InputError(
+            f"--out {out}: {count} images, but one picture holds at most {most} of {size}"
+        )
     try:
         grids.check_side(grids.picture_suffix(out), *grids.sheet_size(count, shape, columns, rows))
     except InputError as error:
@@ -264,17 +346,26 @@ def _single_files(out: Path) -> tuple[Path, str] | None:
     known = ", ".join(FORMATS)
     if fields := re.findall(r"\{[^{}]*\}", str(out)):
         if fields != [SEED] or SEED not in out.name or out.suffix.lower() not in FORMATS:
-            raise InputError(f"--out {out}: a pattern has {SEED} once, in the file's name, no other braces, and a suffix of {known}")
+            raise InputError(
+                f"--out {out}: a pattern has {SEED} once, in the file's name, no other braces, and a suffix of {known}"
+            )
         return out.parent, out.name
     if not out.suffix or out.is_dir():
         return out, f"seed{SEED}.png"
     if out.suffix.lower() not in FORMATS:
-        raise InputError(f"--out {out}: one of {known}; for one file per seed a folder, whose name has a dot only if it exists")
+        raise InputError(
+            f"--out {out}: one of {known}; for one file per seed a folder, whose name has a dot only if it exists"
+        )
     return None
 
 
 def _write_files(
-    folder: Path, names: Sequence[str], settings: dict[str, Any], draw: Callable[[int], Any], run: Path, force: bool
+    folder: Path,
+    names: Sequence[str],
+    settings: dict[str, Any],
+    draw: Callable[[int], Any],
+    run: Path,
+    force: bool,
 ) -> None:
     """Write a file per image of the batches [b, h, w, c] of draw(first), but for those that an earlier try has finished.
 
@@ -294,16 +385,28 @@ def _write_files(
     if first == len(names):
         return
     images = (image for batch in draw(first) for image in batch)
-    rest = track(zip(names[first:], images, strict=True), "drawing", total=len(names) - first, console=Console(stderr=True))
+    rest = track(
+        zip(names[first:], images, strict=True),
+        "drawing",
+        total=len(names) - first,
+        console=Console(stderr=True),
+    )
     for name, image in rest:
         if name not in opened.done:
             opened.write(name, pictures.encoded(name, image, notes[name]))
 
 
 def translate(
-    run: Path, input: Path, /, direction: Literal["a2b", "b2a"] = "a2b", out: Path = Path("translated"), force: bool = False, tile: int = 512,
-    overlap: int = 64, step: int = 0,
-) -> int:  # fmt: skip
+    run: Path,
+    input: Path,
+    /,
+    direction: Literal["a2b", "b2a"] = "a2b",
+    out: Path = Path("translated"),
+    force: bool = False,
+    tile: int = 512,
+    overlap: int = 64,
+    step: int = 0,
+) -> int:
     """Translate a picture, or all of a folder, with a trained CycleGAN; names and sizes stay. The same command again goes on.
 
     Args:
@@ -328,22 +431,35 @@ def translate(
 
     _check_whole(step=step)
     if not 8 <= tile <= 2**14 or not 0 <= 2 * overlap <= tile:
-        raise InputError(f"--tile {tile} --overlap {overlap}: a side of 8 to {2**14}, and at most half of it")
+        raise InputError(
+            f"--tile {tile} --overlap {overlap}: a side of 8 to {2**14}, and at most half of it"
+        )
     outputs.check_folder(out, read=[input])
     sources = _sources(input, out)
     names = [str(pictures.target(name)) for name, _ in sources]
     paths = dict(zip(names, (path for _, path in sources), strict=True))
-    model, weights = _load(run, step, ("translate",), "is a run of another model; give one of train/cyclegan.py")
+    model, weights = _load(
+        run, step, ("translate",), "is a run of another model; give one of train/cyclegan.py"
+    )
     if f"gen_{direction}" not in weights["params"]:
         raise InputError(f"--direction {direction}: {run} holds the other direction only")
-    settings = {"command": "translate", "weights": checkpoint.weights_id(weights), "direction": direction}
+    settings = {
+        "command": "translate",
+        "weights": checkpoint.weights_id(weights),
+        "direction": direction,
+    }
     settings |= {"tile": tile, "overlap": overlap}
 
     def made(name: str) -> str:
         return outputs.note(**settings, source=pictures.digest(paths[name]))
 
     folder = outputs.open_folder(
-        out, names, made, sources=[str(name) for name, _ in sources], read=[run, *paths.values()], force=force
+        out,
+        names,
+        made,
+        sources=[str(name) for name, _ in sources],
+        read=[run, *paths.values()],
+        force=force,
     )
     if folder.done:
         script.say(f"{len(folder.done)} of {len(names)} are done already, in {out}")
@@ -353,11 +469,19 @@ def translate(
     for name in track(waiting, "translating", console=Console(stderr=True)):
         try:
             note = made(name)
-            data = pictures.encoded(name, translated(pictures.read(paths[name], model.config.shape[2])), note)
+            data = pictures.encoded(
+                name, translated(pictures.read(paths[name], model.config.shape[2])), note
+            )
         except (pictures.Unreadable, MemoryError, jax.errors.JaxRuntimeError) as error:
-            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(
+                error
+            ):
                 raise
-            why = error if isinstance(error, pictures.Unreadable) else "needs more memory than there is; try a smaller --tile"
+            why = (
+                error
+                if isinstance(error, pictures.Unreadable)
+                else "needs more memory than there is; try a smaller --tile"
+            )
             failed += 1
             script.say(f"{paths[name]}: {why}; left out")
             continue
@@ -374,12 +498,17 @@ def _sources(input: Path, out: Path) -> list[tuple[Path, Path]]:
     from genjax.errors import InputError
     from genjax.files import outputs
 
-    found = [(path.relative_to(input) if input.is_dir() else Path(path.name), path) for path in pictures.find(input, script.say)]
+    found = [
+        (path.relative_to(input) if input.is_dir() else Path(path.name), path)
+        for path in pictures.find(input, script.say)
+    ]
     if not input.is_dir():
         return found
     root = Path(os.path.realpath(out))
     inside = functools.cache(lambda folder: Path(os.path.realpath(folder)).is_relative_to(root))
-    rest = [(name, path) for name, path in found if not (inside(path.parent) and outputs.ours(path))]
+    rest = [
+        (name, path) for name, path in found if not (inside(path.parent) and outputs.ours(path))
+    ]
     if len(rest) < len(found):
         script.say(f"{len(found) - len(rest)} of them are genjax's own, in {out}; left out")
     if not rest:
@@ -411,7 +540,9 @@ def convert(kind: str, source: Path, /, out: Path, force: bool = False) -> int:
         raise InputError(f"{kind}: what weights can be converted from is cyclegan or stylegan2")
     _check_converted(out, source, force)
     if kind == "cyclegan":
-        config, weights = cyclegan.weights({"G": source} if source.is_file() else cyclegan.files(source))
+        config, weights = cyclegan.weights(
+            {"G": source} if source.is_file() else cyclegan.files(source)
+        )
     else:
         config, weights = stylegan2.read(source)
     fields = dataclasses.asdict(config)
@@ -420,9 +551,16 @@ def convert(kind: str, source: Path, /, out: Path, force: bool = False) -> int:
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with outputs.replacing(out, functools.partial(_check_converted, out, source, force)) as folder:
         folder.mkdir()
-        checkpoint.write_config(folder, {"genjax": __version__, "model": kind, "config": fields, "converted": source.name})
+        checkpoint.write_config(
+            folder,
+            {"genjax": __version__, "model": kind, "config": fields, "converted": source.name},
+        )
         checkpoint.export(folder, weights)
-    use = f"translate {out} PICTURES --out DIR" if kind == "cyclegan" else f"sample {out} --seeds 0-15 --truncation 0.7"
+    use = (
+        f"translate {out} PICTURES --out DIR"
+        if kind == "cyclegan"
+        else f"sample {out} --seeds 0-15 --truncation 0.7"
+    )
     script.say(f"{', '.join(sorted(weights['params']))} in {out}; genjax {use}")
     return 0
 
@@ -437,12 +575,19 @@ def _check_converted(out: Path, source: Path, force: bool) -> None:
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
     if not there:
         return
-    if os.path.exists(source) and (os.stat(source).st_dev, os.stat(source).st_ino) in outputs.identities([out]):
+    if os.path.exists(source) and (
+        os.stat(source).st_dev,
+        os.stat(source).st_ino,
+    ) in outputs.identities([out]):
         raise InputError(f"--out {out}: is read by this command; choose another folder")
     if not force:
         raise InputError(f"--out {out}: exists; choose another folder, or add --force")
-    if there - {checkpoint.CONFIG, checkpoint.WEIGHTS} or "converted" not in checkpoint.read_config(out):
-        raise InputError(f"--out {out}: holds more than `genjax convert` wrote; choose another folder")
+    if there - {checkpoint.CONFIG, checkpoint.WEIGHTS} or "converted" not in checkpoint.read_config(
+        out
+    ):
+        raise InputError(
+            f"--out {out}: holds more than `genjax convert` wrote; choose another folder"
+        )
 
 
 def export(run: Path, /, out: Path, force: bool = False, step: int = 0) -> int:
@@ -466,13 +611,17 @@ def export(run: Path, /, out: Path, force: bool = False, step: int = 0) -> int:
         raise InputError(f"--out {out}: give a NAME.safetensors")
     check = functools.partial(outputs.check_file, out, read=[run], force=force)
     check()
-    refusal = f"only a StyleGAN2's arrays have such names; any run's own are in {checkpoint.WEIGHTS}"
+    refusal = (
+        f"only a StyleGAN2's arrays have such names; any run's own are in {checkpoint.WEIGHTS}"
+    )
     model, weights = _load(run, step, ("style_mix",), refusal)
     try:
         networks = dict(zip(("G_ema", "D"), stylegan2.arrays(model.config, weights), strict=True))
     except InputError as error:
         raise InputError(f"{run}: {error}") from None
-    arrays = {f"{network}.{name}": x for network, found in networks.items() for name, x in found.items()}
+    arrays = {
+        f"{network}.{name}": x for network, found in networks.items() for name, x in found.items()
+    }
     check()
     outputs.write_atomically(out, serialize(arrays, metadata={"software": outputs.MARK}))
     script.say(f"{len(arrays)} arrays in {out}")
@@ -480,11 +629,26 @@ def export(run: Path, /, out: Path, force: bool = False, step: int = 0) -> int:
 
 
 def evaluate(
-    real: str, fake: tuple[str, ...], /, metrics: str = "fd,kid,prdc", extractor: str = "inception", weights: Path | None = None,
-    protocol: str = "tf_legacy", n: int = 0, real_n: int = 0, split: str = "train", fake_split: str = "train", truncation: float = 1.0,
-    seed: int = 0, draws: int = 0, step: int = 0, max_bad: float = 0.01, json: Path | None = None, save_stats: Path | None = None,
+    real: str,
+    fake: tuple[str, ...],
+    /,
+    metrics: str = "fd,kid,prdc",
+    extractor: str = "inception",
+    weights: Path | None = None,
+    protocol: str = "tf_legacy",
+    n: int = 0,
+    real_n: int = 0,
+    split: str = "train",
+    fake_split: str = "train",
+    truncation: float = 1.0,
+    seed: int = 0,
+    draws: int = 0,
+    step: int = 0,
+    max_bad: float = 0.01,
+    json: Path | None = None,
+    save_stats: Path | None = None,
     force: bool = False,
-) -> int:  # fmt: skip
+) -> int:
     """Measure how near a set of images is to real ones: distances over features, precision and recall, and more.
 
     Args:
@@ -515,8 +679,14 @@ def evaluate(
     _check_whole(n=n, real_n=real_n, draws=draws, step=step)
     for option, path in (("--json", json), ("--save-stats", save_stats)):
         if path is not None:
-            outputs.check_file(path, option, read=[real, *fake, *filter(None, [weights])], force=force)
-    if json is not None and save_stats is not None and os.path.realpath(json) == os.path.realpath(save_stats):
+            outputs.check_file(
+                path, option, read=[real, *fake, *filter(None, [weights])], force=force
+            )
+    if (
+        json is not None
+        and save_stats is not None
+        and os.path.realpath(json) == os.path.realpath(save_stats)
+    ):
         raise InputError(f"--json {json}: is the file of --save-stats, too; choose another name")
     if save_stats is not None and save_stats.suffix != ".npz":
         raise InputError(f"--save-stats {save_stats}: give a NAME.npz")
@@ -529,11 +699,26 @@ def evaluate(
     results = []
     for each in fake:
         found = evaluate(
-            real, each, [name.strip() for name in metrics.split(",")], extractor=extractor, weights=weights, protocol=protocol,
-            count=n or None, real_count=real_n or None, split=split, fake_split=fake_split, truncation=truncation, seed=seed,
-            draws=draws or None, step=step or None, max_bad=max_bad, track=script.progress(),
-            save_stats=functools.partial(outputs.write_atomically, save_stats) if save_stats and not results else None,
-        )  # fmt: skip
+            real,
+            each,
+            [name.strip() for name in metrics.split(",")],
+            extractor=extractor,
+            weights=weights,
+            protocol=protocol,
+            count=n or None,
+            real_count=real_n or None,
+            split=split,
+            fake_split=fake_split,
+            truncation=truncation,
+            seed=seed,
+            draws=draws or None,
+            step=step or None,
+            max_bad=max_bad,
+            track=script.progress(),
+            save_stats=functools.partial(outputs.write_atomically, save_stats)
+            if save_stats and not results
+            else None,
+        )
         script.say(
             found.fake,
             f"against {found.real}",
@@ -541,21 +726,45 @@ def evaluate(
         )
         results.append(found)
     if sets.is_run(real):
-        script.say("both sets are drawn; to see which run is nearer to its data: genjax eval DATA RUN RUN")
+        script.say(
+            "both sets are drawn; to see which run is nearer to its data: genjax eval DATA RUN RUN"
+        )
     for name in results[0].values:
-        columns = [f"{x.values[name]:.5g}" + (f" ± {x.spread[name]:.2g}" if x.spread else "") for x in results]
+        columns = [
+            f"{x.values[name]:.5g}" + (f" ± {x.spread[name]:.2g}" if x.spread else "")
+            for x in results
+        ]
         print(f"{name} {'  '.join(columns)}", flush=True)
     if json is not None:
-        text = results[0].as_json() if len(results) == 1 else f"[{', '.join(x.as_json() for x in results)}]"
+        text = (
+            results[0].as_json()
+            if len(results) == 1
+            else f"[{', '.join(x.as_json() for x in results)}]"
+        )
         outputs.write_atomically(json, text.encode() + b"\n")
     return 0
 
 
 def nearest(
-    real: str, fake: str, /, n: int = 0, rows: int = 8, k: int = 5, held_out: str = "", held_out_split: str = "", extractor: str = "pixels",
-    weights: Path | None = None, split: str = "train", fake_split: str = "train", truncation: float = 1.0, seed: int = 0, step: int = 0,
-    max_bad: float = 0.01, out: Path = Path("nearest.png"), force: bool = False,
-) -> int:  # fmt: skip
+    real: str,
+    fake: str,
+    /,
+    n: int = 0,
+    rows: int = 8,
+    k: int = 5,
+    held_out: str = "",
+    held_out_split: str = "",
+    extractor: str = "pixels",
+    weights: Path | None = None,
+    split: str = "train",
+    fake_split: str = "train",
+    truncation: float = 1.0,
+    seed: int = 0,
+    step: int = 0,
+    max_bad: float = 0.01,
+    out: Path = Path("nearest.png"),
+    force: bool = False,
+) -> int:
     """Look for copies: a model's images beside the nearest of those that it was trained on.
 
     Args:
@@ -587,18 +796,37 @@ def nearest(
     _check_whole(n=n, step=step)
     if _single_files(out):
         raise InputError(f"--out {out}: one picture, so one name such as nearest.png")
-    check = functools.partial(outputs.check_file, out, read=[real, fake, *filter(None, [weights, held_out])], force=force)
+    check = functools.partial(
+        outputs.check_file, out, read=[real, fake, *filter(None, [weights, held_out])], force=force
+    )
     check()
     if sets.is_run(real) and not sets.is_run(fake):
         real, fake, split, fake_split = fake, real, fake_split, split
     seen = nearest(
-        real, fake, count=n or None, shown=rows, k=k, held_out=held_out or None, held_out_split=held_out_split or None,
-        extractor=extractor, weights=weights, split=split, fake_split=fake_split, truncation=truncation, step=step or None, seed=seed,
-        max_bad=max_bad, track=script.progress(),
-    )  # fmt: skip
+        real,
+        fake,
+        count=n or None,
+        shown=rows,
+        k=k,
+        held_out=held_out or None,
+        held_out_split=held_out_split or None,
+        extractor=extractor,
+        weights=weights,
+        split=split,
+        fake_split=fake_split,
+        truncation=truncation,
+        step=step or None,
+        seed=seed,
+        max_bad=max_bad,
+        track=script.progress(),
+    )
     check()
     genjax.save_grid(seen.sheet(), out, columns=1 + k)
-    script.say(seen.fake, f"against {seen.real}", f"{len(seen.samples)} in {out}: a row each, then its {k} nearest")
+    script.say(
+        seen.fake,
+        f"against {seen.real}",
+        f"{len(seen.samples)} in {out}: a row each, then its {k} nearest",
+    )
     for name, values in (("distance", seen.found.distances[:, 0]), ("ratio", seen.found.ratio)):
         if values is not None:
             print(f"{name} median {np.median(values):.5g}, lowest {values.min():.5g}", flush=True)
@@ -642,9 +870,17 @@ def checkpoints(run: Path, /) -> int:
 
 
 COMMANDS = {
-    "train": train, "checkpoints": checkpoints, "sample": sample, "eval": evaluate, "nearest": nearest, "interpolate": interpolate, "style-mix": style_mix, "translate": translate,
-    "convert": convert, "export": export,
-}  # fmt: skip
+    "train": train,
+    "checkpoints": checkpoints,
+    "sample": sample,
+    "eval": evaluate,
+    "nearest": nearest,
+    "interpolate": interpolate,
+    "style-mix": style_mix,
+    "translate": translate,
+    "convert": convert,
+    "export": export,
+}
 
 
 def main() -> None:
@@ -659,7 +895,11 @@ def main() -> None:
         train.run(sys.argv[2], sys.argv[3:])  # which parses its own options
     sys.argv[0] = "genjax"
     commands = {name: _later(command) for name, command in COMMANDS.items()}
-    chosen = script.parsed(lambda: subcommand_cli_from_dict(commands, prog="genjax", description="Train models and use them."))
+    chosen = script.parsed(
+        lambda: subcommand_cli_from_dict(
+            commands, prog="genjax", description="Train models and use them."
+        )
+    )
     script.exit_with(script.guarded(chosen))
 
 

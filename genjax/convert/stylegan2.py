@@ -47,12 +47,16 @@ LAYOUTS = {
 }
 
 
-def weights(gen: Arrays, disc: Arrays | None = None, **fields: Any) -> tuple[stylegan2.Config, Weights]:
+def weights(
+    gen: Arrays, disc: Arrays | None = None, **fields: Any
+) -> tuple[stylegan2.Config, Weights]:
     """State dicts of a generator (G or G_ema) and a discriminator -> (Config, weights). `fields` are of the Config and not in the arrays: group_size ...
 
     Raises InputError, naming the array, where one is missing, not expected or of another shape.
     """
-    gen, disc = ({name: np.asarray(x) for name, x in (arrays or {}).items()} for arrays in (gen, disc))
+    gen, disc = (
+        {name: np.asarray(x) for name, x in (arrays or {}).items()} for arrays in (gen, disc)
+    )
     tensors.check_finite(gen)
     tensors.check_finite(disc)
     config = stylegan2.Config(**(_gen_fields(gen) | (_disc_fields(disc) if disc else {}) | fields))
@@ -70,14 +74,18 @@ def weights(gen: Arrays, disc: Arrays | None = None, **fields: Any) -> tuple[sty
     return config, found
 
 
-def arrays(config: stylegan2.Config, weights: Weights) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def arrays(
+    config: stylegan2.Config, weights: Weights
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The generator's and the discriminator's state dicts, empty for one that is not there.
 
     Raises InputError for a model that the reference has no names for.
     """
     height, width, _ = config.shape
     if stylegan2.sizes(config)[0] != (4, 4) or height != width:
-        raise InputError(f"a StyleGAN2 of {height}x{width}: the reference has squares of a power of two alone")
+        raise InputError(
+            f"a StyleGAN2 of {height}x{width}: the reference has squares of a power of two alone"
+        )
     tables = {"gen": gen_rows(config), "disc": disc_rows(config)}
     gen, disc = (
         _write({part: weights[part].get(name, {}) for part in ("params", "stats")}, rows, config)
@@ -99,7 +107,10 @@ def read(path: str | os.PathLike) -> tuple[stylegan2.Config, Weights]:
     path = Path(path)
     found = tensors.read(path)
     parts = {
-        prefix: {name.removeprefix(prefix): x for name, x in found.items() if name.startswith(prefix)} for prefix in PREFIXES
+        prefix: {
+            name.removeprefix(prefix): x for name, x in found.items() if name.startswith(prefix)
+        }
+        for prefix in PREFIXES
     }
     plain = {name: x for name, x in found.items() if not name.startswith(PREFIXES)}
     try:
@@ -112,7 +123,10 @@ def read(path: str | os.PathLike) -> tuple[stylegan2.Config, Weights]:
 
 
 def gen_rows(config: stylegan2.Config) -> list[Row]:
-    rows = [Row("mapping.w_avg", "stats/mean_style"), *_mapping_rows(config.mapping_layers, config, "params/mapping")]
+    rows = [
+        Row("mapping.w_avg", "stats/mean_style"),
+        *_mapping_rows(config.mapping_layers, config, "params/mapping"),
+    ]
     rows.append(Row("synthesis.b4.const", "params/synthesis/const", "const"))
     last = len(stylegan2.sizes(config)) - 1
     for level in range(last + 1):
@@ -124,9 +138,13 @@ def gen_rows(config: stylegan2.Config) -> list[Row]:
                     *_styled_rows(f"{block}.{theirs}", path),
                     Row(f"{block}.{theirs}.noise_strength", f"{path}/noise_strength"),
                 ]
-                rows.append(Row(f"{block}.{theirs}.noise_const", f"stats/noise/{ours}/const", "noise"))
+                rows.append(
+                    Row(f"{block}.{theirs}.noise_const", f"stats/noise/{ours}/const", "noise")
+                )
         if config.gen_network == "resnet" and level:
-            rows.append(Row(f"{block}.skip.weight", f"params/synthesis/skip_{level}/kernel", "conv"))
+            rows.append(
+                Row(f"{block}.skip.weight", f"params/synthesis/skip_{level}/kernel", "conv")
+            )
         if config.gen_network == "skip" or level == last:
             rows += _styled_rows(f"{block}.torgb", f"params/synthesis/rgb_{level}")
     return rows
@@ -136,8 +154,12 @@ def disc_rows(config: stylegan2.Config) -> list[Row]:
     rows, last = [], len(stylegan2.sizes(config)) - 1
     for level in range(last + 1):
         block = f"b{4 * 2**level}"
-        names = {"conv0": f"conv_{level}", "conv1": f"down_{level}"} if level else {"conv": "last_conv"}
-        names |= {"fromrgb": f"rgb_{level}"} if level == last or config.disc_network == "skip" else {}
+        names = (
+            {"conv0": f"conv_{level}", "conv1": f"down_{level}"} if level else {"conv": "last_conv"}
+        )
+        names |= (
+            {"fromrgb": f"rgb_{level}"} if level == last or config.disc_network == "skip" else {}
+        )
         for theirs, ours in names.items():
             rows += [
                 Row(f"{block}.{theirs}.weight", f"params/{ours}/kernel", "conv"),
@@ -145,22 +167,37 @@ def disc_rows(config: stylegan2.Config) -> list[Row]:
             ]
         if config.disc_network == "resnet" and level:
             rows.append(Row(f"{block}.skip.weight", f"params/skip_{level}/kernel", "conv"))
-    rows += [*_dense_rows("b4.fc", "params/last_dense", "flat"), *_dense_rows("b4.out", "params/logits")]
-    return rows + (_mapping_rows(config.disc_mapping_layers, config, "params/mapping") if config.conditional else [])
+    rows += [
+        *_dense_rows("b4.fc", "params/last_dense", "flat"),
+        *_dense_rows("b4.out", "params/logits"),
+    ]
+    return rows + (
+        _mapping_rows(config.disc_mapping_layers, config, "params/mapping")
+        if config.conditional
+        else []
+    )
 
 
 def _mapping_rows(depth: int, config: stylegan2.Config, path: str) -> list[Row]:
     rows = _dense_rows("mapping.embed", f"{path}/embed") if config.conditional else []
-    return rows + [row for i in range(depth) for row in _dense_rows(f"mapping.fc{i}", f"{path}/dense_{i}")]
+    return rows + [
+        row for i in range(depth) for row in _dense_rows(f"mapping.fc{i}", f"{path}/dense_{i}")
+    ]
 
 
 def _styled_rows(theirs: str, ours: str) -> list[Row]:
-    rows = [Row(f"{theirs}.weight", f"{ours}/conv/kernel", "conv"), Row(f"{theirs}.bias", f"{ours}/bias")]
+    rows = [
+        Row(f"{theirs}.weight", f"{ours}/conv/kernel", "conv"),
+        Row(f"{theirs}.bias", f"{ours}/bias"),
+    ]
     return rows + _dense_rows(f"{theirs}.affine", f"{ours}/style")
 
 
 def _dense_rows(theirs: str, ours: str, layout: str = "dense") -> list[Row]:
-    return [Row(f"{theirs}.weight", f"{ours}/kernel", layout), Row(f"{theirs}.bias", f"{ours}/bias")]
+    return [
+        Row(f"{theirs}.weight", f"{ours}/kernel", layout),
+        Row(f"{theirs}.bias", f"{ours}/bias"),
+    ]
 
 
 # --- what the arrays say of the Config -----------------------------------------------------------------------------------
@@ -168,9 +205,15 @@ def _dense_rows(theirs: str, ours: str, layout: str = "dense") -> list[Row]:
 
 def _gen_fields(arrays: Arrays) -> dict[str, Any]:
     blocks = _blocks(arrays, r"synthesis\.b([0-9]{1,5})\.conv1\.weight")
-    layers = {match[1] for name in arrays if (match := re.fullmatch(r"mapping\.fc([0-9]{1,4})\.weight", name))}
+    layers = {
+        match[1]
+        for name in arrays
+        if (match := re.fullmatch(r"mapping\.fc([0-9]{1,4})\.weight", name))
+    }
     if "mapping.w_avg" not in arrays or "mapping.fc0.weight" not in arrays:
-        raise InputError("is no generator of StyleGAN2: mapping.w_avg or mapping.fc0.weight is missing")
+        raise InputError(
+            "is no generator of StyleGAN2: mapping.w_avg or mapping.fc0.weight is missing"
+        )
     size = _size(arrays, "mapping.w_avg", 0)
     labels = _size(arrays, "mapping.embed.weight", 1) if "mapping.embed.weight" in arrays else 0
     network = "skip" if "synthesis.b4.torgb.weight" in arrays else "orig"
@@ -189,17 +232,44 @@ def _gen_fields(arrays: Arrays) -> dict[str, Any]:
 
 
 def _disc_fields(arrays: Arrays) -> dict[str, Any]:
-    largest = max([8, *(int(match[1]) for name in arrays if (match := re.fullmatch(r"b([0-9]{1,5})\.conv1\.weight", name)))])
-    network = "resnet" if f"b{largest}.skip.weight" in arrays else "skip" if "b4.fromrgb.weight" in arrays else "orig"
-    layers = {match[1] for name in arrays if (match := re.fullmatch(r"mapping\.fc([0-9]{1,4})\.weight", name))}
-    return {"disc_network": network} | ({"disc_mapping_layers": len(layers)} if "mapping.embed.weight" in arrays else {})
+    largest = max(
+        [
+            8,
+            *(
+                int(match[1])
+                for name in arrays
+                if (match := re.fullmatch(r"b([0-9]{1,5})\.conv1\.weight", name))
+            ),
+        ]
+    )
+    network = (
+        "resnet"
+        if f"b{largest}.skip.weight" in arrays
+        else "skip"
+        if "b4.fromrgb.weight" in arrays
+        else "orig"
+    )
+    layers = {
+        match[1]
+        for name in arrays
+        if (match := re.fullmatch(r"mapping\.fc([0-9]{1,4})\.weight", name))
+    }
+    return {"disc_network": network} | (
+        {"disc_mapping_layers": len(layers)} if "mapping.embed.weight" in arrays else {}
+    )
 
 
 def _blocks(arrays: Arrays, pattern: str) -> dict[int, int]:
     """Output channels by resolution."""
-    found = {int(match[1]): _size(arrays, name, 0) for name in arrays if (match := re.fullmatch(pattern, name))}
+    found = {
+        int(match[1]): _size(arrays, name, 0)
+        for name in arrays
+        if (match := re.fullmatch(pattern, name))
+    }
     if not found or any(size < 4 or size & (size - 1) for size in found):
-        raise InputError("is no generator of StyleGAN2: synthesis.b4.conv1.weight and its like are missing")
+        raise InputError(
+            "is no generator of StyleGAN2: synthesis.b4.conv1.weight and its like are missing"
+        )
     return found
 
 
@@ -226,12 +296,20 @@ def _read(arrays: Arrays, rows: list[Row]) -> dict[str, Any]:
             place = place.setdefault(part, {})
         try:
             place[name] = np.array(LAYOUTS[layout][0](arrays[theirs]), np.float32, order="C")
-        except (ValueError, IndexError, TypeError):  # each layout says by indexing and transposing what it takes
-            raise InputError(f"{theirs!r} is of shape {arrays[theirs].shape}, which no StyleGAN2 has") from None
+        except (
+            ValueError,
+            IndexError,
+            TypeError,
+        ):  # each layout says by indexing and transposing what it takes
+            raise InputError(
+                f"{theirs!r} is of shape {arrays[theirs].shape}, which no StyleGAN2 has"
+            ) from None
     return tree
 
 
-def _write(tree: dict[str, Any], rows: list[Row], config: stylegan2.Config) -> dict[str, np.ndarray]:
+def _write(
+    tree: dict[str, Any], rows: list[Row], config: stylegan2.Config
+) -> dict[str, np.ndarray]:
     found = {}
     for theirs, ours, layout in rows:
         leaf: Any = tree
@@ -246,14 +324,20 @@ def _check_filters(arrays: Arrays, config: stylegan2.Config) -> None:
     taps = np.outer(config.taps, config.taps) / sum(config.taps) ** 2
     for name, x in arrays.items():
         if name.endswith(BUFFER) and (x.shape != taps.shape or not np.allclose(x, taps, atol=1e-4)):
-            raise InputError(f"{name!r} is another filter than that of taps {' '.join(map(str, config.taps))}")
+            raise InputError(
+                f"{name!r} is another filter than that of taps {' '.join(map(str, config.taps))}"
+            )
 
 
-def _filters(found: dict[str, np.ndarray], config: stylegan2.Config) -> Iterator[tuple[str, np.ndarray]]:
+def _filters(
+    found: dict[str, np.ndarray], config: stylegan2.Config
+) -> Iterator[tuple[str, np.ndarray]]:
     """The buffers of taps: every convolution but those to RGB, and every block but the discriminator's last, has one there."""
     taps = np.outer(config.taps, config.taps).astype(np.float32)
     for name in found:
-        match = re.fullmatch(r"((?:synthesis\.)?b(\d+))\.(conv0|conv1|conv|skip|fromrgb)\.weight", name)
+        match = re.fullmatch(
+            r"((?:synthesis\.)?b(\d+))\.(conv0|conv1|conv|skip|fromrgb)\.weight", name
+        )
         if match:
             for place in (f"{match[1]}.{match[3]}", *([match[1]] if match[1] != "b4" else [])):
                 yield f"{place}.{BUFFER}", taps / taps.sum()

@@ -9,4 +9,16 @@ from genjax.data.source import Source, mapped, unpaired, with_suffix
 from genjax.data.specs import load
 from genjax.data.streaming import gather, stream
 
-__all__ = ["Source", "gather", "has_sides", "load", "mapped", "order", "prepare", "stream", "take", "unpaired", "with_suffix"]
+__all__ = [
+    "Source",
+    "gather",
+    "has_sides",
+    "load",
+    "mapped",
+    "order",
+    "prepare",
+    "stream",
+    "take",
+    "unpaired",
+    "with_suffix",
+]

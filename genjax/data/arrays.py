@@ -19,14 +19,29 @@ from genjax.data.items import PROGRESS_SECONDS, Items
 from genjax.data.labels import MAX_LABELS
 from genjax.data.source import ALIGNMENT, Request, aligned, refuse
 from genjax.errors import InputError, printable, reason
-from genjax.files.bounded import CHUNK_BYTES, Malformed, Stream, fill, npy_header, open_member, open_regular, open_zip
+from genjax.files.bounded import (
+    CHUNK_BYTES,
+    Malformed,
+    Stream,
+    fill,
+    npy_header,
+    open_member,
+    open_regular,
+    open_zip,
+)
 from genjax.files.decode import MAX_FILE_BYTES, Unreadable, from_array
 
 IDX_NAME = re.compile(r"(train|t10k)-(images|labels)[-.]idx\d-ubyte(\.gz)?")
 DEFLATE_RATIO = 1032  # deflate cannot expand by more, so a larger claim is false
 MAX_ARRAY_BYTES = 2**36
-IMAGE_KEYS = {"train": ("images", "x_train", "train_images", "data", "x"), "test": ("x_test", "test_images")}
-LABEL_KEYS = {"train": ("labels", "y_train", "train_labels", "y"), "test": ("y_test", "test_labels")}
+IMAGE_KEYS = {
+    "train": ("images", "x_train", "train_images", "data", "x"),
+    "test": ("x_test", "test_images"),
+}
+LABEL_KEYS = {
+    "train": ("labels", "y_train", "train_labels", "y"),
+    "test": ("y_test", "test_labels"),
+}
 CHANNELS = (1, 3, 4)
 
 
@@ -70,16 +85,28 @@ def read_idx(folder: str, request: Request) -> Items:
         raise refuse(request, f"idx files have no split {request.split!r}", "use train or test")
     found = {match[2]: match.string for match in idx_names(folder) if match[1] == prefix}
     if "images" not in found:
-        raise refuse(request, f"has no images for the split {request.split!r}", f"expected {prefix}-images-idx3-ubyte[.gz]")
+        raise refuse(
+            request,
+            f"has no images for the split {request.split!r}",
+            f"expected {prefix}-images-idx3-ubyte[.gz]",
+        )
     pixels = read_idx_file(os.path.join(folder, found["images"]), 3, request)
-    labels = read_idx_file(os.path.join(folder, found["labels"]), 1, request) if "labels" in found else None
+    labels = (
+        read_idx_file(os.path.join(folder, found["labels"]), 1, request)
+        if "labels" in found
+        else None
+    )
     name = f"idx folder {printable(os.path.basename(os.path.abspath(folder)))}, {request.split}"
     return to_items(name, pixels, labels, request)
 
 
 def idx_names(folder: str) -> list[re.Match]:
     """Matches of the names of idx files in a folder; where a file is there twice, the plain one comes last."""
-    return [match for name in sorted(os.listdir(folder), reverse=True) if (match := IDX_NAME.fullmatch(name))]
+    return [
+        match
+        for name in sorted(os.listdir(folder), reverse=True)
+        if (match := IDX_NAME.fullmatch(name))
+    ]
 
 
 def read_idx_file(path: str, dimensions: int, request: Request) -> np.ndarray | Stored:
@@ -91,19 +118,25 @@ def read_idx_file(path: str, dimensions: int, request: Request) -> np.ndarray | 
             limit = os.fstat(file.fileno()).st_size * (DEFLATE_RATIO if zipped else 1)
             header = stream.read(4 + 4 * dimensions)
             if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, 8, dimensions)):
-                raise Malformed(f"is not an idx file of {dimensions} dimensions of bytes (its magic number says so)")
+                raise Malformed(
+                    f"is not an idx file of {dimensions} dimensions of bytes (its magic number says so)"
+                )
             shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
             check_claim(shape, math.prod(shape), limit)
             if math.prod(shape) > in_memory(request):
                 if zipped or dimensions < 3:
-                    raise too_large(name, math.prod(shape), "unpack it with gunzip: plain files stream", request)
+                    raise too_large(
+                        name, math.prod(shape), "unpack it with gunzip: plain files stream", request
+                    )
                 check_length(math.prod(shape), limit - len(header), shape)
                 return Stored(path, len(header), shape)
             return read_claimed(stream, np.dtype(np.uint8), shape).reshape(shape)
     except InputError:
         raise
     except (OSError, EOFError, zlib.error, MemoryError, Malformed) as error:
-        raise refuse(request, f"{name} {describe(error)}", "replace the file with an intact one") from None
+        raise refuse(
+            request, f"{name} {describe(error)}", "replace the file with an intact one"
+        ) from None
 
 
 def read_npz(path: str, request: Request) -> Items:
@@ -111,15 +144,25 @@ def read_npz(path: str, request: Request) -> Items:
     name = printable(os.path.basename(path))
     try:
         with open_zip(path) as archive:
-            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            members = {
+                member.filename.removesuffix(".npy"): member for member in archive.infolist()
+            }
             if len(members) != len(archive.infolist()):
                 raise Malformed("has two members of one name")
-            for member in members.values():  # a name that damage changed in the directory alone would hide the labels
+            for member in (
+                members.values()
+            ):  # a name that damage changed in the directory alone would hide the labels
                 open_member(archive, member).close()
             key = choose_images(archive, members, request)
             pixels = read_member(path, archive, members[key], key, request)
-            label_key = next((label for label in LABEL_KEYS.get(request.split, ()) if label in members), None)
-            labels = read_member(path, archive, members[label_key], label_key, request) if label_key else None
+            label_key = next(
+                (label for label in LABEL_KEYS.get(request.split, ()) if label in members), None
+            )
+            labels = (
+                read_member(path, archive, members[label_key], label_key, request)
+                if label_key
+                else None
+            )
     except InputError:
         raise
     except Exception as error:  # a damaged archive raises anything from BadZipFile to zlib.error and UnicodeDecodeError
@@ -129,7 +172,9 @@ def read_npz(path: str, request: Request) -> Items:
     return to_items(f"npz {name}, {request.split}", pixels, labels, request)
 
 
-def choose_images(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], request: Request) -> str:
+def choose_images(
+    archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], request: Request
+) -> str:
     """The name of the array that holds the images of the split. Raises InputError."""
     named = [key for key in IMAGE_KEYS.get(request.split, ()) if key in members]
     if named:
@@ -137,7 +182,9 @@ def choose_images(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo],
     names = ", ".join(printable(key) for key in members) or "nothing"
     if request.split != "train":
         known = " or ".join(IMAGE_KEYS.get(request.split, ())) or "train or test as the split"
-        raise refuse(request, f"has no split {request.split!r} (it holds {names})", f"name the array {known}")
+        raise refuse(
+            request, f"has no split {request.split!r} (it holds {names})", f"name the array {known}"
+        )
     image_like = []
     for key, member in members.items():
         with open_member(archive, member) as stream:
@@ -145,7 +192,11 @@ def choose_images(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo],
         if dtype == np.uint8 and len(shape) in (3, 4):
             image_like.append(key)
     if len(image_like) != 1:
-        raise refuse(request, f"holds {names}: which are the images?", "name the array 'images': uint8 [N, H, W, C] or [N, H, W]")
+        raise refuse(
+            request,
+            f"holds {names}: which are the images?",
+            "name the array 'images': uint8 [N, H, W, C] or [N, H, W]",
+        )
     return image_like[0]
 
 
@@ -158,9 +209,19 @@ def read_member(
         size = math.prod(shape) * dtype.itemsize
         check_claim(shape, size, member.compress_size * DEFLATE_RATIO)
         if size > in_memory(request):
-            plain = member.compress_type == zipfile.ZIP_STORED and dtype == np.uint8 and not fortran and len(shape) in (3, 4)
+            plain = (
+                member.compress_type == zipfile.ZIP_STORED
+                and dtype == np.uint8
+                and not fortran
+                and len(shape) in (3, 4)
+            )
             if not plain:
-                raise too_large(repr(key), size, "save it as uint8 with numpy.savez: arrays that are not compressed stream", request)
+                raise too_large(
+                    repr(key),
+                    size,
+                    "save it as uint8 with numpy.savez: arrays that are not compressed stream",
+                    request,
+                )
             header = stream.tell()
             check_length(size, member.file_size - header, shape)
             return Stored(path, data_offset(path, member) + header, shape)
@@ -219,7 +280,11 @@ def to_bytes(pixels: np.ndarray, key: str, request: Request) -> np.ndarray:
         return pixels
     check_shape(pixels.shape, request)
     if pixels.dtype.kind not in "buif" or pixels.size == 0:
-        raise refuse(request, f"{key!r} is {pixels.dtype} {pixels.shape}", "images must be uint8 [N, H, W, C]")
+        raise refuse(
+            request,
+            f"{key!r} is {pixels.dtype} {pixels.shape}",
+            "images must be uint8 [N, H, W, C]",
+        )
     low, high = float(pixels.min()), float(pixels.max())
     floating = pixels.dtype.kind in "bf"
     if floating and low >= 0 and high <= 1:
@@ -231,18 +296,30 @@ def to_bytes(pixels: np.ndarray, key: str, request: Request) -> np.ndarray:
     elif pixels.dtype == np.uint16 and high > 4095:
         scale, shift, span = 255 / 65535, 0.0, "[0, 65535]"
     else:  # also where there is a NaN, or where 16 bits hold 12
-        raise refuse(request, f"{key!r} is {pixels.dtype} in [{low:g}, {high:g}]", "scale it to [0, 1] or [-1, 1], or to uint8")
+        raise refuse(
+            request,
+            f"{key!r} is {pixels.dtype} in [{low:g}, {high:g}]",
+            "scale it to [0, 1] or [-1, 1], or to uint8",
+        )
     request.say(f"data: {key!r} converted from {pixels.dtype} in {span} to uint8")
     converted = np.empty(pixels.shape, np.uint8)
-    for image, result in zip(pixels, converted, strict=True):  # one by one: a float copy of the set would be four times its size
+    for image, result in zip(
+        pixels, converted, strict=True
+    ):  # one by one: a float copy of the set would be four times its size
         result[...] = np.rint(image.astype(np.float32) * np.float32(scale) + np.float32(shift))
     return converted
 
 
-def to_items(name: str, pixels: np.ndarray | Stored, labels: np.ndarray | Stored | None, request: Request) -> Items:
+def to_items(
+    name: str, pixels: np.ndarray | Stored, labels: np.ndarray | Stored | None, request: Request
+) -> Items:
     """Items of images in memory, or of those that stay in their file. Raises InputError."""
     assert not isinstance(labels, Stored)  # too small for it, or refused
-    return from_stored(name, pixels, labels, request) if isinstance(pixels, Stored) else from_pixels(name, pixels, labels, request)
+    return (
+        from_stored(name, pixels, labels, request)
+        if isinstance(pixels, Stored)
+        else from_pixels(name, pixels, labels, request)
+    )
 
 
 def from_stored(name: str, stored: Stored, labels: np.ndarray | None, request: Request) -> Items:
@@ -266,12 +343,16 @@ def from_stored(name: str, stored: Stored, labels: np.ndarray | None, request: R
         try:
             with open_regular(stored.path) as file:
                 file.seek(stored.offset)
-                while done < size * length and (chunk := file.read(min(CHUNK_BYTES, size * length - done))):
+                while done < size * length and (
+                    chunk := file.read(min(CHUNK_BYTES, size * length - done))
+                ):
                     total.update(chunk)
                     done += len(chunk)
                     if time.monotonic() - told > PROGRESS_SECONDS:
                         told = time.monotonic()
-                        request.say(f"data: checksum of {done >> 20} of {size * length >> 20} MB, to know these images again")
+                        request.say(
+                            f"data: checksum of {done >> 20} of {size * length >> 20} MB, to know these images again"
+                        )
         except (OSError, Malformed) as error:
             raise refuse(request, describe(error), "replace the file with an intact one") from None
         if checked is not None:
@@ -283,7 +364,12 @@ def from_stored(name: str, stored: Stored, labels: np.ndarray | None, request: R
 
 
 def labelled(
-    name: str, size: int, read: Callable[[int], Any], labels: np.ndarray | None, digest: Callable[[], str], **pixels: Any
+    name: str,
+    size: int,
+    read: Callable[[int], Any],
+    labels: np.ndarray | None,
+    digest: Callable[[], str],
+    **pixels: Any,
 ) -> Items:
     """Items of numbered images with the labels int32 [size] that they may have."""
     return Items(
@@ -302,11 +388,17 @@ def check_shape(shape: tuple[int, ...], request: Request) -> tuple[int, ...]:
     """[N, H, W, C] of the shape of a set's images. Raises InputError."""
     whole = (*shape, 1) if len(shape) == 3 else shape
     if len(whole) != 4 or whole[3] not in CHANNELS or 0 in whole[1:]:
-        raise refuse(request, f"its images have the shape {shape}", "give [N, H, W] or [N, H, W, C] with C of 1, 3 or 4")
+        raise refuse(
+            request,
+            f"its images have the shape {shape}",
+            "give [N, H, W] or [N, H, W, C] with C of 1, 3 or 4",
+        )
     return whole
 
 
-def from_pixels(name: str, pixels: np.ndarray, labels: np.ndarray | None, request: Request) -> Items:
+def from_pixels(
+    name: str, pixels: np.ndarray, labels: np.ndarray | None, request: Request
+) -> Items:
     """Items of uint8 [N, H, W] or [N, H, W, C] and integer labels [N], both checked. Raises InputError."""
     pixels = pixels.reshape(check_shape(pixels.shape, request))
     if not pixels.flags.c_contiguous or pixels.ctypes.data % ALIGNMENT:
@@ -317,7 +409,14 @@ def from_pixels(name: str, pixels: np.ndarray, labels: np.ndarray | None, reques
     if labels is not None:
         labels = check_labels(labels, len(pixels), request)
         digest.update(labels.data)
-    return labelled(name, len(pixels), lambda index: from_array(pixels[index]), labels, digest.hexdigest, pixels=pixels)
+    return labelled(
+        name,
+        len(pixels),
+        lambda index: from_array(pixels[index]),
+        labels,
+        digest.hexdigest,
+        pixels=pixels,
+    )
 
 
 def check_labels(labels: np.ndarray, size: int, request: Request) -> np.ndarray:
@@ -326,7 +425,11 @@ def check_labels(labels: np.ndarray, size: int, request: Request) -> np.ndarray:
         wrong = f"{size} images but labels of {labels.dtype} {labels.shape}"
         raise refuse(request, wrong, "give one whole number an image, or no labels")
     if size and not 0 <= int(labels.min()) <= int(labels.max()) < MAX_LABELS:
-        raise refuse(request, f"labels run from {labels.min()} to {labels.max()}", f"number them from 0, below {MAX_LABELS}")
+        raise refuse(
+            request,
+            f"labels run from {labels.min()} to {labels.max()}",
+            f"number them from 0, below {MAX_LABELS}",
+        )
     return labels.reshape(size).astype(np.int32)
 
 

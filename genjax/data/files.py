@@ -23,8 +23,14 @@ from genjax.files.decode import MAX_FILE_BYTES, Unreadable, open_image, recognis
 HIDDEN_FOLDERS = ("__macosx", "@eadir", "thumbs", "thumbnails", "$recycle.bin", "lost+found")
 HIDDEN_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 HIDDEN, IN_HIDDEN = "hidden", "in hidden or thumbnail folders"
-IRREGULAR, BROKEN = "pipes or devices", "unreachable"  # broken links, and links and folders that lead too far
-LARGE, RATIO = 2**22, 50  # bytes, and times, that compressed pictures do not shrink further by deflate
+IRREGULAR, BROKEN = (
+    "pipes or devices",
+    "unreachable",
+)  # broken links, and links and folders that lead too far
+LARGE, RATIO = (
+    2**22,
+    50,
+)  # bytes, and times, that compressed pictures do not shrink further by deflate
 KINDS = "PNG, JPEG, GIF, BMP, WebP, TIFF, PPM, AVIF, JPEG 2000, or HEIC with the extra heic"
 
 
@@ -105,7 +111,11 @@ def walk(root: str, fail: Callable[[str], InputError], say: Callable[[str], None
             elif not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
                 listing.left_out[IRREGULAR] += 1
             else:
-                sort_out(listing, Listed((*parts, entry.name), status.st_size, 0, 0), lambda entry=entry: head_of(entry.path))
+                sort_out(
+                    listing,
+                    Listed((*parts, entry.name), status.st_size, 0, 0),
+                    lambda entry=entry: head_of(entry.path),
+                )
             if time.monotonic() - told > PROGRESS_SECONDS:
                 told = time.monotonic()
                 say(f"data: {len(listing.pictures)} pictures listed")
@@ -141,7 +151,9 @@ def bounded(stream: IO[bytes], size: int, packed: int | None = None) -> bytes:
     """All of a picture that was listed with `size` bytes, in a zip `packed`. Raises Unreadable when that is too much, not all, or no picture."""
     if size > MAX_FILE_BYTES:
         raise Unreadable(f"larger than {MAX_FILE_BYTES} bytes")
-    kind = recognise(stream.read(formats.HEAD_BYTES))  # before the rest, which may be hundreds of megabytes of nothing
+    kind = recognise(
+        stream.read(formats.HEAD_BYTES)
+    )  # before the rest, which may be hundreds of megabytes of nothing
     if packed is not None and kind in formats.DENSE and size > max(LARGE, RATIO * packed):
         raise Unreadable(f"{size} bytes from {packed} in the zip: hardly a {kind}")
     stream.seek(0)
@@ -156,7 +168,9 @@ def bounded(stream: IO[bytes], size: int, packed: int | None = None) -> bytes:
 
 def read_folder(root: str, request: Request) -> Items:
     """Items of a folder of images, at any depth. Raises InputError."""
-    listing = walk(root, lambda wrong: refuse(request, wrong, "give a readable folder"), request.say)
+    listing = walk(
+        root, lambda wrong: refuse(request, wrong, "give a readable folder"), request.say
+    )
     sums: dict[Listed, int] = {}  # CRCs of what has been read
 
     def path(file: Listed) -> str:
@@ -174,11 +188,15 @@ def read_folder(root: str, request: Request) -> Items:
         rest = [file for file in files if file not in sums]
         told = time.monotonic()
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for done, (file, crc) in enumerate(zip(rest, pool.map(lambda file: checksum(path(file)), rest), strict=True)):
+            for done, (file, crc) in enumerate(
+                zip(rest, pool.map(lambda file: checksum(path(file)), rest), strict=True)
+            ):
                 sums[file] = crc
                 if time.monotonic() - told > PROGRESS_SECONDS:
                     told = time.monotonic()
-                    request.say(f"data: checksums of {done + 1} of {len(rest)} files, to know these images again")
+                    request.say(
+                        f"data: checksums of {done + 1} of {len(rest)} files, to know these images again"
+                    )
 
     def crcs(files: list[Listed], chosen: list[int]) -> list[int]:
         sum_rest([files[index] for index in chosen])
@@ -211,8 +229,14 @@ def read_zip(path: str, request: Request) -> Items:
     """Items of a zip of images, read in place: nothing is extracted. Raises InputError."""
     try:
         archive = open_zip(path)
-    except Exception as error:  # a damaged directory raises anything from BadZipFile to UnicodeDecodeError
-        raise refuse(request, f"not a readable zip ({reason(error)})", "give a folder or an intact zip of images") from None
+    except (
+        Exception
+    ) as error:  # a damaged directory raises anything from BadZipFile to UnicodeDecodeError
+        raise refuse(
+            request,
+            f"not a readable zip ({reason(error)})",
+            "give a folder or an intact zip of images",
+        ) from None
     members = archive.infolist()
     lock = threading.Lock()
 
@@ -220,13 +244,21 @@ def read_zip(path: str, request: Request) -> Items:
         member = members[file.position]
         if member.flag_bits & 0x1:
             raise Unreadable("encrypted")
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # the others cannot be read in bounds
-            raise Unreadable(f"zip compression method {member.compress_type}, of which only 0 and 8 are read")
+        if member.compress_type not in (
+            zipfile.ZIP_STORED,
+            zipfile.ZIP_DEFLATED,
+        ):  # the others cannot be read in bounds
+            raise Unreadable(
+                f"zip compression method {member.compress_type}, of which only 0 and 8 are read"
+            )
         return archive.open(member)
 
     def read(file: Listed) -> bytes:
         try:
-            with lock, raw(file) as stream:  # ZipFile counts its open members without a lock of its own
+            with (
+                lock,
+                raw(file) as stream,
+            ):  # ZipFile counts its open members without a lock of its own
                 return bounded(stream, file.bytes, members[file.position].compress_size)
         except Unreadable:
             raise
@@ -254,12 +286,18 @@ def read_zip(path: str, request: Request) -> Items:
             told = time.monotonic()
             request.say(f"data: {len(listing.pictures)} pictures listed")
     listing.pictures.sort()
-    return arrange(f"zip {printable(os.path.basename(path))}", listing, read, raw, crcs, None, request)
+    return arrange(
+        f"zip {printable(os.path.basename(path))}", listing, read, raw, crcs, None, request
+    )
 
 
 def inner_path(member: zipfile.ZipInfo) -> tuple[str, ...]:
     """Where a member lies. Names only sort and label; one that points outside cannot lead there, because nothing is opened by it."""
-    return tuple(part for part in member.filename.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+    return tuple(
+        part
+        for part in member.filename.replace("\\", "/").split("/")
+        if part not in ("", ".", "..")
+    )
 
 
 def arrange(
@@ -279,7 +317,9 @@ def arrange(
     files = listing.files()
     if not listing.pictures:
         held = ", ".join(f"{count} {why}" for why, count in files.left_out.most_common(3))
-        raise refuse(request, f"holds no images{f' ({held})' * bool(held)}", f"give pictures: {KINDS}")
+        raise refuse(
+            request, f"holds no images{f' ({held})' * bool(held)}", f"give pictures: {KINDS}"
+        )
     paths = [file.parts for file in listing.pictures]
     split = labels.choose_split(paths, request)
     chosen = split.chosen
@@ -288,17 +328,23 @@ def arrange(
         name = f"{name}, {request.split}"
         files.left_out["of other splits"] += len(paths) - len(chosen)
     found = None
-    for json in sorted(listing.jsons, key=lambda file: -len(file.parts)):  # the innermost that covers the split
+    for json in sorted(
+        listing.jsons, key=lambda file: -len(file.parts)
+    ):  # the innermost that covers the split
         base = json.parts[:-1]
         if found is None and all(file.parts[: len(base)] == base for file in selected):
-            found = labels.by_dataset_json(lambda limit, json=json: small(raw, json, limit), base, paths, chosen, request)
+            found = labels.by_dataset_json(
+                lambda limit, json=json: small(raw, json, limit), base, paths, chosen, request
+            )
     if found is None:
         found = labels.by_folders(paths, split, request)
 
     def digest(crcs: Callable[[list[Listed], list[int]], list[int]]) -> str:
         total = hashlib.sha256()
         for file, crc in zip(selected, crcs(listing.pictures, chosen), strict=True):
-            total.update(f"{'/'.join(file.parts)}\n{file.bytes} {crc}\n".encode("utf-8", "surrogateescape"))
+            total.update(
+                f"{'/'.join(file.parts)}\n{file.bytes} {crc}\n".encode("utf-8", "surrogateescape")
+            )
         total.update(found.note)
         return total.hexdigest()
 
@@ -337,8 +383,14 @@ def has_sides(spec: str) -> bool:
     try:
         if not os.path.isdir(path):
             with open_zip(path) as archive:
-                members = [inner_path(member) for member in archive.infolist() if not member.is_dir()]
-            members = [parts for parts in members if parts and not any(part.startswith(("__MACOSX", ".")) for part in parts)]
+                members = [
+                    inner_path(member) for member in archive.infolist() if not member.is_dir()
+                ]
+            members = [
+                parts
+                for parts in members
+                if parts and not any(part.startswith(("__MACOSX", ".")) for part in parts)
+            ]
             _, splits = labels.find_splits([parts for parts in members if len(parts) > 1])
             return any(split.lower() == "traina" for split in splits)
         while True:

@@ -15,7 +15,16 @@ import numpy as np
 
 from genjax.data.source import Request, Source, aligned, refuse
 from genjax.errors import InputError, printable
-from genjax.files.decode import MAX_FILE_BYTES, MAX_PIXELS, WIDE, Header, Unreadable, conversions, convert, describe
+from genjax.files.decode import (
+    MAX_FILE_BYTES,
+    MAX_PIXELS,
+    WIDE,
+    Header,
+    Unreadable,
+    conversions,
+    convert,
+    describe,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,13 +44,21 @@ class Items(NamedTuple):
 
     name: str  # "zip cats_64.zip, train"
     size: int
-    open: Callable[[int], "Image.Image"]  # header read, pixels not yet; raises Unreadable; safe to call from threads
+    open: Callable[
+        [int], "Image.Image"
+    ]  # header read, pixels not yet; raises Unreadable; safe to call from threads
     title: Callable[[int], str]  # what messages call it
     label: Callable[[int], int] | None  # asked for only with its image: reading it may cost as much
     num_labels: int
-    digest: Callable[[], str]  # of the content; called once the images are read, which may have computed a part of it
-    earlier: Callable[[], str] | None = None  # the digest as version 0.1.0 computed it, where that may differ
-    pixels: np.ndarray | None = None  # uint8 [size, H, W, C] where the images lie in memory in one shape already
+    digest: Callable[
+        [], str
+    ]  # of the content; called once the images are read, which may have computed a part of it
+    earlier: Callable[[], str] | None = (
+        None  # the digest as version 0.1.0 computed it, where that may differ
+    )
+    pixels: np.ndarray | None = (
+        None  # uint8 [size, H, W, C] where the images lie in memory in one shape already
+    )
     classes: tuple[str, ...] = ()  # names of the labels, where they have any
     bytes: Callable[[int], int] | None = None  # of the encoded image
     files: "Files | None" = None  # where the images are files
@@ -63,7 +80,11 @@ class Budget:
 
     def hold(self, amount: int) -> AbstractContextManager[None]:
         """A context in which `amount` is taken; what is negligible is not counted, since that costs more than it saves."""
-        return contextlib.nullcontext() if amount * NEGLIGIBLE < self.total else self._hold(min(amount, self.total))
+        return (
+            contextlib.nullcontext()
+            if amount * NEGLIGIBLE < self.total
+            else self._hold(min(amount, self.total))
+        )
 
     @contextlib.contextmanager
     def _hold(self, amount: int) -> Iterator[None]:
@@ -78,7 +99,10 @@ class Budget:
                 self.changed.notify_all()
 
 
-ENCODED, DECODED = Budget(MAX_FILE_BYTES), Budget(MAX_PIXELS)  # what all threads together have in memory
+ENCODED, DECODED = (
+    Budget(MAX_FILE_BYTES),
+    Budget(MAX_PIXELS),
+)  # what all threads together have in memory
 
 
 def build(items: Items, request: Request) -> Source:
@@ -97,16 +121,24 @@ def build(items: Items, request: Request) -> Source:
     elif resident:
         images, kept = decode_all(items, shape, request)
     else:
-        say_converted(Counter(conversions(header, shape) for header in headers), "looked at need converting", request)
+        say_converted(
+            Counter(conversions(header, shape) for header in headers),
+            "looked at need converting",
+            request,
+        )
         read = on_demand(items, shape, request, failures)
         say_dark(sampled_levels(items, shape, request), request)
         say_files(items, items.size - len(failures), request)
-        return describe_source(items, request, items.size, shape, read, None)._replace(label=items.label)
+        return describe_source(items, request, items.size, shape, read, None)._replace(
+            label=items.label
+        )
 
     say_files(items, len(images), request)
     arrays = {"images": images}
     if items.label is not None:
-        arrays["labels"] = np.fromiter(map(items.label, range(items.size) if kept is None else kept), np.int32, len(images))
+        arrays["labels"] = np.fromiter(
+            map(items.label, range(items.size) if kept is None else kept), np.int32, len(images)
+        )
 
     def read(index: int) -> dict[str, np.ndarray]:
         return {name: array[index] for name, array in arrays.items()}
@@ -114,7 +146,9 @@ def build(items: Items, request: Request) -> Source:
     return describe_source(items, request, len(images), shape, read, arrays if resident else None)
 
 
-def decode(items: Items, index: int, shape: tuple[int, int, int], request: Request) -> tuple[np.ndarray, tuple[str, ...]]:
+def decode(
+    items: Items, index: int, shape: tuple[int, int, int], request: Request
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """One image as `convert` gives it, within what all threads together may hold. Raises Unreadable."""
     with ENCODED.hold(items.bytes(index) if items.bytes else 0):
         image = items.open(index)
@@ -132,12 +166,20 @@ def describe_source(
 ) -> Source:
     """A Source with its name for a person and its fingerprint."""
     height, width, channels = shape
-    form = f"{height}x{width}x{channels}" if height else f"their own sizes, {channels} channel{'s' * (channels != 1)}"
+    form = (
+        f"{height}x{width}x{channels}"
+        if height
+        else f"their own sizes, {channels} channel{'s' * (channels != 1)}"
+    )
     count = f"{size} image{'s' * (size != 1)} of {form}"
-    labelled = f", {items.num_labels} label{'s' * (items.num_labels != 1)}" if items.num_labels else ""
+    labelled = (
+        f", {items.num_labels} label{'s' * (items.num_labels != 1)}" if items.num_labels else ""
+    )
 
     def fingerprint(digest: str) -> str:
-        return hashlib.sha256(f"{size} {shape} {request.crop} {items.num_labels} {digest}".encode()).hexdigest()
+        return hashlib.sha256(
+            f"{size} {shape} {request.crop} {items.num_labels} {digest}".encode()
+        ).hexdigest()
 
     return Source(
         name=f"{items.name}: {count}{labelled}{', streamed' * (arrays is None)}",
@@ -193,7 +235,9 @@ def choose_shape(headers: list[Header], request: Request) -> tuple[int, int, int
     if len(sizes) > 1 and request.crop != "own":
         request.say(
             f"data: images of {len(sizes)} sizes, all become the most common, {height}x{width} "
-            f"({votes} of {len(headers)} looked at)" + "; --resolution sets another" * ("--resolution" in request.options)
+            f"({votes} of {len(headers)} looked at)"
+            + "; --resolution sets another"
+            * ("--resolution" in request.options)
         )
     return height, width, channels
 
@@ -221,7 +265,11 @@ def say_files(items: Items, used: int, request: Request) -> None:
 def summary(files: Files, used: int) -> str:
     """E.g. "50 files found, 5 used; left out: 45 .heic (needs pip install ...)"."""
     line = f"{files.found} file{'s' * (files.found != 1)} found, {used} used"
-    reasons = [(count, why) for why, count in sorted(files.left_out.items(), key=lambda item: (-item[1], item[0])) if count]
+    reasons = [
+        (count, why)
+        for why, count in sorted(files.left_out.items(), key=lambda item: (-item[1], item[0]))
+        if count
+    ]
     words = [f"{count} {why}" for count, why in reasons[:REASONS]]
     if len(reasons) > REASONS:
         words.append(f"{sum(count for count, _ in reasons[REASONS:])} of other kinds")
@@ -236,7 +284,9 @@ def say_dark(levels: dict[bool, int], request: Request) -> None:
             f"data: the 16-bit pictures are nearly black: no value needs more than {bits} bits; rescale them to 0..65535"
         )
     if levels.get(False) == 1:
-        request.say("data: the 8-bit pictures are nearly black: their values are 0 and 1 only, as of masks; multiply them by 255")
+        request.say(
+            "data: the 8-bit pictures are nearly black: their values are 0 and 1 only, as of masks; multiply them by 255"
+        )
 
 
 def sampled_levels(items: Items, shape: tuple[int, int, int], request: Request) -> dict[bool, int]:
@@ -254,7 +304,9 @@ def level(pixels: np.ndarray) -> int:
     return int((pixels if pixels.shape[2] != 4 else pixels[..., :3]).max())
 
 
-def decode_all(items: Items, shape: tuple[int, int, int], request: Request) -> tuple[np.ndarray, np.ndarray | None]:
+def decode_all(
+    items: Items, shape: tuple[int, int, int], request: Request
+) -> tuple[np.ndarray, np.ndarray | None]:
     """All images in one array, and the indices of those that could be read (None: all). Raises InputError past max_bad."""
     images = aligned((items.size, *shape))  # the only copy: threads decode straight into it
     failures: dict[int, str] = {}
@@ -277,7 +329,9 @@ def decode_all(items: Items, shape: tuple[int, int, int], request: Request) -> t
                 count += 1
         with lock:
             converted.update(words)
-            levels.update({wide: max(value, levels.get(wide, 0)) for wide, value in largest.items()})
+            levels.update(
+                {wide: max(value, levels.get(wide, 0)) for wide, value in largest.items()}
+            )
 
     def report(done: int) -> None:
         nonlocal told
@@ -303,7 +357,9 @@ def decode_all(items: Items, shape: tuple[int, int, int], request: Request) -> t
     say_dark(levels, request)
     if not failures:
         return images, None
-    request.say(f"data: {len(failures)} of {items.size} images cannot be read and are left out: {listing(items, failures)}")
+    request.say(
+        f"data: {len(failures)} of {items.size} images cannot be read and are left out: {listing(items, failures)}"
+    )
     kept = np.setdiff1d(np.arange(items.size), list(failures))
     for index, original in enumerate(kept):  # closes the gaps in place
         if index != original:
@@ -311,12 +367,16 @@ def decode_all(items: Items, shape: tuple[int, int, int], request: Request) -> t
     return images[: len(kept)], kept
 
 
-def on_demand(items: Items, shape: tuple[int, int, int], request: Request, failures: dict[int, str]) -> Callable[[int], dict]:
+def on_demand(
+    items: Items, shape: tuple[int, int, int], request: Request, failures: dict[int, str]
+) -> Callable[[int], dict]:
     """Decode when read. In place of an image that cannot be read comes the next that can, so batches keep their size."""
     lock = threading.Lock()
     refuse_if_too_many(items, request, failures)
     for index in failures:
-        request.say(f"data: {listing(items, {index: failures[index]})} cannot be read; the next image takes its place")
+        request.say(
+            f"data: {listing(items, {index: failures[index]})} cannot be read; the next image takes its place"
+        )
 
     def read(index: int) -> dict[str, np.ndarray]:
         for candidate in range(index, index + items.size):
@@ -332,7 +392,9 @@ def on_demand(items: Items, shape: tuple[int, int, int], request: Request, failu
                     refuse_if_too_many(items, request, failures)
                 if not known:
                     one = {candidate: str(error)}
-                    request.say(f"data: {listing(items, one)} cannot be read; the next image takes its place")
+                    request.say(
+                        f"data: {listing(items, one)} cannot be read; the next image takes its place"
+                    )
                 continue
             if items.label is None:
                 return {"images": images}

@@ -9,13 +9,21 @@ import numpy as np
 from genjax.data.source import Request, refuse
 from genjax.errors import printable, reason
 
-SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
+SPLITS = {
+    "train": "train",
+    "test": "test",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+}
 # The layout of the CycleGAN data sets: trainA, trainB, testA, testB.
 SIDES = {name + side: split + side.upper() for name, split in SPLITS.items() for side in "ab"}
 NAMED = SPLITS | SIDES
 DATASET_JSON = "dataset.json"
 MAX_LABELS = 2**16
-JSON_BYTES = 2**23  # of dataset.json, or more where there are many files: parsed it takes many times its size
+JSON_BYTES = (
+    2**23
+)  # of dataset.json, or more where there are many files: parsed it takes many times its size
 
 Parts = tuple[str, ...]  # a path below the root
 
@@ -68,9 +76,17 @@ def choose_split(files: Sequence[Parts], request: Request) -> Split:
     chosen = [index for index, parts in enumerate(files) if names[parts[depth]] == wanted]
     if chosen:
         return Split(chosen, depth + 1, splits, everything)  # a class means the same in each split
-    chosen = [index for index, parts in enumerate(files) if names[parts[depth]] in (f"{wanted}A", f"{wanted}B")]
+    chosen = [
+        index
+        for index, parts in enumerate(files)
+        if names[parts[depth]] in (f"{wanted}A", f"{wanted}B")
+    ]
     if not chosen:
-        raise refuse(request, f"has no split {request.split!r}", f"its splits are {', '.join(map(printable, splits))}")
+        raise refuse(
+            request,
+            f"has no split {request.split!r}",
+            f"its splits are {', '.join(map(printable, splits))}",
+        )
     request.say(
         f"data: {request.split}A and {request.split}B, the sides of an unpaired set, become two classes; "
         f"--split {request.split}A takes one of them, train/cyclegan.py both as sides"
@@ -83,7 +99,9 @@ def by_folders(files: Sequence[Parts], split: Split, request: Request) -> Labels
     depth, numbered = split.depth, [files[index] for index in split.numbered]
     inside = [len(parts) > depth + 1 for parts in numbered]
     if any(inside) and not all(inside):
-        request.say("data: some images lie in folders and some beside them, so the folders give no labels")
+        request.say(
+            "data: some images lie in folders and some beside them, so the folders give no labels"
+        )
     names = {parts[depth] for parts in numbered} if all(inside) else set()
     if len(names) < 2:
         return Labels(None)
@@ -91,26 +109,37 @@ def by_folders(files: Sequence[Parts], split: Split, request: Request) -> Labels
     classes = sorted(names, key=(lambda name: (int(name), name)) if as_numbers else None)
     numbers = {name: index for index, name in enumerate(classes)}
     labels = [numbers[files[index][depth]] for index in split.chosen]
-    note = b"" if classes == sorted(names) else "\n".join(classes).encode("utf-8", "surrogateescape")
+    note = (
+        b"" if classes == sorted(names) else "\n".join(classes).encode("utf-8", "surrogateescape")
+    )
     return Labels(labels, len(classes), tuple(map(printable, classes)), note)
 
 
 def by_dataset_json(
-    text: Callable[[int], bytes], base: Parts, files: Sequence[Parts], chosen: list[int], request: Request
+    text: Callable[[int], bytes],
+    base: Parts,
+    files: Sequence[Parts],
+    chosen: list[int],
+    request: Request,
 ) -> Labels | None:
     """Labels as NVIDIA's dataset_tool writes them: {"labels": [[name, number], ...] or null}, names relative to its folder.
 
     text: gives its bytes, up to a limit. base: its folder. None: the file is of another tool. Raises InputError.
     """
-    where, mend = "/".join((*base, DATASET_JSON)), f"mend {DATASET_JSON}, or remove it to take the folders as classes"
+    where, mend = (
+        "/".join((*base, DATASET_JSON)),
+        f"mend {DATASET_JSON}, or remove it to take the folders as classes",
+    )
     names = {"/".join(files[index][len(base) :]): None for index in chosen}
     limit = max(JSON_BYTES, 8 * sum(len(name) + 32 for name in names))
     try:
         content: Any = json.loads(text(limit))
     except (ValueError, RecursionError, OSError) as error:
-        raise refuse(request, f"{printable(where)} cannot be read ({reason(error)})", mend) from None
+        raise refuse(
+            request, f"{printable(where)} cannot be read ({reason(error)})", mend
+        ) from None
     if not isinstance(content, dict) or "labels" not in content:
-        request.say(f"data: {DATASET_JSON} holds no \"labels\" and is not used")
+        request.say(f'data: {DATASET_JSON} holds no "labels" and is not used')
         return None
     entries = content["labels"]
     if entries is None:
@@ -120,12 +149,24 @@ def by_dataset_json(
     strange = 0
     for entry in entries:
         if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
-            raise refuse(request, f"{printable(where)} has an entry that is no pair of a name and a label", mend)
+            raise refuse(
+                request,
+                f"{printable(where)} has an entry that is no pair of a name and a label",
+                mend,
+            )
         name, label = entry[0].replace("\\", "/"), entry[1]
         if isinstance(label, list):
-            raise refuse(request, f"{printable(where)} has vectors as labels", f"models take one whole number per image; {mend}")
+            raise refuse(
+                request,
+                f"{printable(where)} has vectors as labels",
+                f"models take one whole number per image; {mend}",
+            )
         if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < MAX_LABELS:
-            raise refuse(request, f"{printable(where)} labels {printable(name)} as {printable(str(label)[:80])}", mend)
+            raise refuse(
+                request,
+                f"{printable(where)} labels {printable(name)} as {printable(str(label)[:80])}",
+                mend,
+            )
         if name in names:
             names[name] = label
         else:
@@ -135,6 +176,10 @@ def by_dataset_json(
         wrong = f"{printable(where)} has no label for {len(missing)} of {len(names)} images ({printable(missing[0])} ...)"
         raise refuse(request, wrong, mend)
     if strange:
-        request.say(f"data: {DATASET_JSON} has labels for {strange} files that are not among these images")
+        request.say(
+            f"data: {DATASET_JSON} has labels for {strange} files that are not among these images"
+        )
     labels = list(names.values())
-    return Labels(labels, 1 + max(entry[1] for entry in entries), (), np.asarray(labels, np.int32).tobytes())
+    return Labels(
+        labels, 1 + max(entry[1] for entry in entries), (), np.asarray(labels, np.int32).tobytes()
+    )

@@ -33,7 +33,9 @@ def order(seed: Array | int, positions: Array, size: int) -> Array:
         raise ValueError(f"size must be in 1..{2**31 - 1}, not {size}")
     on_host = not (isinstance(seed, jax.Array) or isinstance(positions, jax.Array))
     if on_host:
-        with np.errstate(over="ignore"):  # integer hashes overflow by intent; NumPy says so for scalars
+        with np.errstate(
+            over="ignore"
+        ):  # integer hashes overflow by intent; NumPy says so for scalars
             return _order(np, _word(np, seed), _word(np, positions), size)
     return _order(jnp, _word(jnp, seed), _word(jnp, positions), size)
 
@@ -48,7 +50,9 @@ def _word(xp, value: Array | int) -> Array:
 def _order(xp, seed: Array, positions: Array, size: int) -> Array:
     word = xp.uint32
     epoch, offset = positions // word(size), positions % word(size)
-    half = max(1, ((size - 1).bit_length() + 1) // 2)  # bits in each half: the domain is 4**half >= size
+    half = max(
+        1, ((size - 1).bit_length() + 1) // 2
+    )  # bits in each half: the domain is 4**half >= size
     mask = word(2**half - 1)
     key = _hash(_hash(xp.broadcast_to(seed, positions.shape) + word(GOLDEN)) ^ epoch)
     keys = [_hash(key + word(GOLDEN * (round_ + 1) % 2**32)) for round_ in range(ROUNDS)]
@@ -94,10 +98,18 @@ def positions(step: Array | int, batch_size: int, first: int = 0, stop: int | No
 
 def side_seed(seed: Array | int, suffix: str) -> Array | int:
     """The seed of the order of one of two sets, or of the only one (suffix "")."""
-    return seed if not suffix else (seed + GOLDEN) % 2**32 if isinstance(seed, int) else seed + np.uint32(GOLDEN)
+    return (
+        seed
+        if not suffix
+        else (seed + GOLDEN) % 2**32
+        if isinstance(seed, int)
+        else seed + np.uint32(GOLDEN)
+    )
 
 
-def take(arrays: dict[str, jax.Array], seed: jax.Array, step: jax.Array, batch_size: int) -> dict[str, jax.Array]:
+def take(
+    arrays: dict[str, jax.Array], seed: jax.Array, step: jax.Array, batch_size: int
+) -> dict[str, jax.Array]:
     """The batch of `step` out of a resident set; inside `jit`.
 
     arrays: "images" uint8 [N, H, W, C] and, if any, "labels" int32 [N]; of a second set the same with SECOND at the end of their
@@ -107,14 +119,20 @@ def take(arrays: dict[str, jax.Array], seed: jax.Array, step: jax.Array, batch_s
     where = positions(jnp.asarray(step), batch_size)
     taken = {}
     for suffix in ("", SECOND):
-        own = {name: array for name, array in arrays.items() if name.endswith(SECOND) == bool(suffix)}
+        own = {
+            name: array for name, array in arrays.items() if name.endswith(SECOND) == bool(suffix)
+        }
         if own:
             indices = order(side_seed(seed, suffix), where, own["images" + suffix].shape[0])
-            taken |= {name: array.at[indices].get(mode="promise_in_bounds") for name, array in own.items()}
+            taken |= {
+                name: array.at[indices].get(mode="promise_in_bounds") for name, array in own.items()
+            }
     return taken
 
 
-def prepare(batch: dict[str, jax.Array], key: jax.Array, flip: bool, crop: tuple[int, int] | None = None) -> dict[str, jax.Array]:
+def prepare(
+    batch: dict[str, jax.Array], key: jax.Array, flip: bool, crop: tuple[int, int] | None = None
+) -> dict[str, jax.Array]:
     """A batch as models take it; inside `jit`.
 
     batch: "images" uint8 [B, H, W, C], "labels" int32 [B] if any, and perhaps those of a second set; key: PRNG key; flip: mirror each
@@ -128,7 +146,9 @@ def prepare(batch: dict[str, jax.Array], key: jax.Array, flip: bool, crop: tuple
         if crop is not None:
             room = jnp.array([images.shape[1] - crop[0] + 1, images.shape[2] - crop[1] + 1])
             corners = jax.random.randint(crop_key, (images.shape[0], 2), 0, room[None])
-            cut = lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (*crop, image.shape[2]))
+            cut = lambda image, corner: jax.lax.dynamic_slice(
+                image, (corner[0], corner[1], 0), (*crop, image.shape[2])
+            )
             images = jax.vmap(cut)(images, corners)
         if flip:
             mirrored = jax.random.bernoulli(flip_key, 0.5, (images.shape[0], 1, 1, 1))

@@ -14,12 +14,20 @@ class Source(NamedTuple):
 
     name: str  # for a person: "idx folder mnist, train: 60000 images of 28x28x1, 10 labels"
     size: int  # number of images
-    shape: tuple[int, int, int]  # height, width, channels; height and width 0 where each image has its own (`load`'s own_sizes)
+    shape: tuple[
+        int, int, int
+    ]  # height, width, channels; height and width 0 where each image has its own (`load`'s own_sizes)
     num_labels: int  # 0 when the set has none
     fingerprint: str  # deterministic id of the content; a run refuses to resume on another
-    read: Callable[[int], dict[str, np.ndarray]]  # one item: "images" uint8 [H, W, C], "labels" int32 [] if any
-    arrays: dict[str, np.ndarray] | None  # resident: "images" uint8 [N, H, W, C], "labels" int32 [N]; None if streamed
-    label: Callable[[int], int] | None = None  # of one image, without decoding it; of a streamed set with labels
+    read: Callable[
+        [int], dict[str, np.ndarray]
+    ]  # one item: "images" uint8 [H, W, C], "labels" int32 [] if any
+    arrays: (
+        dict[str, np.ndarray] | None
+    )  # resident: "images" uint8 [N, H, W, C], "labels" int32 [N]; None if streamed
+    label: Callable[[int], int] | None = (
+        None  # of one image, without decoding it; of a streamed set with labels
+    )
     partner: "Source | None" = None  # the other side of two sets that are not paired: its names end in _b, its order is its own
     classes: tuple[str, ...] = ()  # names of the labels in their order, where they have any
     earlier: str = ""  # the fingerprint as version 0.1.0 computed it, where that may differ: runs of then go on
@@ -37,7 +45,9 @@ class Request(NamedTuple):
     max_bad: float  # share of the set
     resident_mb: float
     say: Callable[[str], None]
-    options: tuple[str, ...]  # those of --resolution, --max-bad, --resident-mb that the command has, for messages to name
+    options: tuple[
+        str, ...
+    ]  # those of --resolution, --max-bad, --resident-mb that the command has, for messages to name
 
     @property
     def resident_bytes(self) -> float:

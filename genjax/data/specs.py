@@ -56,7 +56,12 @@ def load(
         resolution = (resolution, resolution)
     checks = (
         ("--resolution", resolution, resolution is None or is_size(resolution), f"1 to {MAX_SIDE}"),
-        ("--channels", channels, channels is None or channels in MODES, "1 (grey), 3 (RGB) or 4 (RGBA)"),
+        (
+            "--channels",
+            channels,
+            channels is None or channels in MODES,
+            "1 (grey), 3 (RGB) or 4 (RGBA)",
+        ),
         ("--crop", crop, crop in ("center", "none", "whole"), "center, none or whole"),
         ("--max-bad", max_bad, 0 <= max_bad <= 1, "a share from 0 to 1"),
     )
@@ -66,7 +71,18 @@ def load(
     quiet_pillow()
     if options is None:
         options = OPTIONS if option.startswith("--data") else ()
-    request = Request(spec, option, split, resolution, channels, "own" if own_sizes else crop, max_bad, resident_mb, say, options)
+    request = Request(
+        spec,
+        option,
+        split,
+        resolution,
+        channels,
+        "own" if own_sizes else crop,
+        max_bad,
+        resident_mb,
+        say,
+        options,
+    )
     return build(find(request), request)
 
 

@@ -39,10 +39,14 @@ def stream(
     """
     import grain
 
-    if threads is None:  # opening a small image is Python's work, and its lock lets two threads do less of that than one
+    if (
+        threads is None
+    ):  # opening a small image is Python's work, and its lock lets two threads do less of that than one
         threads = min(8, os.cpu_count() or 1) if source.shape[0] * source.shape[1] >= 96 * 96 else 1
     if batch_size % process_count:
-        raise InputError(f"--batch-size {batch_size}: does not divide among {process_count} processes; use a multiple")
+        raise InputError(
+            f"--batch-size {batch_size}: does not divide among {process_count} processes; use a multiple"
+        )
     share = batch_size // process_count
     first = process_index * share
 
@@ -50,7 +54,9 @@ def stream(
         where = positions(step, batch_size, first, first + share)
         parts = gather(source, order(seed, where, source.size))
         if source.partner is not None:
-            parts |= with_suffix(gather(source.partner, order(side_seed(seed, SECOND), where, source.partner.size)))
+            parts |= with_suffix(
+                gather(source.partner, order(side_seed(seed, SECOND), where, source.partner.size))
+            )
         return parts
 
     # One element of the data set is one whole step: the order is computed once a batch, threads do not contend for single

@@ -40,7 +40,12 @@ def depth(key: Array, n: int, height: int, width: int) -> Float[Array, "n h w 1"
     return (raw - low) / (high - low)
 
 
-def haze(key: Array, images: Images, beta: tuple[float, float] = (0.6, 1.8), light: tuple[float, float] = (0.7, 1.0)) -> Images:
+def haze(
+    key: Array,
+    images: Images,
+    beta: tuple[float, float] = (0.6, 1.8),
+    light: tuple[float, float] = (0.7, 1.0),
+) -> Images:
     """I = J t + A (1 - t), t = exp(-beta depth), on values in 0..1. Koschmieder 1924; the ranges are RESIDE's, Li et al. 2019 (arXiv 1712.04143).
 
     `beta`, the scattering, and `light`, the grey airlight A, are drawn uniformly for each image.
@@ -65,39 +70,64 @@ def lowlight(
     """
     keys = jax.random.split(key, 3)
     n = images.shape[0]
-    dark = _uniform(keys[0], n, *gain) * jnp.maximum(_unit(images), 1e-6) ** _uniform(keys[1], n, *gamma)
-    return _signed(dark + jnp.sqrt(shot * dark + read**2) * jax.random.normal(keys[2], images.shape))
+    dark = _uniform(keys[0], n, *gain) * jnp.maximum(_unit(images), 1e-6) ** _uniform(
+        keys[1], n, *gamma
+    )
+    return _signed(
+        dark + jnp.sqrt(shot * dark + read**2) * jax.random.normal(keys[2], images.shape)
+    )
 
 
 def blur(key: Array, images: Images, sigma: tuple[float, float] = (0.5, 2.5)) -> Images:
     """A Gaussian filter, its standard deviation in pixels drawn uniformly for each image; edges are continued."""
     n, height, width, _ = images.shape
     reach = int(np.ceil(3 * sigma[1]))
-    taps = jnp.exp(-0.5 * jnp.square(jnp.arange(-reach, reach + 1)[:, None, None, None, None] / _uniform(key, n, *sigma)[None]))
+    taps = jnp.exp(
+        -0.5
+        * jnp.square(
+            jnp.arange(-reach, reach + 1)[:, None, None, None, None]
+            / _uniform(key, n, *sigma)[None]
+        )
+    )
     taps = taps / jnp.sum(taps, axis=0, keepdims=True)
     for axis, size in ((1, height), (2, width)):
         pads = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
         padded = jnp.pad(images, pads, mode="edge")
-        shifted = (taps[i] * jax.lax.slice_in_dim(padded, i, i + size, 1, axis) for i in range(2 * reach + 1))
+        shifted = (
+            taps[i] * jax.lax.slice_in_dim(padded, i, i + size, 1, axis)
+            for i in range(2 * reach + 1)
+        )
         images = functools.reduce(operator.add, shifted)
     return images
 
 
 # ITU-T T.81, annex K, table K.1: steps for luminance at quality 50.
-_STEPS = np.array([
-    [16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55], [14, 13, 16, 24, 40, 57, 69, 56], [14, 17, 22, 29, 51, 87, 80, 62],
-    [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92], [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99],
-], np.float32)  # fmt: skip
+_STEPS = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ],
+    np.float32,
+)
 _FREQUENCIES = np.arange(8)[:, None]
 _DCT = np.float32(
-    np.where(_FREQUENCIES == 0, 8**-0.5, 0.5) * np.cos((2 * np.arange(8)[None] + 1) * _FREQUENCIES * np.pi / 16)
+    np.where(_FREQUENCIES == 0, 8**-0.5, 0.5)
+    * np.cos((2 * np.arange(8)[None] + 1) * _FREQUENCIES * np.pi / 16)
 )  # orthonormal
 
 
 def blocks(key: Array, images: Images, quality: tuple[float, float] = (10.0, 40.0)) -> Images:
     """Quantised cosine transforms of 8x8 blocks, as JPEG's luminance at a quality drawn uniformly for each image, of each channel by itself."""
     n, height, width, channels = images.shape
-    padded = jnp.pad(images, [(0, 0), (0, -height % 8), (0, -width % 8), (0, 0)], mode="edge") * 127.5
+    padded = (
+        jnp.pad(images, [(0, 0), (0, -height % 8), (0, -width % 8), (0, 0)], mode="edge") * 127.5
+    )
     grid = padded.reshape(n, padded.shape[1] // 8, 8, padded.shape[2] // 8, 8, channels)
     q = _uniform(key, n, *quality).reshape(n, 1, 1, 1, 1, 1)
     steps = jnp.round(jnp.where(q < 50, 50 / q, 2 - q / 50) * _STEPS[None, None, :, None, :, None])
@@ -117,6 +147,8 @@ def degraded(name: str, seed: int) -> Callable[[int, np.ndarray], np.ndarray]:
 
     def change(number: int, photograph: np.ndarray) -> np.ndarray:
         key = jax.random.fold_in(jax.random.key(seed), number)
-        return np.asarray(ops.to_uint8(form(key, photograph[None].astype(np.float32) / 127.5 - 1)))[0]
+        return np.asarray(ops.to_uint8(form(key, photograph[None].astype(np.float32) / 127.5 - 1)))[
+            0
+        ]
 
     return change

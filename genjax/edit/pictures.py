@@ -12,7 +12,14 @@ from genjax.data.items import summary
 from genjax.errors import InputError, reason
 from genjax.files import outputs
 from genjax.files.bounded import Malformed, open_regular
-from genjax.files.decode import MAX_FILE_BYTES, Unreadable, convert, describe, open_image, quiet_pillow
+from genjax.files.decode import (
+    MAX_FILE_BYTES,
+    Unreadable,
+    convert,
+    describe,
+    open_image,
+    quiet_pillow,
+)
 from genjax.files.grids import FORMATS, encode, picture_suffix
 
 __all__ = ["Unreadable", "digest", "encoded", "find", "read", "target", "write"]
@@ -27,11 +34,17 @@ def find(source: Path, say: Callable[[str], None] | None = None) -> list[Path]:
         try:
             open_regular(source).close()
         except (OSError, Malformed, ValueError) as error:  # ValueError: a null byte
-            wrong = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({reason(error)})"
+            wrong = (
+                "does not exist"
+                if isinstance(error, FileNotFoundError)
+                else f"cannot be read ({reason(error)})"
+            )
             raise InputError(f"{source}: {wrong}; give a picture or a folder of pictures") from None
         return [source]
     say = say or (lambda line: None)
-    listing = walk(str(source), lambda wrong: InputError(f"{source}: {wrong}; give a readable folder"), say)
+    listing = walk(
+        str(source), lambda wrong: InputError(f"{source}: {wrong}; give a readable folder"), say
+    )
     files = listing.files()
     line = summary(files, len(listing.pictures))
     if not listing.pictures:

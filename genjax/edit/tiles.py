@@ -20,13 +20,19 @@ def translator(
     """
     translate = functools.partial(model.translate, weights, direction=direction)
     if model.statistics is None:
-        return lambda image: np.asarray(ops.to_uint8(translate((image.astype(np.float32) / 127.5 - 1)[None])))[0]
+        return lambda image: np.asarray(
+            ops.to_uint8(translate((image.astype(np.float32) / 127.5 - 1)[None]))
+        )[0]
     statistics = functools.partial(model.statistics, weights, direction=direction)
 
     def translated(image: np.ndarray) -> np.ndarray:
         values = image.astype(np.float32) / 127.5 - 1
         small = _reduced(values, tile)
-        apply = translate if small is values else functools.partial(translate, statistics=statistics(small[None]))
+        apply = (
+            translate
+            if small is values
+            else functools.partial(translate, statistics=statistics(small[None]))
+        )
         return np.asarray(ops.to_uint8(tiled(apply, values, tile, overlap)))
 
     return translated
@@ -42,7 +48,9 @@ def _reduced(image: np.ndarray, tile: int) -> np.ndarray:
     return np.asarray(jax.image.resize(image, shape, "linear"))
 
 
-def tiled(apply: Callable[[np.ndarray], np.ndarray], image: np.ndarray, tile: int = 512, overlap: int = 64) -> np.ndarray:
+def tiled(
+    apply: Callable[[np.ndarray], np.ndarray], image: np.ndarray, tile: int = 512, overlap: int = 64
+) -> np.ndarray:
     """`apply`, [1, h, w, c] -> the same height and width, of `image` [h, w, c] in tiles of at most tile x tile pixels, float32.
 
     Tiles lie evenly, at least `overlap` pixels over each other, where they fade into each other along a line. An image that fits into
@@ -51,14 +59,18 @@ def tiled(apply: Callable[[np.ndarray], np.ndarray], image: np.ndarray, tile: in
     if not 0 <= 2 * overlap <= tile:
         raise ValueError(f"overlap {overlap}: from 0 to half of the tile, {tile}")
     sizes = [min(tile, size) for size in image.shape[:2]]
-    starts = [_starts(size, length, overlap) for size, length in zip(image.shape[:2], sizes, strict=True)]
+    starts = [
+        _starts(size, length, overlap) for size, length in zip(image.shape[:2], sizes, strict=True)
+    ]
     weight = np.multiply.outer(*(_fade(length, overlap) for length in sizes))[:, :, None]
     total, weights = None, np.zeros((*image.shape[:2], 1), np.float32)
     for top in starts[0]:
         for left in starts[1]:
             place = slice(top, top + sizes[0]), slice(left, left + sizes[1])
             done = np.asarray(apply(image[place][None]), np.float32)[0]
-            total = np.zeros((*image.shape[:2], done.shape[2]), np.float32) if total is None else total
+            total = (
+                np.zeros((*image.shape[:2], done.shape[2]), np.float32) if total is None else total
+            )
             total[place] += weight * done
             weights[place] += weight
     assert total is not None

@@ -29,9 +29,17 @@ class Malformed(ValueError):
 
 # What zipfile, zlib, numpy, struct and the file system raise on damaged bytes. A fault of our own (TypeError, AttributeError) is none of them.
 DAMAGE = (
-    OSError, EOFError, ValueError, LookupError, RuntimeError, OverflowError, MemoryError,
-    zipfile.BadZipFile, zlib.error, struct.error,
-)  # fmt: skip
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
 
 
 # --- opening -------------------------------------------------------------------------------------------------------------
@@ -40,7 +48,9 @@ DAMAGE = (
 def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
     """A regular file, opened to be read. Raises Malformed for a pipe, a socket or a device, which may never answer or end, and OSError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(
+            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        )
     except ValueError:
         raise Malformed("is no name of a file") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -76,9 +86,15 @@ def parse_json(data: bytes) -> Any:
     level = [value]
     for _ in range(MAX_JSON_DEPTH + 1):
         for one in level:
-            if (isinstance(one, float) and not math.isfinite(one)) or (isinstance(one, int) and one.bit_length() > 64):
+            if (isinstance(one, float) and not math.isfinite(one)) or (
+                isinstance(one, int) and one.bit_length() > 64
+            ):
                 raise Malformed("holds a number out of range")
-        containers = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        containers = [
+            one.values() if isinstance(one, dict) else one
+            for one in level
+            if isinstance(one, dict | list)
+        ]
         level = [child for container in containers for child in container]
         if not level:
             return value
@@ -122,10 +138,14 @@ def open_zip(path: str | os.PathLike[str], most: int | None = None) -> zipfile.Z
         length = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, length - 2**16 - 2**10))
         tail = stream.read()
-        plain = tail[-22:-18] == b"PK\x05\x06" and tail[-2:] == b"\0\0"  # as zipfile looks for the end: without a comment first
+        plain = (
+            tail[-22:-18] == b"PK\x05\x06" and tail[-2:] == b"\0\0"
+        )  # as zipfile looks for the end: without a comment first
         end = len(tail) - 22 if plain else tail.rfind(b"PK\x05\x06")
         count, size = struct.unpack("<HI", tail[end + 10 : end + 16].ljust(6, b"\0"))
-        if end >= 76 and tail[end - 20 : end - 16] == b"PK\x06\x07":  # the records of zip64 lie before
+        if (
+            end >= 76 and tail[end - 20 : end - 16] == b"PK\x06\x07"
+        ):  # the records of zip64 lie before
             end -= 76
             count, size = struct.unpack_from("<QQ", tail, end + 32)
         begin = length - len(tail) + end - size
@@ -134,7 +154,9 @@ def open_zip(path: str | os.PathLike[str], most: int | None = None) -> zipfile.Z
                 raise Malformed(f"has a directory of {size} bytes, more than {MAX_DIRECTORY_BYTES}")
             stream.seek(begin)
             _check_directory(stream.read(size), MAX_MEMBERS if most is None else most, count)
-    return zipfile.ZipFile(path)  # by its name: an archive whose stream is another object's may warn when both are freed
+    return zipfile.ZipFile(
+        path
+    )  # by its name: an archive whose stream is another object's may warn when both are freed
 
 
 def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
@@ -149,7 +171,10 @@ def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
 def npy_header(stream: Stream) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether in Fortran order, dtype. Raises Malformed for Python objects, whose reading would run code."""
     version = np.lib.format.read_magic(stream)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
     if read is None:
         raise Malformed(f"has an array in version {version} of the npy format")
     try:

@@ -25,8 +25,12 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 GREY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
 ORIENTATION = 0x0112  # the EXIF tag
-STRUCTURE = "genjax structure"  # key of Image.info under which `open_image` leaves formats.Structure
-TO_BYTE = ((np.arange(2**16, dtype=np.uint32) * 255 + 32767) // 65535).astype(np.uint8)  # 16 bits to 8, rounded
+STRUCTURE = (
+    "genjax structure"  # key of Image.info under which `open_image` leaves formats.Structure
+)
+TO_BYTE = ((np.arange(2**16, dtype=np.uint32) * 255 + 32767) // 65535).astype(
+    np.uint8
+)  # 16 bits to 8, rounded
 BAND = 2**10  # rows that are laid over white at a time
 
 
@@ -64,14 +68,18 @@ def open_image(data: bytes) -> "Image.Image":
         raise Unreadable("not an image") from None
     except Image.DecompressionBombError:
         raise Unreadable(f"more than {MAX_PIXELS} pixels") from None
-    except Exception as error:  # on hostile bytes the decoders raise anything, from SyntaxError to struct.error
+    except (
+        Exception
+    ) as error:  # on hostile bytes the decoders raise anything, from SyntaxError to struct.error
         raise Unreadable(reason(error)) from error
     if image.width * image.height > MAX_PIXELS:
         raise Unreadable(f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels")
     image.info[STRUCTURE] = structure
     key = image.info.get("transparency")
     if name == "PNG" and image.mode == "RGB" and structure.bits == 16 and isinstance(key, tuple):
-        image.info["transparency"] = tuple(value >> 8 for value in key)  # as Pillow brings the pixels to 8 bits
+        image.info["transparency"] = tuple(
+            value >> 8 for value in key
+        )  # as Pillow brings the pixels to 8 bits
     if name == "PNG" and image.mode == "L" and structure.bits in (2, 4) and isinstance(key, int):
         image.info["transparency"] = key * 255 // (2**structure.bits - 1)
     return image
@@ -105,7 +113,9 @@ def describe(image: "Image.Image") -> Header:
         turned = 1
     structure = image.info.get(STRUCTURE, formats.Structure())
     try:  # where the structure is not walked, Pillow knows from the header
-        animated = structure.pictures > 1 or (image.format in ("WEBP", "AVIF", "HEIF") and getattr(image, "is_animated", False))
+        animated = structure.pictures > 1 or (
+            image.format in ("WEBP", "AVIF", "HEIF") and getattr(image, "is_animated", False)
+        )
     except Exception as error:
         raise Unreadable(reason(error)) from error
     unusual = (
@@ -117,7 +127,12 @@ def describe(image: "Image.Image") -> Header:
         ("animated (first frame)", animated and image.format != "TIFF"),
     )
     size = (image.width, image.height) if turned in range(5, 9) else (image.height, image.width)
-    return Header(size, image.mode in GREY_MODES, has_alpha(image), tuple(word for word, holds in unusual if holds))
+    return Header(
+        size,
+        image.mode in GREY_MODES,
+        has_alpha(image),
+        tuple(word for word, holds in unusual if holds),
+    )
 
 
 def conversions(header: Header, shape: tuple[int, int, int]) -> tuple[str, ...]:
@@ -133,7 +148,9 @@ def conversions(header: Header, shape: tuple[int, int, int]) -> tuple[str, ...]:
     return header.unusual + tuple(word for word, holds in needed if holds)
 
 
-def convert(image: "Image.Image", shape: tuple[int, int, int], crop: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def convert(
+    image: "Image.Image", shape: tuple[int, int, int], crop: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Bring an opened image to uint8 [height, width, channels].
 
     crop: "center" scales the shorter side and cuts the rest off, "none" stretches, "whole" refuses another size, "own" leaves
@@ -193,7 +210,9 @@ def to_eight_bits(image: "Image.Image") -> "Image.Image":
         values = np.clip(values, 0, 65535).astype(np.uint16)
     bits = image.info.get(STRUCTURE, formats.Structure()).bits
     if image.format == "TIFF" and 8 < bits < 16:  # others are scaled to 16 bits by their decoders
-        table = (np.arange(2**16, dtype=np.uint32).clip(max=2**bits - 1) * 255 + 2 ** (bits - 1) - 1) // (2**bits - 1)
+        table = (
+            np.arange(2**16, dtype=np.uint32).clip(max=2**bits - 1) * 255 + 2 ** (bits - 1) - 1
+        ) // (2**bits - 1)
         grey = Image.fromarray(table.astype(np.uint8)[values])
     else:
         grey = Image.fromarray(TO_BYTE[values])
@@ -211,7 +230,9 @@ def over_white(image: "Image.Image", mode: str) -> "Image.Image":
     for top in range(0, image.height, BAND):
         box = (0, top, image.width, min(top + BAND, image.height))
         band = image.crop(box).convert("RGBA")
-        flat.paste(Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert(mode), box)
+        flat.paste(
+            Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert(mode), box
+        )
     return flat
 
 
@@ -224,7 +245,13 @@ def fit(image: "Image.Image", height: int, width: int, crop: str) -> "Image.Imag
     box = (0, 0, image.width, image.height)
     if crop == "center":
         scale = min(image.width / width, image.height / height)
-        wide, high = min(width * scale, image.width), min(height * scale, image.height)  # rounding could pass the edge
-        left, top = (image.width - wide) // 2, (image.height - high) // 2  # whole pixels: a pure crop must not blur
+        wide, high = (
+            min(width * scale, image.width),
+            min(height * scale, image.height),
+        )  # rounding could pass the edge
+        left, top = (
+            (image.width - wide) // 2,
+            (image.height - high) // 2,
+        )  # whole pixels: a pure crop must not blur
         box = (left, top, left + wide, top + high)
     return image.resize((width, height), Image.Resampling.BICUBIC, box=box)

@@ -23,10 +23,28 @@ PYTHON_PIXELS = 2**22  # pixels of what Pillow decodes in Python, about a second
 
 # Only pure decoders: Pillow would also hand EPS files to an external interpreter.
 SUFFIXES = {
-    ".png": "PNG", ".apng": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".gif": "GIF",
-    ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM",
-    ".pnm": "PPM", ".avif": "AVIF", ".jp2": "JPEG2000", ".j2k": "JPEG2000", ".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF",
-}  # fmt: skip
+    ".png": "PNG",
+    ".apng": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".gif": "GIF",
+    ".bmp": "BMP",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".ppm": "PPM",
+    ".pgm": "PPM",
+    ".pbm": "PPM",
+    ".pnm": "PPM",
+    ".avif": "AVIF",
+    ".jp2": "JPEG2000",
+    ".j2k": "JPEG2000",
+    ".heic": "HEIF",
+    ".heif": "HEIF",
+    ".hif": "HEIF",
+}
 SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
@@ -40,7 +58,10 @@ SIGNATURES = (
     (b"\xff\x4f\xff\x51", "JPEG2000"),
 )
 DENSE = ("PNG", "JPEG", "GIF", "WEBP", "AVIF", "HEIF", "JPEG2000")  # compressed themselves
-BRANDS = {"AVIF": (b"avif", b"avis"), "HEIF": (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")}
+BRANDS = {
+    "AVIF": (b"avif", b"avis"),
+    "HEIF": (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"),
+}
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # of a JPEG, between coded pixels
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # sizes in bytes
 
@@ -63,7 +84,11 @@ def kind(head: bytes) -> str:
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    if head[:2] == b"BM" and len(head) >= 18 and int.from_bytes(head[14:18], "little") in BMP_HEADERS:
+    if (
+        head[:2] == b"BM"
+        and len(head) >= 18
+        and int.from_bytes(head[14:18], "little") in BMP_HEADERS
+    ):
         return "BMP"
     if re.match(rb"P[1-6Ff][\s#]", head):
         return "PPM"
@@ -98,7 +123,9 @@ def remedy(name: str) -> str:
 
 def inspect(name: str, data: bytes) -> Structure:
     """The structure of a file of the format `name`. Raises Excessive. What is malformed is left to the decoder."""
-    walk = {"PNG": _png, "JPEG": _jpeg, "GIF": _gif, "TIFF": _tiff, "PPM": _ppm, "BMP": _bmp}.get(name)
+    walk = {"PNG": _png, "JPEG": _jpeg, "GIF": _gif, "TIFF": _tiff, "PPM": _ppm, "BMP": _bmp}.get(
+        name
+    )
     return walk(data) if walk else Structure()
 
 
@@ -108,8 +135,12 @@ def _png(data: bytes) -> Structure:
     for _ in range(MAX_PARTS):
         chunk = data[at + 4 : at + 8]
         end = at + 8 + int.from_bytes(data[at : at + 4], "big")
-        if (chunk[:1].isupper() or chunk == b"tRNS") and int.from_bytes(data[end : end + 4], "big") != zlib.crc32(view[at + 4 : end]):
-            raise ValueError(f"damaged: the checksum of {printable(chunk.decode('latin-1'))} does not match")
+        if (chunk[:1].isupper() or chunk == b"tRNS") and int.from_bytes(
+            data[end : end + 4], "big"
+        ) != zlib.crc32(view[at + 4 : end]):
+            raise ValueError(
+                f"damaged: the checksum of {printable(chunk.decode('latin-1'))} does not match"
+            )
         if chunk == b"acTL":
             pictures = max(1, int.from_bytes(data[at + 8 : at + 12], "big"))
         if len(chunk) < 4 or chunk == b"IEND":
@@ -176,7 +207,24 @@ def _palette(flags: bytes) -> int:
     return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
-TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+TIFF_SIZES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
 SUBFILE, BITS, PLACES = 254, 258, (273, 279, 324, 325)
 
 
@@ -202,7 +250,9 @@ def _tiff(data: bytes) -> Structure:
             seen.add(at)
             at += counted.size
             entries = data[at : at + tags * entry.size]
-            for tag, form, count, value in entry.iter_unpack(entries[: len(entries) // entry.size * entry.size]):
+            for tag, form, count, value in entry.iter_unpack(
+                entries[: len(entries) // entry.size * entry.size]
+            ):
                 size = count * TIFF_SIZES.get(form, 0)
                 total += size if size > room else 0
                 if tag in PLACES and count > MAX_PARTS:
@@ -211,7 +261,9 @@ def _tiff(data: bytes) -> Structure:
                     reduced = bool(inline(value, form) & 5)
                 if tag == BITS and first:
                     where = struct.Struct("<>"[not little] + "H")
-                    bits = inline(value, form) if size <= room else where.unpack_from(data, value)[0]
+                    bits = (
+                        inline(value, form) if size <= room else where.unpack_from(data, value)[0]
+                    )
             if first and total > len(data):
                 raise Excessive(f"tags of {total} bytes in a file of {len(data)}")
             pages += not reduced
@@ -243,5 +295,7 @@ def _bmp(data: bytes) -> Structure:
     if len(data) >= 34 and int.from_bytes(data[30:34], "little") in (1, 2):  # run lengths
         width, height = struct.unpack_from("<ii", data, 18)
         if abs(width * height) > PYTHON_PIXELS:
-            raise Excessive(f"{width}x{abs(height)} pixels in run lengths, decoded slowly; save it as PNG")
+            raise Excessive(
+                f"{width}x{abs(height)} pixels in run lengths, decoded slowly; save it as PNG"
+            )
     return Structure()

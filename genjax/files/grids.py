@@ -15,17 +15,26 @@ from genjax.nn import ops
 from genjax.shapes import AnyArray, Float, UInt8
 
 FORMATS = {
-    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
     ".tiff": "TIFF",
-}  # fmt: skip
+}
 TRANSPARENT = ("PNG", "WEBP", "TIFF")  # formats that keep an alpha channel as Pillow writes them
 LONGEST = {"JPEG": 65_500, "WEBP": 16_383}  # pixels of a side, of formats that have a limit
 
 
 def save_grid(
-    images: Float[AnyArray, "n h w c"] | UInt8[AnyArray, "n h w c"], path: str | os.PathLike, *, columns: int | None = None,
-    rows: int | None = None, gap: int = 1,
-) -> None:  # fmt: skip
+    images: Float[AnyArray, "n h w c"] | UInt8[AnyArray, "n h w c"],
+    path: str | os.PathLike,
+    *,
+    columns: int | None = None,
+    rows: int | None = None,
+    gap: int = 1,
+) -> None:
     """Write images in [-1, 1], or bytes, as one picture, row by row, all or nothing.
 
     The suffix names the format, one of FORMATS; without one it is PNG. One image alone is
@@ -46,7 +55,9 @@ def save_grid(
     height, width, channels = pixels.shape[1:]
     sheet = np.full((rows, across, height + gap, width + gap, channels), 255, np.uint8)
     sheet.reshape(-1, *sheet.shape[2:])[:n, :height, :width] = pixels
-    sheet = sheet.transpose(0, 2, 1, 3, 4).reshape(rows * (height + gap), across * (width + gap), channels)
+    sheet = sheet.transpose(0, 2, 1, 3, 4).reshape(
+        rows * (height + gap), across * (width + gap), channels
+    )
     sheet = sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap]
     outputs.write_atomically(Path(path), encode(sheet, kind))
 
@@ -77,7 +88,9 @@ def check_side(kind: str, height: int, width: int) -> None:
     """Raise InputError where a picture is too large for the format of a suffix."""
     longest = LONGEST.get(FORMATS.get(kind, ""), 2**31 - 1)
     if max(height, width) > longest:
-        raise InputError(f"a {kind} of {height}x{width} pixels: at most {longest} a side; a .png may have more")
+        raise InputError(
+            f"a {kind} of {height}x{width} pixels: at most {longest} a side; a .png may have more"
+        )
 
 
 def magnification(shape: Sequence[int]) -> int:

@@ -66,7 +66,9 @@ def check_folder(out: Path, option: str = "--out", read: Iterable[Path | str] = 
         if not os.path.isdir(nearest):
             raise InputError(f"{where}: {printable(str(nearest))} is no folder; choose another one")
         if not os.access(nearest, os.W_OK | os.X_OK):
-            raise InputError(f"{where}: {printable(str(nearest))} cannot be written to; choose another one")
+            raise InputError(
+                f"{where}: {printable(str(nearest))} cannot be written to; choose another one"
+            )
     except OSError as error:
         raise InputError(f"{where}: cannot be written ({reason(error)})") from None
     if any(_same(path, out) for path in read):
@@ -90,11 +92,17 @@ def identities(read: Iterable[Path | str]) -> set[tuple[int, int]]:
     waiting = [os.fspath(path) for path in read]
     while waiting:
         path = waiting.pop()
-        with contextlib.suppress(OSError, ValueError):  # no file: it may be the name of an embedded set
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # no file: it may be the name of an embedded set
             status = os.stat(path)
             if (identity := (status.st_dev, status.st_ino)) not in found:
                 found.add(identity)
-                waiting += [entry.path for entry in os.scandir(path)] if stat.S_ISDIR(status.st_mode) else []
+                waiting += (
+                    [entry.path for entry in os.scandir(path)]
+                    if stat.S_ISDIR(status.st_mode)
+                    else []
+                )
     return found
 
 
@@ -107,7 +115,9 @@ def _check_replaceable(out: Path, where: str, inputs: set[tuple[int, int]], forc
     if not force:
         raise InputError(f"{where}: is there already; choose another name, or add --force")
     if not ours(out):
-        raise InputError(f"{where}: was not written by genjax; move it away, or choose another name")
+        raise InputError(
+            f"{where}: was not written by genjax; move it away, or choose another name"
+        )
 
 
 def _same(first: Path | str, second: Path) -> bool:
@@ -208,7 +218,9 @@ def remove(path: Path) -> None:
 
 
 def _part(name: str) -> str:
-    return f".genjax-{os.getpid()}-{_host()}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}.part"
+    return (
+        f".genjax-{os.getpid()}-{_host()}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}.part"
+    )
 
 
 def _host() -> str:
@@ -253,7 +265,9 @@ class Folder(NamedTuple):
 
         def check():
             if name not in self.replaced and os.path.lexists(path):
-                raise InputError(f"{path}: has appeared meanwhile; does another command write there?")
+                raise InputError(
+                    f"{path}: has appeared meanwhile; does another command write there?"
+                )
 
         try:
             with _replacing(path, check) as temporary:
@@ -284,12 +298,19 @@ def open_folder(
     _check_distinct(names, sources or names, where)
     try:
         there = [name for name in names if _exists(out / name)]
-        done = frozenset(name for name in there if ours(out / name) and ours(out / name, made(name)))
+        done = frozenset(
+            name for name in there if ours(out / name) and ours(out / name, made(name))
+        )
         replaced = frozenset(there) - done
         inputs = identities(read) if replaced else set()
         for name in there:
             if name not in done:
-                _check_replaceable(out / name, f"{where}: {printable(name)} ({len(replaced)} in all)", inputs, force)
+                _check_replaceable(
+                    out / name,
+                    f"{where}: {printable(name)} ({len(replaced)} in all)",
+                    inputs,
+                    force,
+                )
         for folder in {out, *((out / name).parent for name in names)}:
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder)
@@ -302,12 +323,16 @@ def _check_distinct(names: Sequence[str], sources: Sequence[str], where: str) ->
     folded: dict[str, str] = {}  # sources
     for name, source in zip(names, sources, strict=True):
         if other := folded.get(_folded(name)):
-            raise InputError(f"{where}: {printable(other)} and {printable(source)} would be one file; rename one")
+            raise InputError(
+                f"{where}: {printable(other)} and {printable(source)} would be one file; rename one"
+            )
         folded[_folded(name)] = source
     for name, source in zip(names, sources, strict=True):
         for folder in Path(name).parents:
             if other := folded.get(_folded(str(folder))):
-                raise InputError(f"{where}: {printable(other)} would be the folder of {printable(source)}; rename one")
+                raise InputError(
+                    f"{where}: {printable(other)} would be the folder of {printable(source)}; rename one"
+                )
 
 
 def _folded(name: str) -> str:

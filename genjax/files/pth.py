@@ -22,17 +22,28 @@ from genjax.errors import InputError, reason
 from genjax.files.bounded import DAMAGE, Malformed, fill, open_member, open_regular, open_zip
 
 DTYPES = {
-    "DoubleStorage": np.float64, "FloatStorage": np.float32, "HalfStorage": np.float16, "BFloat16Storage": ml_dtypes.bfloat16,
-    "LongStorage": np.int64, "IntStorage": np.int32, "ShortStorage": np.int16, "CharStorage": np.int8, "ByteStorage": np.uint8,
+    "DoubleStorage": np.float64,
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
-}  # fmt: skip
+}
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 MAX_PICKLE_BYTES = 2**23  # of instructions: names and shapes
-MAX_INSTRUCTIONS = 2**20  # a tensor takes some 30, and an instruction some 100 bytes of memory and 2 microseconds
+MAX_INSTRUCTIONS = (
+    2**20
+)  # a tensor takes some 30, and an instruction some 100 bytes of memory and 2 microseconds
 MAX_NUMBER_BITS = 128  # the product of longer ones would take long
 MAX_MEMBERS = 2**16  # of an archive of weights: one for each tensor
 MAX_DIMENSIONS = 32
-RATIO = 16  # weights are stored as they are, or shrink little: a file may claim so many times its size
+RATIO = (
+    16  # weights are stored as they are, or shrink little: a file may claim so many times its size
+)
 SMALL_BYTES = 2**26  # and this beside, because zeros do shrink
 CONTAINERS = (
     "state_dict",
@@ -86,13 +97,21 @@ def state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
                 tensors = _tensors(top)
                 storages = dict.fromkeys(tensor.storage for tensor in tensors.values())
                 check_size(file, sum(storage.size * storage.dtype.itemsize for storage in storages))
-                check_size(file, sum(tensor.size * tensor.storage.dtype.itemsize for tensor in tensors.values()))
+                check_size(
+                    file,
+                    sum(tensor.size * tensor.storage.dtype.itemsize for tensor in tensors.values()),
+                )
                 loaded = {storage: load(storage) for storage in storages}
-                return {name.removeprefix("module."): _view(loaded[tensor.storage], tensor) for name, tensor in tensors.items()}
+                return {
+                    name.removeprefix("module."): _view(loaded[tensor.storage], tensor)
+                    for name, tensor in tensors.items()
+                }
     except FileNotFoundError:
         raise InputError(f"{path}: does not exist; give a .pth file") from None
     except Malformed as error:
-        raise InputError(f"{path}: {error}; give a .pth that holds a state dict and nothing else") from None
+        raise InputError(
+            f"{path}: {error}; give a .pth that holds a state dict and nothing else"
+        ) from None
     except DAMAGE as error:
         raise InputError(f"{path}: cannot be read ({reason(error)}); give an intact .pth") from None
 
@@ -100,7 +119,11 @@ def state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
 def _tensors(top: Any) -> dict[str, Tensor]:
     for candidate in (top, *(top.get(key) for key in CONTAINERS if isinstance(top, Mapping))):
         if isinstance(candidate, Mapping):
-            found = {name: value for name, value in candidate.items() if isinstance(name, str) and isinstance(value, Tensor)}
+            found = {
+                name: value
+                for name, value in candidate.items()
+                if isinstance(name, str) and isinstance(value, Tensor)
+            }
             if found:
                 if len({name.removeprefix("module.") for name in found}) != len(found):
                     raise Malformed("holds a tensor by its name and by module. and its name")
@@ -113,7 +136,9 @@ def _view(values: np.ndarray, tensor: Tensor) -> np.ndarray:
     if not tensor.size:
         return np.zeros(tensor.shape, values.dtype)
     strides = [stride * values.itemsize for stride in tensor.strides]
-    return np.asarray(np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides), order="C")
+    return np.asarray(
+        np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides), order="C"
+    )
 
 
 # --- reading in bounds ---------------------------------------------------------------------------------------------------
@@ -140,11 +165,16 @@ Load = Callable[[Storage], np.ndarray]
 def _read_zip(archive: zipfile.ZipFile) -> tuple[Any, Load]:
     if len(set(archive.namelist())) != len(archive.namelist()):
         raise Malformed("has two members of one name")
-    pickles = [member for member in archive.infolist() if member.filename.rsplit("/", 1)[-1] == "data.pkl"]
+    pickles = [
+        member for member in archive.infolist() if member.filename.rsplit("/", 1)[-1] == "data.pkl"
+    ]
     if len(pickles) != 1:
         raise Malformed("is a zip, but none of PyTorch's")
     prefix = pickles[0].filename.removesuffix("data.pkl")
-    if prefix + "byteorder" in archive.namelist() and _member(archive, prefix + "byteorder", 16).tobytes() != b"little":
+    if (
+        prefix + "byteorder" in archive.namelist()
+        and _member(archive, prefix + "byteorder", 16).tobytes() != b"little"
+    ):
         raise Malformed("is of a big-endian machine")
 
     def load(storage: Storage) -> np.ndarray:
@@ -182,7 +212,9 @@ def _read_legacy(file: IO[bytes]) -> tuple[Any, Load]:
         raise Malformed("lists no storages")
     starts: dict[str, int] = {}
     sizes: dict[str, int] = {}
-    item_sizes = {tensor.storage.key: tensor.storage.dtype.itemsize for tensor in _tensors(top).values()}
+    item_sizes = {
+        tensor.storage.key: tensor.storage.dtype.itemsize for tensor in _tensors(top).values()
+    }
     end = os.fstat(file.fileno()).st_size
     for key in keys:
         size = int.from_bytes(file.read(8), "little", signed=True)
@@ -207,9 +239,21 @@ def _read_legacy(file: IO[bytes]) -> tuple[Any, Load]:
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 LITERALS = (
-    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "BINFLOAT", "FLOAT", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
-    "STRING", "BINSTRING", "SHORT_BINSTRING",
-)  # fmt: skip
+    "INT",
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG",
+    "LONG1",
+    "BINFLOAT",
+    "FLOAT",
+    "UNICODE",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+    "STRING",
+    "BINSTRING",
+    "SHORT_BINSTRING",
+)
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
@@ -310,8 +354,16 @@ def _key(value: Any) -> Any:
 
 def _storage(identity: Any) -> Storage:
     """('storage', type, key, device, size), and in the old layout a view, which is None in state dicts."""
-    kind, dtype, key, _, size, *view = identity if isinstance(identity, tuple) and len(identity) in (5, 6) else [None] * 5
-    if kind != "storage" or not isinstance(dtype, Global) or dtype.module != "torch" or dtype.name not in DTYPES or any(view):
+    kind, dtype, key, _, size, *view = (
+        identity if isinstance(identity, tuple) and len(identity) in (5, 6) else [None] * 5
+    )
+    if (
+        kind != "storage"
+        or not isinstance(dtype, Global)
+        or dtype.module != "torch"
+        or dtype.name not in DTYPES
+        or any(view)
+    ):
         raise Malformed("holds a value of no known type")
     if type(key) is not str or type(size) is not int or size < 0:
         raise Malformed("is not well formed")

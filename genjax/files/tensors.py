@@ -11,13 +11,32 @@ import numpy as np
 
 from genjax.errors import InputError, reason
 from genjax.files import pth
-from genjax.files.bounded import DAMAGE, Malformed, npy_header, open_member, open_regular, open_zip, parse_json
+from genjax.files.bounded import (
+    DAMAGE,
+    Malformed,
+    npy_header,
+    open_member,
+    open_regular,
+    open_zip,
+    parse_json,
+)
 
 KINDS = (".safetensors", ".npz", ".pth", ".pt", ".th", ".ckpt")
 DTYPES = {
-    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "BOOL": np.bool_,
-    "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8,
-}  # fmt: skip
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "BOOL": np.bool_,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+}
 
 
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -37,7 +56,9 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
         return _read_safetensors(path) if kind == ".safetensors" else _read_npz(path)
     except DAMAGE as error:
-        raise InputError(f"{path}: cannot be read ({reason(error)}); give an intact {kind}") from None
+        raise InputError(
+            f"{path}: cannot be read ({reason(error)}); give an intact {kind}"
+        ) from None
 
 
 def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
@@ -47,7 +68,9 @@ def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
             with np.errstate(over="ignore"):
                 array = array.astype(np.float32)
         if not np.isfinite(array).all():
-            raise InputError(f"{name!r} is not finite: it holds NaN or infinite values; give intact weights")
+            raise InputError(
+                f"{name!r} is not finite: it holds NaN or infinite values; give intact weights"
+            )
 
 
 # --- the two formats -----------------------------------------------------------------------------------------------------
@@ -66,15 +89,22 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         if not isinstance(header, dict):
             raise Malformed("its header names no arrays")
         header.pop("__metadata__", None)
-        listed = sorted((_listed(name, entry) for name, entry in header.items()), key=lambda one: one[3])
+        listed = sorted(
+            (_listed(name, entry) for name, entry in header.items()), key=lambda one: one[3]
+        )
         end = 0
         for name, dtype, shape, (start, stop) in listed:
             if start != end or stop - start != math.prod(shape) * dtype.itemsize:
-                raise Malformed(f"{name!r} of {dtype} {list(shape)} is not what lies at {start} to {stop}")
+                raise Malformed(
+                    f"{name!r} of {dtype} {list(shape)} is not what lies at {start} to {stop}"
+                )
             end = stop
         if 8 + length + end != size:
             raise Malformed(f"holds {size} bytes, not the {8 + length + end} of its header")
-        return {name: pth.read_bytes(file, stop - start).view(dtype).reshape(shape) for name, dtype, shape, (start, stop) in listed}
+        return {
+            name: pth.read_bytes(file, stop - start).view(dtype).reshape(shape)
+            for name, dtype, shape, (start, stop) in listed
+        }
 
 
 def _listed(name: str, entry: object) -> tuple[str, np.dtype, tuple[int, ...], tuple[int, int]]:
@@ -82,7 +112,11 @@ def _listed(name: str, entry: object) -> tuple[str, np.dtype, tuple[int, ...], t
     match entry:
         case {"dtype": str(kind), "shape": list(shape), "data_offsets": [start, stop]}:
             numbers = [*shape, start, stop]
-            if kind in DTYPES and len(shape) <= pth.MAX_DIMENSIONS and all(type(x) is int and 0 <= x < 2**63 for x in numbers):
+            if (
+                kind in DTYPES
+                and len(shape) <= pth.MAX_DIMENSIONS
+                and all(type(x) is int and 0 <= x < 2**63 for x in numbers)
+            ):
                 return name, np.dtype(DTYPES[kind]), tuple(shape), (start, stop)
     raise Malformed(f"{name!r} is not described as an array of numbers")
 
@@ -105,5 +139,7 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
             raise Malformed(f"{member.filename!r} holds {dtype}, no numbers")
         values = pth.read_bytes(stream, member.file_size - stream.tell())
     if math.prod(shape) * dtype.itemsize != len(values):
-        raise Malformed(f"{member.filename!r} holds {len(values)} bytes, not the {shape} of {dtype} that its header claims")
+        raise Malformed(
+            f"{member.filename!r} holds {len(values)} bytes, not the {shape} of {dtype} that its header claims"
+        )
     return values.view(dtype).reshape(shape, order="F" if fortran else "C")

@@ -20,7 +20,9 @@ NUMBERED = "[0-9]" * 5 + ".png"
 def check(out: Path, force: bool, read: Sequence[Path] = ()) -> None:
     """Raise InputError where `write` could not write, or would lose something. read: what the command reads."""
     if out.suffix.lower() not in RATES:
-        raise InputError(f"--out {out}: NAME.mp4, NAME.gif, or a name without a dot: a folder of PNG frames")
+        raise InputError(
+            f"--out {out}: NAME.mp4, NAME.gif, or a name without a dot: a folder of PNG frames"
+        )
     if not out.suffix:
         outputs.check_folder(out)
         return  # the rest is outputs.open_folder's to see
@@ -30,7 +32,11 @@ def check(out: Path, force: bool, read: Sequence[Path] = ()) -> None:
 
 
 def write(
-    out: Path, frames: Iterable[np.ndarray], count: int, rate: int, check: Callable[[], None] = lambda: None
+    out: Path,
+    frames: Iterable[np.ndarray],
+    count: int,
+    rate: int,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Write `count` frames, uint8 [h, w, c] all of one size, c 1, 3 or 4, as one .mp4 or .gif.
 
@@ -38,7 +44,9 @@ def write(
     """
     try:
         with outputs.replacing(out, check) as temporary:
-            (_write_mp4 if out.suffix.lower() == ".mp4" else _write_gif)(temporary, frames, count, rate)
+            (_write_mp4 if out.suffix.lower() == ".mp4" else _write_gif)(
+                temporary, frames, count, rate
+            )
     except OSError as error:  # av's errors of files are of this kind
         raise InputError(f"--out {out}: cannot be written ({reason(error)})") from None
 
@@ -63,7 +71,15 @@ def _write_gif(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) 
     images = (Image.fromarray(_opaque(pixels)) for pixels in frames)
     first = next(images)
     durations = (10 * np.diff(ends)).astype(int).tolist()
-    first.save(path, format="GIF", save_all=True, append_images=images, duration=durations, loop=0, comment=outputs.MARK.encode())
+    first.save(
+        path,
+        format="GIF",
+        save_all=True,
+        append_images=images,
+        duration=durations,
+        loop=0,
+        comment=outputs.MARK.encode(),
+    )
 
 
 def _write_mp4(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) -> None:
@@ -74,7 +90,10 @@ def _write_mp4(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) 
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         container.metadata["comment"] = outputs.MARK
         stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
-        stream.height, stream.width = height + height % 2, width + width % 2  # colour is kept at half the sides
+        stream.height, stream.width = (
+            height + height % 2,
+            width + width % 2,
+        )  # colour is kept at half the sides
         stream.pix_fmt = "yuv420p"
         for pixels in itertools.chain([first], frames):
             even = np.pad(_opaque(pixels), ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -89,7 +108,9 @@ def _opaque(pixels: np.ndarray) -> np.ndarray:
 
 def _encoder(out: Path):
     """PyAV with an H.264 encoder. Raises InputError."""
-    advice = 'pip install "genjax-image[video]", or give a .gif, or a name without a dot for PNG frames'
+    advice = (
+        'pip install "genjax-image[video]", or give a .gif, or a name without a dot for PNG frames'
+    )
     try:
         import av
     except ImportError:

@@ -31,10 +31,24 @@ class Nearest(NamedTuple):
 
 
 def nearest(
-    real: Any, fake: Any, *, count: int | None = None, shown: int = 8, k: int = 5, held_out: Any = None, held_out_split: str | None = None,
-    extractor: str | Extractor = "pixels", weights: str | Path | None = None, split: str = "train", fake_split: str = "train",
-    truncation: float = 1.0, step: int | None = None, seed: int = 0, max_bad: float = 0.01, track: Track = lambda batches, *_: batches,
-) -> Nearest:  # fmt: skip
+    real: Any,
+    fake: Any,
+    *,
+    count: int | None = None,
+    shown: int = 8,
+    k: int = 5,
+    held_out: Any = None,
+    held_out_split: str | None = None,
+    extractor: str | Extractor = "pixels",
+    weights: str | Path | None = None,
+    split: str = "train",
+    fake_split: str = "train",
+    truncation: float = 1.0,
+    step: int | None = None,
+    seed: int = 0,
+    max_bad: float = 0.01,
+    track: Track = lambda batches, *_: batches,
+) -> Nearest:
     """The k nearest training images of each of `count` samples (of a run 1000 if not given, else all), by pixels or an extractor's features.
 
     `real`, `fake`, `extractor` and the rest are as of `evaluate`. Shown are those that are nearest to one training image beside how near they
@@ -50,7 +64,15 @@ def nearest(
     if isinstance(extractor, str):
         extractor = extractors.extractor(extractor, weights)
     truth, [drawn] = sets.open_pair(
-        real, fake, count, of_run=1000, seeds=[seed], split=split, fake_split=fake_split, truncation=truncation, step=step,
+        real,
+        fake,
+        count,
+        of_run=1000,
+        seeds=[seed],
+        split=split,
+        fake_split=fake_split,
+        truncation=truncation,
+        step=step,
         max_bad=max_bad,
     )
     if truth.shape != drawn.shape and extractor.name == "pixels":
@@ -63,23 +85,37 @@ def nearest(
         shape = drawn.shape if sets.is_run(fake) else ()
         same = isinstance(real, str | Path) and str(held_out) == str(real)
         part = held_out_split or ("test" if same else "train")
-        others = sets.open_set(held_out, split=part, shape=shape, option="--held-out", max_bad=max_bad)
+        others = sets.open_set(
+            held_out, split=part, shape=shape, option="--held-out", max_bad=max_bad
+        )
         unseen = features.kept(others, extractor, ("features",), track=track)["features"]
     images = np.concatenate(list(drawn.batches(0)))
-    made = features.extract(drawn._replace(batches=lambda start=0: iter([images[start:]])), extractor, track=track)["features"]
+    made = features.extract(
+        drawn._replace(batches=lambda start=0: iter([images[start:]])), extractor, track=track
+    )["features"]
     try:
         found = neighbours.nearest_neighbours(made, known, k, held_out=unseen)
     except ValueError as error:
         raise InputError(f"--k {k}: {error}") from None
     first, last = found.distances[:, 0], found.distances[:, -1]
-    order = np.argsort(first / np.maximum(last, np.finfo(np.float32).tiny) if k > 1 else first, kind="stable")[:shown]
-    return Nearest(images[order], _chosen(truth, found.indices[order]), order, found, truth.name, drawn.name)
+    order = np.argsort(
+        first / np.maximum(last, np.finfo(np.float32).tiny) if k > 1 else first, kind="stable"
+    )[:shown]
+    return Nearest(
+        images[order], _chosen(truth, found.indices[order]), order, found, truth.name, drawn.name
+    )
 
 
 def _chosen(images: sets.Images, indices: np.ndarray) -> np.ndarray:
     """The images of these places in the set, uint8 [*indices.shape, h, w, c], in one pass over it."""
     parts, start = {}, 0
     for batch in images.batches(0):
-        parts |= {index: batch[index - start] for index in np.unique(indices) if start <= index < start + len(batch)}
+        parts |= {
+            index: batch[index - start]
+            for index in np.unique(indices)
+            if start <= index < start + len(batch)
+        }
         start += len(batch)
-    return np.stack([parts[index] for index in indices.ravel()]).reshape(*indices.shape, *images.shape)
+    return np.stack([parts[index] for index in indices.ravel()]).reshape(
+        *indices.shape, *images.shape
+    )

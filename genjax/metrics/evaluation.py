@@ -14,7 +14,17 @@ import numpy as np
 from genjax import __version__
 from genjax.errors import InputError
 from genjax.files import outputs
-from genjax.metrics import extractors, features, frechet, kid, neighbours, prdc, scores, sets, statistics
+from genjax.metrics import (
+    extractors,
+    features,
+    frechet,
+    kid,
+    neighbours,
+    prdc,
+    scores,
+    sets,
+    statistics,
+)
 from genjax.metrics.extractors import protocols
 from genjax.metrics.extractors.protocols import Protocol
 from genjax.metrics.extractors.table import Extractor
@@ -52,7 +62,9 @@ class Evaluation:
     fake_weights: str
     step: int | None  # of a run: the checkpoint; None: the weights that training ended with
     truncation: float
-    subset_sizes: dict[str, list[int]]  # by name of a mean over subsets: images of each set in one (of the score: of the fake set)
+    subset_sizes: dict[
+        str, list[int]
+    ]  # by name of a mean over subsets: images of each set in one (of the score: of the fake set)
 
     def as_json(self) -> str:
         """One line of JSON; a value that is infinite or undefined is null, for JSON has no such numbers."""
@@ -62,7 +74,9 @@ class Evaluation:
                 return {name: plain(each) for name, each in x.items()}
             return None if isinstance(x, float) and not math.isfinite(x) else x
 
-        return json.dumps({"software": outputs.MARK} | plain(dataclasses.asdict(self)), allow_nan=False)
+        return json.dumps(
+            {"software": outputs.MARK} | plain(dataclasses.asdict(self)), allow_nan=False
+        )
 
 
 class Context(NamedTuple):
@@ -73,18 +87,36 @@ class Context(NamedTuple):
 
 
 class Metric(NamedTuple):
-    taps: tuple[str, ...]  # "logits" stands for those that the extractor's inception score is defined over
-    against: Callable[[Any, Context], Callable[[Features], dict[str, float]]]  # of the real set, once; then of each fake one
+    taps: tuple[
+        str, ...
+    ]  # "logits" stands for those that the extractor's inception score is defined over
+    against: Callable[
+        [Any, Context], Callable[[Features], dict[str, float]]
+    ]  # of the real set, once; then of each fake one
     moments: bool = False  # `against` is of the real set's Moments, else of its Features
 
 
 def evaluate(
-    real: Any, fake: Any, metrics: Sequence[str] = ("fd", "kid", "prdc"), *, extractor: str | Extractor = "inception",
-    protocol: str = "tf_legacy", weights: str | Path | None = None, count: int | None = None, real_count: int | None = None,
-    split: str = "train", fake_split: str = "train", truncation: float = 1.0, step: int | None = None, seed: int = 0,
-    draws: int | None = None, batch_size: int = 64, max_bad: float = 0.01, save_stats: Callable[[bytes], Any] | None = None,
+    real: Any,
+    fake: Any,
+    metrics: Sequence[str] = ("fd", "kid", "prdc"),
+    *,
+    extractor: str | Extractor = "inception",
+    protocol: str = "tf_legacy",
+    weights: str | Path | None = None,
+    count: int | None = None,
+    real_count: int | None = None,
+    split: str = "train",
+    fake_split: str = "train",
+    truncation: float = 1.0,
+    step: int | None = None,
+    seed: int = 0,
+    draws: int | None = None,
+    batch_size: int = 64,
+    max_bad: float = 0.01,
+    save_stats: Callable[[bytes], Any] | None = None,
     track: Track = lambda batches, *_: batches,
-) -> Evaluation:  # fmt: skip
+) -> Evaluation:
     """Measure `fake` against `real`, each an array [n, h, w, c] (uint8, or float in [-1, 1]), a SPEC as of `--data`, or a run's folder.
 
     `metrics`: names of METRICS. `extractor`: a name of extractors.TABLE, whose weights are `weights` or in GENJAX_WEIGHTS, or an Extractor,
@@ -107,23 +139,45 @@ def evaluate(
     if isinstance(extractor, str):
         extractor = extractors.extractor(extractor, weights, protocol=protocol)
     rules = protocols.protocol(extractor.protocol or protocol)
-    taps = tuple(dict.fromkeys(_tap(extractor, tap) for name in metrics for tap in METRICS[name].taps))
+    taps = tuple(
+        dict.fromkeys(_tap(extractor, tap) for name in metrics for tap in METRICS[name].taps)
+    )
 
     # The sets, which are only listed and looked at yet
-    given = _statistics(real, real_count, metrics, extractor, rules) if statistics.is_file(real) else None
+    given = (
+        _statistics(real, real_count, metrics, extractor, rules)
+        if statistics.is_file(real)
+        else None
+    )
     if given:
         real = sets.Images(given.name, given.count, given.fingerprint, lambda start=0: iter(()))
     truth, drawn = sets.open_pair(
-        real, fake, count, of_run=rules.samples or 50_000, seeds=range(seed, seed + draws), real_count=real_count, split=split,
-        fake_split=fake_split, truncation=truncation, step=step, max_bad=max_bad, own_sizes=extractor.resized is not None,
-    )  # fmt: skip
+        real,
+        fake,
+        count,
+        of_run=rules.samples or 50_000,
+        seeds=range(seed, seed + draws),
+        real_count=real_count,
+        split=split,
+        fake_split=fake_split,
+        truncation=truncation,
+        step=step,
+        max_bad=max_bad,
+        own_sizes=extractor.resized is not None,
+    )
     fewest = min(images.count for images in (truth, drawn[0]) if images.count)
     _warn(fewest, metrics, features.width(extractor, drawn[0].shape) if drawn[0].shape else None)
 
     # The real set once, then each draw
     context, rows = Context(extractor, rules.ddof, seed, {}), []
-    found = features.kept(truth, extractor, taps, batch_size=batch_size, track=track) if given is None else {}
-    moments = functools.cache(lambda: given.moments if given else frechet.moments(found["features"]))
+    found = (
+        features.kept(truth, extractor, taps, batch_size=batch_size, track=track)
+        if given is None
+        else {}
+    )
+    moments = functools.cache(
+        lambda: given.moments if given else frechet.moments(found["features"])
+    )
     measures, temporary = {}, [truth] if truth.weights else []
     for name in metrics:
         reference = _named(name, moments) if METRICS[name].moments else found
@@ -135,29 +189,54 @@ def evaluate(
         for name, measure in measures.items():
             rows[-1] |= _named(name, measure, made)
         temporary += [images] if once else []
-    for images in temporary:  # not before all draws are measured: the same command goes on where a killed one was
+    for images in (
+        temporary
+    ):  # not before all draws are measured: the same command goes on where a killed one was
         features.forget(images, extractor, taps)
     if save_stats is not None:
         save_stats(statistics.as_npz(moments(), extractor, rules.name))
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     return Evaluation(
         values={name: float(column.mean()) for name, column in columns.items()},
-        spread={name: float(column.std(ddof=1)) for name, column in columns.items()} if draws > 1 else {},
-        extractor=extractor.name, digest=extractor.digest, protocol=rules.name, real=truth.name, fake=drawn[0].name,
-        real_count=truth.count, fake_count=drawn[0].count, split=split, fake_split=fake_split, seed=seed, draws=draws, genjax=__version__,
-        real_fingerprint=truth.fingerprint, fake_fingerprint=drawn[0].fingerprint, real_weights=truth.weights,
-        fake_weights=drawn[0].weights, step=step, truncation=truncation, subset_sizes=context.subset_sizes,
-    )  # fmt: skip
+        spread={name: float(column.std(ddof=1)) for name, column in columns.items()}
+        if draws > 1
+        else {},
+        extractor=extractor.name,
+        digest=extractor.digest,
+        protocol=rules.name,
+        real=truth.name,
+        fake=drawn[0].name,
+        real_count=truth.count,
+        fake_count=drawn[0].count,
+        split=split,
+        fake_split=fake_split,
+        seed=seed,
+        draws=draws,
+        genjax=__version__,
+        real_fingerprint=truth.fingerprint,
+        fake_fingerprint=drawn[0].fingerprint,
+        real_weights=truth.weights,
+        fake_weights=drawn[0].weights,
+        step=step,
+        truncation=truncation,
+        subset_sizes=context.subset_sizes,
+    )
 
 
 def _names(metrics: Sequence[str], extractor: str | Extractor) -> list[str]:
     """The metrics by their names in METRICS: `fid` is `fd` with the Inception. Raises InputError."""
     names = []
     for name in metrics:
-        if name == "fid" and (extractor if isinstance(extractor, str) else extractor.frechet_name) in ("inception", "fid"):
+        if name == "fid" and (
+            extractor if isinstance(extractor, str) else extractor.frechet_name
+        ) in ("inception", "fid"):
             name = "fd"
         if name not in METRICS:
-            fid = "; fd is the Frechet distance of any extractor, fid that of the inception" if name == "fid" else ""
+            fid = (
+                "; fd is the Frechet distance of any extractor, fid that of the inception"
+                if name == "fid"
+                else ""
+            )
             raise InputError(f"--metrics {name}: of {', '.join(METRICS)}{fid}")
         names.append(name)
     if not names:
@@ -165,7 +244,9 @@ def _names(metrics: Sequence[str], extractor: str | Extractor) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _statistics(real: Any, count: int | None, metrics: Sequence[str], extractor: Extractor, rules: Protocol) -> Statistics:
+def _statistics(
+    real: Any, count: int | None, metrics: Sequence[str], extractor: Extractor, rules: Protocol
+) -> Statistics:
     """The file's, if these metrics need no more than them. Raises InputError."""
     if others := [name for name in metrics if not METRICS[name].moments]:
         enough = ", ".join(name for name in METRICS if METRICS[name].moments)
@@ -173,7 +254,9 @@ def _statistics(real: Any, count: int | None, metrics: Sequence[str], extractor:
             f"--metrics {','.join(others)}: of the features themselves, and {real} holds only their mean and covariance; of {enough}"
         )
     if count is not None:
-        raise InputError(f"--real-n {count}: {real} holds statistics and no images to choose from; leave it out")
+        raise InputError(
+            f"--real-n {count}: {real} holds statistics and no images to choose from; leave it out"
+        )
     width = features.width(extractor, (64, 64, 3)) if extractor.resized else None
     return statistics.read(real, extractor, rules.name, rules.ddof, width)
 
@@ -182,9 +265,14 @@ def _warn(fewest: int, metrics: Sequence[str], width: int | None) -> None:
     """Say, before hours of work, what a Frechet distance of so few images, or of such wide features, will be like."""
     if fewest < FEW and "fd" in metrics:
         warnings.warn(
-            f"a Frechet distance of {fewest} images is biased upwards; use {FEW} or more, fd_infinity or kid", stacklevel=3
+            f"a Frechet distance of {fewest} images is biased upwards; use {FEW} or more, fd_infinity or kid",
+            stacklevel=3,
         )
-    if width is not None and WIDE < width <= fewest and any(METRICS[name].moments for name in metrics):
+    if (
+        width is not None
+        and WIDE < width <= fewest
+        and any(METRICS[name].moments for name in metrics)
+    ):
         warnings.warn(
             f"a Frechet distance over {width} numbers an image takes many minutes; of fewer images than that it takes seconds",
             stacklevel=3,
@@ -202,10 +290,14 @@ def distance_to(
 
     @functools.cache
     def truth():
-        return frechet.moments(features.kept(sets.open_set(real), extractor, ("features",), track=track)["features"])
+        return frechet.moments(
+            features.kept(sets.open_set(real), extractor, ("features",), track=track)["features"]
+        )
 
     def measure(batches, count):
-        found = features.extract(sets.Images("samples", count, "", lambda start=0: iter(batches)), extractor)
+        found = features.extract(
+            sets.Images("samples", count, "", lambda start=0: iter(batches)), extractor
+        )
         return frechet.frechet_distance(truth(), frechet.moments(found["features"]), ddof)
 
     return measure
@@ -224,7 +316,9 @@ def _tap(extractor: Extractor, tap: str) -> str:
     if tap == "logits" and "logits_unbiased" in extractor.taps:
         return "logits_unbiased"
     if tap not in extractor.taps:
-        raise InputError(f"--extractor {extractor.name}: has no {tap}, which one of the metrics needs")
+        raise InputError(
+            f"--extractor {extractor.name}: has no {tap}, which one of the metrics needs"
+        )
     return tap
 
 
@@ -235,7 +329,9 @@ Measure = Callable[[Features], dict[str, float]]
 
 def _frechet(truth: Moments, context: Context) -> Measure:
     name = context.extractor.frechet_name
-    return lambda fake: {name: frechet.frechet_distance(truth, frechet.moments(fake["features"]), ddof=context.ddof)}
+    return lambda fake: {
+        name: frechet.frechet_distance(truth, frechet.moments(fake["features"]), ddof=context.ddof)
+    }
 
 
 def _frechet_infinity(truth: Moments, context: Context) -> Measure:
@@ -264,7 +360,11 @@ def _manifold(real: Features, context: Context) -> Measure:
 
 
 def _inception_score(real: Features, context: Context) -> Measure:
-    name = "inception_score" if context.extractor.frechet_name == "fid" else f"class_score_{context.extractor.name}"
+    name = (
+        "inception_score"
+        if context.extractor.frechet_name == "fid"
+        else f"class_score_{context.extractor.name}"
+    )
 
     def measure(fake):
         logits = fake[_tap(context.extractor, "logits")]
@@ -302,13 +402,18 @@ def _copies(real: Features, context: Context) -> Measure:
     def measure(fake):
         ratio = neighbours.nearest_neighbours(fake["features"], known, held_out=unseen).ratio
         assert ratio is not None
-        return {"nearest_ratio": float(np.median(ratio)), "nearest_ratio_lowest": float(ratio.min())}
+        return {
+            "nearest_ratio": float(np.median(ratio)),
+            "nearest_ratio_lowest": float(ratio.min()),
+        }
 
     return measure
 
 
 METRICS = {
-    "fd": Metric(("features",), _frechet, moments=True),  # "fid" in the result only of the Inception with the published weights
+    "fd": Metric(
+        ("features",), _frechet, moments=True
+    ),  # "fid" in the result only of the Inception with the published weights
     "fd_infinity": Metric(("features",), _frechet_infinity, moments=True),
     "kid": Metric(("features",), _kernel),
     "prdc": Metric(("features",), _manifold),  # precision, recall, density, coverage

@@ -23,13 +23,21 @@ SHAPES = 2  # shapes that a set of several sizes is compiled for
 PIXELS = 2**24  # of a batch that is resized on the device
 
 Features = dict[str, np.ndarray]
-Track = Callable[[Iterable[Any], int, str], Iterable[Any]]  # (batches, how many, of what) -> the same, shown as progress
+Track = Callable[
+    [Iterable[Any], int, str], Iterable[Any]
+]  # (batches, how many, of what) -> the same, shown as progress
 
 
 def extract(
-    images: Images, extractor: Extractor, taps: Sequence[str] = ("features",), *, batch_size: int = 64,
-    track: Track = lambda batches, *_: batches, known: Features | None = None, each: Callable[[Features, int], None] | None = None,
-) -> Features:  # fmt: skip
+    images: Images,
+    extractor: Extractor,
+    taps: Sequence[str] = ("features",),
+    *,
+    batch_size: int = 64,
+    track: Track = lambda batches, *_: batches,
+    known: Features | None = None,
+    each: Callable[[Features, int], None] | None = None,
+) -> Features:
     """{tap: float32 [n, d]} of all images, in order. Batches are split over this process's devices; the last one is filled up, and what fills it dropped.
 
     `known` are those of the first images, which are not read again; `each(features, done)` is called after each batch.
@@ -38,7 +46,10 @@ def extract(
     here = jax.local_devices()
     mesh = jax.make_mesh((len(here),), ("data",), axis_types=(AxisType.Auto,), devices=here)
     size = -(-min(batch_size, images.count) // mesh.size) * mesh.size
-    everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    everywhere, split = (
+        NamedSharding(mesh, PartitionSpec()),
+        NamedSharding(mesh, PartitionSpec("data")),
+    )
     extractor = extractor._replace(params=jax.device_put(extractor.params, everywhere))
     found: Features = {}
     ahead: tuple[int, int, Any] | None = None  # one batch is computed while the next is read
@@ -55,10 +66,18 @@ def extract(
             each(found, start + count)
 
     start = len(next(iter(known.values()))) if known else 0
-    batches = _sized(images, extractor, size, start) if images.own_sizes else rebatched(images.batches(start), size)
+    batches = (
+        _sized(images, extractor, size, start)
+        if images.own_sizes
+        else rebatched(images.batches(start), size)
+    )
     for pixels in track(batches, -(-(images.count - start) // size), images.name):
         count = len(pixels)
-        filled = np.concatenate([pixels, np.repeat(pixels[-1:], size - count, 0)]) if count < size else pixels
+        filled = (
+            np.concatenate([pixels, np.repeat(pixels[-1:], size - count, 0)])
+            if count < size
+            else pixels
+        )
         outputs_of = extractor.outputs if pixels.dtype == np.uint8 else extractor.outputs_resized
         try:
             outputs = outputs_of(jax.device_put(filled, split), taps)
@@ -118,7 +137,9 @@ def kept(images: Images, extractor: Extractor, taps: Sequence[str], **options: A
         if chunk is None:
             break
         chunks.append(chunk)
-    known = {tap: np.concatenate([chunk[tap] for chunk in chunks]) for tap in taps} if chunks else None
+    known = (
+        {tap: np.concatenate([chunk[tap] for chunk in chunks]) for tap in taps} if chunks else None
+    )
     if len(chunks) == len(pieces):
         assert known is not None
         return known
@@ -135,14 +156,18 @@ def kept(images: Images, extractor: Extractor, taps: Sequence[str], **options: A
 def complete(images: Images, extractor: Extractor, taps: Sequence[str]) -> bool:
     """Whether all of a set's features are kept, as far as names tell."""
     folder = _folder(images, extractor)
-    return folder is not None and all(path.is_file() for path, _, _ in _pieces(folder, images, extractor, taps))
+    return folder is not None and all(
+        path.is_file() for path, _, _ in _pieces(folder, images, extractor, taps)
+    )
 
 
 def width(extractor: Extractor, shape: Sequence[int]) -> int | None:
     """How many numbers the features of an image (h, w, c) are, by tracing alone; None where the extractor does not take it."""
     image = jax.ShapeDtypeStruct((1, *shape), np.uint8)
     try:
-        outputs = jax.eval_shape(lambda params, x: extractor.apply(params, x, ("features",)), extractor.params, image)
+        outputs = jax.eval_shape(
+            lambda params, x: extractor.apply(params, x, ("features",)), extractor.params, image
+        )
     except ValueError:
         return None
     found = outputs["features"].shape
@@ -162,12 +187,25 @@ def _folder(images: Images, extractor: Extractor) -> Path | None:
     return cache.private("features") if images.fingerprint and extractor.digest else None
 
 
-def _pieces(folder: Path, images: Images, extractor: Extractor, taps: Sequence[str]) -> list[tuple[Path, int, int]]:
+def _pieces(
+    folder: Path, images: Images, extractor: Extractor, taps: Sequence[str]
+) -> list[tuple[Path, int, int]]:
     """(file, first image, one after the last) of each chunk; the name is the digest of all that the features depend on."""
-    identity = [VERSION, images.fingerprint, images.count, extractor.name, extractor.digest, extractor.protocol, *sorted(taps)]
+    identity = [
+        VERSION,
+        images.fingerprint,
+        images.count,
+        extractor.name,
+        extractor.digest,
+        extractor.protocol,
+        *sorted(taps),
+    ]
     name = hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
     bounds = [*range(0, images.count, CHUNK), images.count]
-    return [(folder / f"{name}-{start}.safetensors", start, end) for start, end in itertools.pairwise(bounds)]
+    return [
+        (folder / f"{name}-{start}.safetensors", start, end)
+        for start, end in itertools.pairwise(bounds)
+    ]
 
 
 def _read(path: Path, count: int, taps: Sequence[str]) -> Features | None:
@@ -179,10 +217,15 @@ def _read(path: Path, count: int, taps: Sequence[str]) -> Features | None:
     try:
         with safe_open(path, "np") as file:
             names = file.keys()  # a method of the file, which is no mapping
-            written, found = (file.metadata() or {}).get("sha256"), {name: file.get_tensor(name) for name in names}
+            written, found = (
+                (file.metadata() or {}).get("sha256"),
+                {name: file.get_tensor(name) for name in names},
+            )
     except Exception:  # a damaged file raises anything from SafetensorError to OSError
         return None
-    right = found.keys() == set(taps) and all(x.ndim == 2 and len(x) == count for x in found.values())
+    right = found.keys() == set(taps) and all(
+        x.ndim == 2 and len(x) == count for x in found.values()
+    )
     return found if right and written == _digest(path, found) else None
 
 
@@ -190,7 +233,9 @@ def _write(path: Path, arrays: Features) -> None:
     from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
-    with contextlib.suppress(OSError):  # a full or read-only disk costs the next run its time, and nothing else
+    with contextlib.suppress(
+        OSError
+    ):  # a full or read-only disk costs the next run its time, and nothing else
         outputs.write_atomically(path, save(arrays, {"sha256": _digest(path, arrays)}))
 
 

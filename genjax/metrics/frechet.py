@@ -43,7 +43,9 @@ def moments(features: AnyArray) -> Moments:
     x = feature_rows(features)
     if len(x) < x.shape[1]:
         return _deviations(x)
-    return functools.reduce(merge, (_moments(x[start : start + ROWS]) for start in range(0, len(x), ROWS)))
+    return functools.reduce(
+        merge, (_moments(x[start : start + ROWS]) for start in range(0, len(x), ROWS))
+    )
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -55,7 +57,9 @@ def merge(a: Moments, b: Moments) -> Moments:
     count, step = a.count + b.count, b.mean - a.mean
     weight, mean = a.count * b.count / count, a.mean + step * (b.count / count)
     if a.wide and b.wide and len(a.scatter) + len(b.scatter) + 1 < len(mean):
-        return Moments(count, mean, np.concatenate([a.scatter, b.scatter, step[None] * np.sqrt(weight)]))
+        return Moments(
+            count, mean, np.concatenate([a.scatter, b.scatter, step[None] * np.sqrt(weight)])
+        )
     scatter = dense_scatter(a) + dense_scatter(b)
     scatter += np.outer(step, step * weight)
     return Moments(count, mean, scatter)
@@ -93,9 +97,15 @@ def frechet_infinity(
     own number stays. Raises ValueError for fewer than two counts.
     """
     x = feature_rows(fake_features, "fake", 2)
-    counts = np.unique(np.linspace(max(len(x) // 10, 2) if smallest is None else smallest, len(x), points).astype(int))
+    counts = np.unique(
+        np.linspace(max(len(x) // 10, 2) if smallest is None else smallest, len(x), points).astype(
+            int
+        )
+    )
     if len(counts) < 2 or counts[0] <= ddof:
-        raise ValueError(f"{points} counts of images from {counts[0]} to {len(x)}: at least two counts above {ddof} are needed")
+        raise ValueError(
+            f"{points} counts of images from {counts[0]} to {len(x)}: at least two counts above {ddof} are needed"
+        )
     order = np.random.default_rng(seed).permutation(len(x))
     so_far, rows, distances = None, None, []
     for piece in np.split(order, counts[:-1]):
@@ -109,7 +119,11 @@ def frechet_infinity(
         distances.append(_distance(real, rows, so_far, ddof))
     line = np.stack([np.ones(len(counts)), 1 / counts], 1)
     (value, slope), *_ = np.linalg.lstsq(line, np.array(distances), rcond=None)
-    return Extrapolation(float(value), float(slope), float(np.sqrt(np.mean((line @ [value, slope] - distances) ** 2))))
+    return Extrapolation(
+        float(value),
+        float(slope),
+        float(np.sqrt(np.mean((line @ [value, slope] - distances) ** 2))),
+    )
 
 
 def _deviations(x: np.ndarray) -> Moments:
@@ -140,7 +154,9 @@ def _distance(a: Moments, rows: np.ndarray, b: Moments, ddof: int) -> float:
     """
     for x in (a, b):
         if x.count <= ddof:
-            raise ValueError(f"the covariance of {x.count} images with ddof {ddof}: more images are needed")
+            raise ValueError(
+                f"the covariance of {x.count} images with ddof {ddof}: more images are needed"
+            )
     if b.wide:
         overlap = np.linalg.svd(rows @ b.scatter.T, compute_uv=False).sum()
     else:
@@ -156,4 +172,6 @@ def _trace(x: Moments) -> float:
 
 def _same_width(a: Moments, b: Moments) -> None:
     if a.mean.shape != b.mean.shape:
-        raise ValueError(f"both sets' features are of one width, not {len(a.mean)} and {len(b.mean)}")
+        raise ValueError(
+            f"both sets' features are of one width, not {len(a.mean)} and {len(b.mean)}"
+        )

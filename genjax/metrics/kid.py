@@ -16,7 +16,9 @@ class KernelDistance(NamedTuple):
     subset_sizes: tuple[int, int]  # images of the real and of the fake set in a subset
 
 
-def kernel_distance(real: AnyArray, fake: AnyArray, seed: int, *, subsets: int = 100, subset_size: int = 1000) -> KernelDistance:
+def kernel_distance(
+    real: AnyArray, fake: AnyArray, seed: int, *, subsets: int = 100, subset_size: int = 1000
+) -> KernelDistance:
     """KID, equation 4 of the paper with the kernel (x.y / d + 1)^3 of its section 4, averaged over random subsets without replacement.
 
     Subsets are of `subset_size` images of each set, as published, but of no more than half of it: the distance's mean

@@ -19,10 +19,14 @@ NETS = {"alex": "alexnet", "vgg": "vgg16"}
 _HEADS = "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1"
 HEADS = {
     "alex": extractors.File(
-        ("alex.pth", "lpips_alex.pth"), "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0", f"{_HEADS}/alex.pth"
+        ("alex.pth", "lpips_alex.pth"),
+        "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+        f"{_HEADS}/alex.pth",
     ),
     "vgg": extractors.File(
-        ("vgg.pth", "lpips_vgg.pth"), "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868", f"{_HEADS}/vgg.pth"
+        ("vgg.pth", "lpips_vgg.pth"),
+        "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+        f"{_HEADS}/vgg.pth",
     ),
 }
 
@@ -35,16 +39,22 @@ def lpips(params: Mapping[str, Any], a: AnyArray, b: AnyArray) -> Float[Array, "
     Raises ValueError for other shapes and, where they are not traced, other values (`checks.image_values`).
     """
     if a.shape != b.shape or a.ndim != 4 or a.shape[3] != 3:
-        raise ValueError(f"LPIPS is of two arrays [n, h, w, 3] of one shape, not {a.shape} and {b.shape}")
+        raise ValueError(
+            f"LPIPS is of two arrays [n, h, w, 3] of one shape, not {a.shape} and {b.shape}"
+        )
     if np.uint8 in (a.dtype, b.dtype):
         raise ValueError(f"LPIPS is of float images in [-1, 1], not {a.dtype} and {b.dtype}")
     a, b = checks.image_values(a, "the first images"), checks.image_values(b, "the second images")
     (net,) = params.keys() & NETS.keys()
     x = (jnp.concatenate([a, b]) - SHIFT[None, None, None]) / SCALE[None, None, None]
     total = jnp.zeros(len(a))
-    for activation, head in zip(torchvision.activations(params[net], x, NETS[net]), params["heads"], strict=True):
+    for activation, head in zip(
+        torchvision.activations(params[net], x, NETS[net]), params["heads"], strict=True
+    ):
         first, second = jnp.split(_unit(activation), 2)
-        total += jnp.mean(jnp.sum(jnp.square(first - second) * head[None, None, None], axis=3), axis=(1, 2))
+        total += jnp.mean(
+            jnp.sum(jnp.square(first - second) * head[None, None, None], axis=3), axis=(1, 2)
+        )
     return total
 
 
@@ -55,7 +65,9 @@ def _unit(x: Array) -> Array:
     return x / (jnp.where(some, jnp.sqrt(jnp.where(some, square, 1)), 0) + 1e-10)
 
 
-def params(backbone: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray], net: str) -> dict[str, Any]:
+def params(
+    backbone: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray], net: str
+) -> dict[str, Any]:
     """Parameters from the state dicts of the backbone (torchvision's names) and of the linear heads. Raises InputError."""
     return {net: _backbone(backbone, net), "heads": _heads(heads, net)}
 
@@ -66,7 +78,9 @@ def _backbone(state: Mapping[str, np.ndarray], net: str) -> dict[str, Any]:
 
 def _heads(state: Mapping[str, np.ndarray], net: str) -> list[np.ndarray]:
     compared = [conv.features for conv in torchvision.BACKBONES[NETS[net]].convs if conv.compared]
-    weights = [layers.array(state, f"lin{i}.model.1.weight", (1, c, 1, 1)) for i, c in enumerate(compared)]
+    weights = [
+        layers.array(state, f"lin{i}.model.1.weight", (1, c, 1, 1)) for i, c in enumerate(compared)
+    ]
     return [weight.reshape(-1).astype(np.float32) for weight in weights]
 
 
@@ -90,5 +104,7 @@ def load(
         ("heads", f"LPIPS's heads over {NETS[net]}", HEADS[net], heads, _heads),
     ):
         found = extractors.find(name, file, given)
-        loaded[part], _ = extractors.load(name, file, found, lambda state, read=read: read(state, net), checksum)
+        loaded[part], _ = extractors.load(
+            name, file, found, lambda state, read=read: read(state, net), checksum
+        )
     return loaded

@@ -22,13 +22,21 @@ ROUNDING = 4e-6  # of |x|^2 + |y|^2: more than what float32's matrix products ar
 CROWD = 100_000  # near pairs of a block: so many are always measured one by one
 FAR = np.float32(1e30)
 SAMPLE = 2048  # rows that directions are taken from
-SIZES = (32, 64, 128, 256, 512)  # directions that are tried, of which the last is the second comparison's
+SIZES = (
+    32,
+    64,
+    128,
+    256,
+    512,
+)  # directions that are tried, of which the last is the second comparison's
 
 
 class Neighbours(NamedTuple):
     indices: np.ndarray  # int [n, k] into the training set, nearest first
     distances: np.ndarray  # float32 [n, k], Euclidean
-    ratio: np.ndarray | None  # float32 [n]: of the nearest's distance to the held-out images' median one; 0 for a copy
+    ratio: (
+        np.ndarray | None
+    )  # float32 [n]: of the nearest's distance to the held-out images' median one; 0 for a copy
 
 
 class Index(NamedTuple):
@@ -36,7 +44,9 @@ class Index(NamedTuple):
 
     points: np.ndarray  # float32 [n, d]
     mean: np.ndarray  # float32 [d]: subtracted, for what is common to all only costs digits
-    basis: np.ndarray | None  # float32 [d, 512], orthonormal, by falling variance; None for all directions
+    basis: (
+        np.ndarray | None
+    )  # float32 [d, 512], orthonormal, by falling variance; None for all directions
     size: int  # d': how many of them the matrix product compares
     reduced: np.ndarray  # float32 [n, 513]: coordinates in the basis and the length of what they leave out; [n, d] without one
     right: np.ndarray  # float32 [n + padding, d' + 3]: the matrix product's second factor
@@ -52,7 +62,9 @@ class Block(NamedTuple):
     lower: np.ndarray  # float32 [rows, n + padding]: lower bounds of the squared distances
 
 
-def nearest_neighbours(samples: AnyArray, training: AnyArray, k: int = 1, held_out: AnyArray | None = None) -> Neighbours:
+def nearest_neighbours(
+    samples: AnyArray, training: AnyArray, k: int = 1, held_out: AnyArray | None = None
+) -> Neighbours:
     """Of each sample [n, d], its k nearest in the training set [m, d]; exact, equal ones at distance 0.
 
     With `held_out` [h, d], images of the data that the model was not trained on, also how near that is compared with them. It shows copies;
@@ -65,13 +77,19 @@ def nearest_neighbours(samples: AnyArray, training: AnyArray, k: int = 1, held_o
         return Neighbours(indices, distances, None)
     usual = np.median(search(index, two_sets(held_out=held_out, training=training)[0], 1)[1])
     with np.errstate(divide="ignore", invalid="ignore"):
-        return Neighbours(indices, distances, np.where(distances[:, 0] == 0, np.float32(0), distances[:, 0] / usual))
+        return Neighbours(
+            indices,
+            distances,
+            np.where(distances[:, 0] == 0, np.float32(0), distances[:, 0] / usual),
+        )
 
 
 def make_index(points: np.ndarray, k: int) -> Index:
     """For searches of up to k neighbours. Raises ValueError for fewer than k points."""
     if not 1 <= k <= len(points):
-        raise ValueError(f"{k} neighbours among {len(points)} images: there must be at least one, and no more than images")
+        raise ValueError(
+            f"{k} neighbours among {len(points)} images: there must be at least one, and no more than images"
+        )
     mean = points.mean(0, dtype=np.float64).astype(np.float32)
     basis, size = _basis(points, mean)
     reduced = _reduce(points, mean, basis)
@@ -91,7 +109,9 @@ def over_blocks(index: Index, queries: np.ndarray, work: Callable[[Block], Any])
     def run(start):
         some = queries[start : start + rows]
         known = queries is index.points
-        reduced = index.reduced[start : start + rows] if known else _reduce(some, index.mean, index.basis)
+        reduced = (
+            index.reduced[start : start + rows] if known else _reduce(some, index.mean, index.basis)
+        )
         short = _shorten(reduced, index.size)
         squares = _squares(short)[:, None] * (1 - ROUNDING)
         left = np.concatenate([-2 * short, squares, np.ones_like(squares)], 1)
@@ -101,14 +121,18 @@ def over_blocks(index: Index, queries: np.ndarray, work: Callable[[Block], Any])
         return list(pool.map(run, range(0, len(queries), rows)))
 
 
-def near_pairs(index: Index, block: Block, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def near_pairs(
+    index: Index, block: Block, limit: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(row, column, squared distance) of all pairs of a block that are within `limit`, squared and broadcast over [rows, n + padding].
 
     By row and column. A few that are just outside are among them: rounding loses none.
     """
     limit = np.broadcast_to(limit * np.float32(1 + 1e-5), block.lower.shape)
     near = block.lower <= limit
-    if np.count_nonzero(near) > max(near.size // 10, CROWD):  # a product over all of d in float64 is sooner done
+    if np.count_nonzero(near) > max(
+        near.size // 10, CROWD
+    ):  # a product over all of d in float64 is sooner done
         squared = _squared_block(index, block.queries)
         near = squared <= limit
         rows, columns = np.nonzero(near)
@@ -116,12 +140,17 @@ def near_pairs(index: Index, block: Block, limit: np.ndarray) -> tuple[np.ndarra
     rows, columns = np.divmod(np.flatnonzero(near), near.shape[1])
     if index.basis is not None:
         rounding = ROUNDING * (_squares(block.reduced)[rows] + index.right[columns, -1])
-        still = squared_distances(block.reduced, index.reduced, rows, columns) <= limit[rows, columns] + rounding
+        still = (
+            squared_distances(block.reduced, index.reduced, rows, columns)
+            <= limit[rows, columns] + rounding
+        )
         rows, columns = rows[still], columns[still]
     return rows, columns, squared_distances(block.queries, index.points, rows, columns)
 
 
-def search(index: Index, queries: np.ndarray, k: int, *, same: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def search(
+    index: Index, queries: np.ndarray, k: int, *, same: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Indices and distances [n, k] of each query's nearest points, nearest first; `same`: queries are the points, and not their own neighbours."""
     if k > len(index.points) - same:
         raise ValueError(f"{k} neighbours of {len(index.points)} images: more images are needed")
@@ -134,9 +163,13 @@ def search(index: Index, queries: np.ndarray, k: int, *, same: bool = False) -> 
             lower[every, every + start] = 2 * FAR
         groups = lower.reshape(len(lower), index.group, -1)
         few = min(2 * k, groups.shape[2])
-        best = np.argpartition(groups.min(1), few - 1)[:, :few]  # any k points give an upper bound, these a close one
+        best = np.argpartition(groups.min(1), few - 1)[
+            :, :few
+        ]  # any k points give an upper bound, these a close one
         columns = np.take_along_axis(groups, best[:, None], 2).argmin(1) * groups.shape[2] + best
-        squared = squared_distances(queries, index.points, every.repeat(few), columns.ravel()).reshape(-1, few)
+        squared = squared_distances(
+            queries, index.points, every.repeat(few), columns.ravel()
+        ).reshape(-1, few)
         if same:
             squared[columns == every[:, None] + start] = FAR
         bound = np.partition(squared, k - 1)[:, k - 1 : k]
@@ -146,13 +179,18 @@ def search(index: Index, queries: np.ndarray, k: int, *, same: bool = False) -> 
             rows, columns, squared = rows[other], columns[other], squared[other]
         order = np.lexsort((columns, squared, rows))
         first = order[np.searchsorted(rows, every)[:, None] + np.arange(k)]
-        indices[start : start + len(lower)], distances[start : start + len(lower)] = columns[first], np.sqrt(squared[first])
+        indices[start : start + len(lower)], distances[start : start + len(lower)] = (
+            columns[first],
+            np.sqrt(squared[first]),
+        )
 
     over_blocks(index, queries, find)
     return indices, distances
 
 
-def squared_distances(queries: np.ndarray, points: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def squared_distances(
+    queries: np.ndarray, points: np.ndarray, rows: np.ndarray, columns: np.ndarray
+) -> np.ndarray:
     """Of the pairs (queries[row], points[column]), from their differences; by row."""
     squared = np.empty(len(rows), np.float32)
     row_ends = np.searchsorted(rows, np.arange(len(queries) + 1))
@@ -214,7 +252,10 @@ def _basis(points: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray | None, int
 
     nearest = squared(queries, others).min(1, keepdims=True)
     reduced = [_reduce(x, np.zeros_like(mean), basis) for x in (queries, others)]
-    near = {size: (squared(*(_shorten(x, size) for x in reduced)) <= nearest).mean() - 1 / len(others) for size in SIZES}
+    near = {
+        size: (squared(*(_shorten(x, size) for x in reduced)) <= nearest).mean() - 1 / len(others)
+        for size in SIZES
+    }
     # Products of a pair in the first comparison, and in the others of the pairs that get there: memory makes each as dear as some 90.
     cost = {size: 2 * size + 90 * (SIZES[-1] * near[size] + d * near[SIZES[-1]]) for size in SIZES}
     best = min(SIZES, key=cost.__getitem__)

@@ -29,7 +29,9 @@ def ssim(images: AnyArray, references: AnyArray) -> Float[np.ndarray, " n"]:
     """
     first, second = _pair(images, references)
     if min(first.shape[1:3]) < WINDOW:
-        raise ValueError(f"SSIM needs images of at least {WINDOW}x{WINDOW}, not {first.shape[1]}x{first.shape[2]}")
+        raise ValueError(
+            f"SSIM needs images of at least {WINDOW}x{WINDOW}, not {first.shape[1]}x{first.shape[2]}"
+        )
     mean_1, mean_2 = _window(first), _window(second)
     variance_1, variance_2 = _window(first**2) - mean_1**2, _window(second**2) - mean_2**2
     covariance = _window(first * second) - mean_1 * mean_2
@@ -47,7 +49,9 @@ def _window(x: np.ndarray) -> np.ndarray:
     """The Gaussian mean around each place that is 5 pixels from the edge."""
     for axis in (1, 2):
         size = x.shape[axis] - WINDOW + 1
-        shifted = np.lib.stride_tricks.sliding_window_view(x, size, axis)  # views: [..., size] at each of the window's places
+        shifted = np.lib.stride_tricks.sliding_window_view(
+            x, size, axis
+        )  # views: [..., size] at each of the window's places
         x = np.moveaxis(np.tensordot(shifted, _GAUSSIAN, (axis, 0)), -1, axis)
     return x
 
@@ -60,4 +64,8 @@ def _pair(images: AnyArray, references: AnyArray) -> tuple[np.ndarray, np.ndarra
 
 
 def _unit(x: AnyArray) -> np.ndarray:
-    return np.asarray(x, np.float64) / 255 if x.dtype == np.uint8 else (np.asarray(x).astype(np.float64) + 1) / 2
+    return (
+        np.asarray(x, np.float64) / 255
+        if x.dtype == np.uint8
+        else (np.asarray(x).astype(np.float64) + 1) / 2
+    )

@@ -15,11 +15,15 @@ from genjax.metrics import checks
 from genjax.nn import ops
 from genjax.shapes import AnyArray, Array, Float
 
-Generate = Callable[[Any], Any]  # latents [n, d] -> images float [n, h, w, c] in [-1, 1]; noise, if any, the same in each call
+Generate = Callable[
+    [Any], Any
+]  # latents [n, d] -> images float [n, h, w, c] in [-1, 1]; noise, if any, the same in each call
 Distance = Callable[[Any, Any], Any]  # two arrays of images -> [n], such as LPIPS over VGG16
 
 
-def lerp(first: Float[Array, "n d"], second: Float[Array, "n d"], t: Float[Array, "n 1"]) -> Float[Array, "n d"]:
+def lerp(
+    first: Float[Array, "n d"], second: Float[Array, "n d"], t: Float[Array, "n 1"]
+) -> Float[Array, "n d"]:
     """The point at t of the straight way: for styles, W."""
     return first + t * (second - first)
 
@@ -49,7 +53,9 @@ def _compared(generate, distance, first, second, t, space, epsilon) -> tuple[Arr
         raise ValueError(f"space {space!r}: w (straight ways) or z (great circles)")
     images = [generate(WAYS[space](first, second, at[:, None])) for at in (t, t + epsilon)]
     if any(x.dtype != jnp.float32 for x in images):
-        raise ValueError(f"images are float32 in [-1, 1], not {images[0].dtype}: rounded ones give another, larger length")
+        raise ValueError(
+            f"images are float32 in [-1, 1], not {images[0].dtype}: rounded ones give another, larger length"
+        )
     for x in images:
         checks.image_values(x, edge=OVERSHOOT)
     return distance(*images) / epsilon**2, jnp.min(images[0]), jnp.max(images[0])
@@ -60,7 +66,10 @@ def summary(lengths: Float[AnyArray, " n"], discard: tuple[float, float] = (1.0,
     lengths = np.asarray(lengths, np.float64)
     if lengths.ndim != 1 or not len(lengths) or not np.isfinite(lengths).all():
         raise ValueError("path lengths [n] are finite and at least one")
-    low, high = np.percentile(lengths, discard[0], method="lower"), np.percentile(lengths, discard[1], method="higher")
+    low, high = (
+        np.percentile(lengths, discard[0], method="lower"),
+        np.percentile(lengths, discard[1], method="higher"),
+    )
     return float(lengths[(lengths >= low) & (lengths <= high)].mean())
 
 
@@ -92,10 +101,16 @@ def perceptual_path_length(
     def batch(i):
         keys = jax.random.split(jax.random.fold_in(key, i), 3)
         first, second = latents(keys[0], batch_size), latents(keys[1], batch_size)
-        t = jax.random.uniform(keys[2], (batch_size,)) if sampling == "full" else jnp.zeros(batch_size)
+        t = (
+            jax.random.uniform(keys[2], (batch_size,))
+            if sampling == "full"
+            else jnp.zeros(batch_size)
+        )
         return _compared(generate, distance, first, second, t, space, epsilon)
 
-    lengths, lows, highs = zip(*(map(np.asarray, batch(i)) for i in range(-(-samples // batch_size))), strict=True)
+    lengths, lows, highs = zip(
+        *(map(np.asarray, batch(i)) for i in range(-(-samples // batch_size))), strict=True
+    )
     joined = np.concatenate(lengths)[:samples]
     if np.isfinite(joined).all():  # else `summary` says so
         checks.value_range(float(np.min(lows)), float(np.max(highs)), edge=OVERSHOOT)

@@ -39,7 +39,11 @@ def manifold_scores(
 
     padding = len(index.right) - len(real)
     largest = np.pad(np.maximum(real_radii, density_radii), (0, padding)) ** 2
-    realistic, recalled, covered = np.zeros(len(fake), bool), np.zeros(len(real), bool), np.zeros(len(real), bool)
+    realistic, recalled, covered = (
+        np.zeros(len(fake), bool),
+        np.zeros(len(real), bool),
+        np.zeros(len(real), bool),
+    )
 
     def mark(block):
         reach = fake_radii[block.start : block.start + len(block.queries), None]
@@ -52,4 +56,6 @@ def manifold_scores(
         return np.count_nonzero(inside)
 
     density = sum(over_blocks(index, fake, mark)) / (k_density * len(fake))
-    return ManifoldScores(float(realistic.mean()), float(recalled.mean()), float(density), float(covered.mean()))
+    return ManifoldScores(
+        float(realistic.mean()), float(recalled.mean()), float(density), float(covered.mean())
+    )

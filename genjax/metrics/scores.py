@@ -21,7 +21,9 @@ class HistogramDistance(NamedTuple):
     kl: float  # KL(samples | data) in nats, 0 to infinity: finite for a class that the samples lack
 
 
-def inception_score(logits: AnyArray, seed: int | None = None, *, splits: int = 10) -> InceptionScore:
+def inception_score(
+    logits: AnyArray, seed: int | None = None, *, splits: int = 10
+) -> InceptionScore:
     """exp(mean KL(p(y|x) | p(y))) in each of `splits` parts. Salimans et al. 2016 (arXiv 1606.03498), section 4.
 
     The parts are runs of the images in the order that they are given, or shuffled by `seed`: images sorted by class need it, for a part
@@ -44,7 +46,9 @@ def class_histogram(classes: AnyArray, count: int | None = None) -> Float[np.nda
     classes = np.asarray(classes)
     if classes.ndim == 1 and np.issubdtype(classes.dtype, np.integer):
         if count is None or not len(classes) or classes.min() < 0 or classes.max() >= count:
-            raise ValueError(f"labels are integers from 0 to below the number of classes, which is given as {count}")
+            raise ValueError(
+                f"labels are integers from 0 to below the number of classes, which is given as {count}"
+            )
         return np.bincount(classes, minlength=count) / len(classes)
     probabilities = feature_rows(classes, "probabilities").astype(np.float64)
     if (probabilities < 0).any() or not np.allclose(probabilities.sum(1), 1, atol=1e-3):
@@ -56,7 +60,9 @@ def class_histogram(classes: AnyArray, count: int | None = None) -> Float[np.nda
 def histogram_distance(samples: np.ndarray, data: np.ndarray) -> HistogramDistance:
     """How far the samples' classes are from the data's, of two `class_histogram`s. Raises ValueError where their lengths differ."""
     if samples.shape != data.shape:
-        raise ValueError(f"two histograms are of the same classes, not of {len(samples)} and {len(data)}")
+        raise ValueError(
+            f"two histograms are of the same classes, not of {len(samples)} and {len(data)}"
+        )
     used = samples > 0
     with np.errstate(divide="ignore"):
         kl = np.sum(samples[used] * (np.log(samples[used]) - np.log(data[used])))
@@ -72,9 +78,14 @@ def vendi_score(features: AnyArray) -> float:
     x = feature_rows(features)
     lengths = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
     if not lengths.all():
-        raise ValueError(f"features of {(lengths == 0).sum()} images are all 0: they have no direction")
+        raise ValueError(
+            f"features of {(lengths == 0).sum()} images are all 0: they have no direction"
+        )
     if x.shape[1] < len(x):
-        blocks = (x[start : start + ROWS] / lengths[start : start + ROWS, None] for start in range(0, len(x), ROWS))
+        blocks = (
+            x[start : start + ROWS] / lengths[start : start + ROWS, None]
+            for start in range(0, len(x), ROWS)
+        )
         gram = sum((block.T @ block for block in blocks), np.zeros((x.shape[1], x.shape[1])))
     else:
         unit = x / lengths[:, None]
@@ -89,5 +100,7 @@ def _exp_mean_kl(logits: np.ndarray) -> float:
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     p = np.exp(log_p)
     mean = p.mean(0)
-    log_mean = np.log(mean, out=np.zeros_like(mean), where=mean > 0)  # a class that underflows has p = 0, and no part in the sum
+    log_mean = np.log(
+        mean, out=np.zeros_like(mean), where=mean > 0
+    )  # a class that underflows has p = 0, and no part in the sum
     return float(np.exp(np.mean(np.sum(p * (log_p - log_mean), 1))))

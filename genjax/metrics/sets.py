@@ -18,7 +18,9 @@ from genjax.shapes import AnyArray
 MOST = 500_000  # images that a run is drawn for: their latents are held at once
 GATHERED_PIXELS = 2**24  # of the images of a streamed set that are read at a time
 
-Labels = Callable[[np.ndarray], np.ndarray]  # int [n] places in a set -> int32 [n], the labels of those images
+Labels = Callable[
+    [np.ndarray], np.ndarray
+]  # int [n] places in a set -> int32 [n], the labels of those images
 
 
 class Images(NamedTuple):
@@ -27,12 +29,16 @@ class Images(NamedTuple):
     name: str  # for a person
     count: int
     fingerprint: str  # tells this set from any other
-    batches: Callable[[int], Iterator[np.ndarray]]  # from this image on, each time anew: uint8 [b, h, w, c], of any b
+    batches: Callable[
+        [int], Iterator[np.ndarray]
+    ]  # from this image on, each time anew: uint8 [b, h, w, c], of any b
     shape: tuple[int, ...] = ()  # (h, w, c), where it is known
     labels: Labels | None = None  # of a labelled set; they cost no decoding
     num_labels: int = 0
     own_sizes: bool = False  # each of `batches` is one image, of a size of its own
-    weights: str = ""  # of a run: SHA-256 of its file of weights, or of a checkpoint's arrays, hexadecimal
+    weights: str = (
+        ""  # of a run: SHA-256 of its file of weights, or of a checkpoint's arrays, hexadecimal
+    )
 
 
 def open_set(
@@ -63,7 +69,9 @@ def open_set(
         form: dict[str, Any] = {"crop": "whole", "own_sizes": own_sizes}
         if shape:
             form = {"resolution": shape[:2], "channels": shape[2]}
-        what = data.load(str(what), split=split, option=option, max_bad=max_bad, options=("--max-bad",), **form)
+        what = data.load(
+            str(what), split=split, option=option, max_bad=max_bad, options=("--max-bad",), **form
+        )
     if not isinstance(what, data.Source):
         try:
             what = image_values(what, option)
@@ -77,18 +85,41 @@ def open_set(
         chosen = np.sort(np.random.default_rng(seed).choice(size, count, replace=False))
     part, labels, classes = "" if len(chosen) == size else f", {count} of seed {seed}", None, 0
     if isinstance(what, data.Source):
-        name, fingerprint, arrays = what.name + part, f"{what.fingerprint} {what.shape}{part}", what.arrays
+        name, fingerprint, arrays = (
+            what.name + part,
+            f"{what.fingerprint} {what.shape}{part}",
+            what.arrays,
+        )
         labels, classes = _labels(what, chosen), what.num_labels
         if arrays is None:  # too large to be read for a digest: the source's stands for it
             own = 0 in what.shape
             batches = lambda start=0: (_one_by_one if own else _gathered)(what, chosen[start:])
-            return Images(name, len(chosen), fingerprint, batches, () if own else what.shape, labels, classes, own)
+            return Images(
+                name,
+                len(chosen),
+                fingerprint,
+                batches,
+                () if own else what.shape,
+                labels,
+                classes,
+                own,
+            )
         pixels = arrays["images"]
     else:
         name, pixels = f"array of {size} images{part}", np.asarray(what)
-    pixels = np.ascontiguousarray((pixels if pixels.dtype == np.uint8 else np.asarray(ops.to_uint8(pixels)))[chosen])
+    pixels = np.ascontiguousarray(
+        (pixels if pixels.dtype == np.uint8 else np.asarray(ops.to_uint8(pixels)))[chosen]
+    )
     digest = f"{hashlib.sha256(pixels.data).hexdigest()} {pixels.shape}"
-    return Images(name, len(chosen), digest, lambda start=0: iter([pixels[start:]]), pixels.shape[1:], labels, classes)
+    return Images(
+        name,
+        len(chosen),
+        digest,
+        lambda start=0: iter([pixels[start:]]),
+        pixels.shape[1:],
+        labels,
+        classes,
+    )
 
 
 def _labels(source: data.Source, chosen: np.ndarray) -> Labels | None:
@@ -99,13 +130,26 @@ def _labels(source: data.Source, chosen: np.ndarray) -> Labels | None:
     label = source.label
     if label is None:
         return None
-    return lambda places: np.fromiter((label(int(index)) for index in chosen[places]), np.int32, len(places))
+    return lambda places: np.fromiter(
+        (label(int(index)) for index in chosen[places]), np.int32, len(places)
+    )
 
 
 def open_pair(
-    real: Any, fake: Any, count: int | None, *, of_run: int, seeds: Sequence[int], real_count: int | None = None, split: str = "train",
-    fake_split: str = "train", truncation: float = 1.0, step: int | None = None, max_bad: float = 0.01, own_sizes: bool = False,
-) -> tuple[Images, list[Images]]:  # fmt: skip
+    real: Any,
+    fake: Any,
+    count: int | None,
+    *,
+    of_run: int,
+    seeds: Sequence[int],
+    real_count: int | None = None,
+    split: str = "train",
+    fake_split: str = "train",
+    truncation: float = 1.0,
+    step: int | None = None,
+    max_bad: float = 0.01,
+    own_sizes: bool = False,
+) -> tuple[Images, list[Images]]:
     """The real set and the fake ones, to be compared: of a run a set of each of `seeds`, else the one there is, chosen by the first.
 
     `count` images of the fake set (None: all, of a run `of_run`). A real SPEC is brought to the shape that a run draws, the longer side cut;
@@ -116,10 +160,14 @@ def open_pair(
     truth = None
     if is_run(real):
         seed = (seeds[-1] + 1) % 2**32
-        truth = open_run(Path(real), option="real")[1](of_run if real_count is None else real_count, seed)
+        truth = open_run(Path(real), option="real")[1](
+            of_run if real_count is None else real_count, seed
+        )
     if not is_run(fake):
         made = open_set(fake, count, split=fake_split, option="fake", own_sizes=own_sizes, **form)
-        truth = truth or open_set(real, real_count, split=split, option="real", own_sizes=own_sizes, **form)
+        truth = truth or open_set(
+            real, real_count, split=split, option="real", own_sizes=own_sizes, **form
+        )
         return truth, [made]
     shape, draw = open_run(Path(fake), truncation, step)
     truth = truth or open_set(real, real_count, split=split, shape=shape, option="real", **form)
@@ -155,31 +203,52 @@ def open_run(
 
     model, weights = genjax.load(run, step)
     if not hasattr(model, "sample"):
-        raise InputError(f"{run}: its model draws no images; give a folder of pictures that it has made")
+        raise InputError(
+            f"{run}: its model draws no images; give a folder of pictures that it has made"
+        )
     sampling.check_truncation(model, truncation)
     draw = sampling.drawer(model, truncation)
-    weights_id = checkpoint.weights_id(weights) if step is not None else _sha256(run / checkpoint.WEIGHTS)
+    weights_id = (
+        checkpoint.weights_id(weights) if step is not None else _sha256(run / checkpoint.WEIGHTS)
+    )
 
     def of(count: int, seed: int, real: Images | None = None) -> Images:
         if not 1 <= count <= MOST:
-            raise InputError(f"{option} {run}: {count} images are asked for; at least 1, and no more than {MOST}")
+            raise InputError(
+                f"{option} {run}: {count} images are asked for; at least 1, and no more than {MOST}"
+            )
         given = {"seed": seed, "truncation": None if truncation == 1 else truncation, "step": step}
-        said = [f"{count} images of {run}", *(f"{name} {value}" for name, value in given.items() if value is not None)]
+        said = [
+            f"{count} images of {run}",
+            *(f"{name} {value}" for name, value in given.items() if value is not None),
+        ]
         classes = class_labels(model, count, seed, real)
         if classes is not None:
-            said.append("labels as often as real ones" if real and real.labels else "each class in turn")
+            said.append(
+                "labels as often as real ones" if real and real.labels else "each class in turn"
+            )
         batches = lambda start=0: sampling.drawn(model, weights, draw, count, seed, classes, start)
         identity = [weights_id, type(model).__name__, repr(model.config), count, seed, truncation]
-        drawn = hashlib.sha256(repr(identity).encode() + (b"" if classes is None else classes.tobytes())).hexdigest()
+        drawn = hashlib.sha256(
+            repr(identity).encode() + (b"" if classes is None else classes.tobytes())
+        ).hexdigest()
         return Images(
-            one_line(", ".join(said)), count, f"drawn {drawn}", batches, model.config.shape,
-            None if classes is None else classes.__getitem__, 0 if classes is None else model.config.num_labels, weights=weights_id,
-        )  # fmt: skip
+            one_line(", ".join(said)),
+            count,
+            f"drawn {drawn}",
+            batches,
+            model.config.shape,
+            None if classes is None else classes.__getitem__,
+            0 if classes is None else model.config.num_labels,
+            weights=weights_id,
+        )
 
     return model.config.shape, of
 
 
-def class_labels(model: Any, count: int, seed: int, real: Images | None = None) -> np.ndarray | None:
+def class_labels(
+    model: Any, count: int, seed: int, real: Images | None = None
+) -> np.ndarray | None:
     """The labels of `count` generated images, int32 [count]; None of a model without labels.
 
     Each is the label of a real image chosen at random by `seed`, as published evaluations draw them (Karras et al.

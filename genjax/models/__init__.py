@@ -26,11 +26,17 @@ def build(name: str, config: dict[str, Any]):
     module = importlib.import_module(RECIPES[name])
     kinds = typing.get_type_hints(module.Config)
     if unknown := [printable(field, 40) for field in config if field not in kinds]:
-        raise InputError(f"{name} has no field {', '.join(unknown[:3])}{f' and {len(unknown) - 3} more' * (len(unknown) > 3)}")
-    fields = {field: tuple(value) if isinstance(value, list) else value for field, value in config.items()}
+        raise InputError(
+            f"{name} has no field {', '.join(unknown[:3])}{f' and {len(unknown) - 3} more' * (len(unknown) > 3)}"
+        )
+    fields = {
+        field: tuple(value) if isinstance(value, list) else value for field, value in config.items()
+    }
     for field, value in fields.items():
         if not _is(value, kinds[field]):
-            raise InputError(f"{name}'s {field} is {printable(repr(value), 60)}, not {_words(kinds[field])}")
+            raise InputError(
+                f"{name}'s {field} is {printable(repr(value), 60)}, not {_words(kinds[field])}"
+            )
     try:
         return module.recipe(module.Config(**fields))
     except InputError as error:  # which names the options of the training script

@@ -25,7 +25,11 @@ COPY = 64  # side of the copy that an affine network looks at
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    shape: tuple[int, int, int] = (256, 256, 3)  # height, width, channels in training: from the data
+    shape: tuple[int, int, int] = (
+        256,
+        256,
+        3,
+    )  # height, width, channels in training: from the data
     network: str = "resnet"  # resnet | unet | affine (light and colour alone, seen in a small copy): the generators
     channels: int = 64  # of the generators at the full resolution (Zhu et al., appendix 7.2)
     blocks: int = 9  # resnet: residual blocks (9 from 256x256 on, 6 below)
@@ -35,7 +39,9 @@ class Config:
     disc_layers: int = 3  # that halve: 3 sees patches of 70x70
     disc_norm: str = "instance"  # instance | none: normalised, a discriminator hardly sees how bright or flat the whole is
     loss: str = "least_squares"  # least_squares | non_saturating (logistic) | wasserstein (gradient_penalty) | hinge | minimax
-    gradient_penalty: float = 0.0  # weight of (|grad D| - 1)^2 between real and generated (WGAN-GP has 10)
+    gradient_penalty: float = (
+        0.0  # weight of (|grad D| - 1)^2 between real and generated (WGAN-GP has 10)
+    )
     cycle_weight: float = 10.0  # of |there and back - image|
     cycle_share_a: float = 1.0  # of that weight on images of side a: less where b cannot hold all that is in them (haze, noise)
     cycle_noise: float = 0.0  # standard deviation of noise on a translation before its way back, against hidden messages in it
@@ -70,7 +76,9 @@ class CycleGAN(NamedTuple):
     )  # (weights, image [1, h, w, c], direction="a2b") -> of its normalisations: for translate, of a larger
     # copy's parts; None for an affine network, which must see the whole
     cycle: Callable  # (weights, images, direction="a2b") -> images, there and back
-    discriminate: Callable  # (weights, images, side="b") -> logits of patches [n, h', w'], high for real
+    discriminate: (
+        Callable  # (weights, images, side="b") -> logits of patches [n, h', w'], high for real
+    )
 
 
 # --- networks ------------------------------------------------------------------------------------------------------------
@@ -79,12 +87,21 @@ _normal = nn.initializers.normal(0.02)
 
 
 def _plain(x: Array, features: int, config: Config, name: str, kernel: int = 3, **parts) -> Array:
-    return layers.Conv(features, kernel=kernel, weight_init=_normal, dtype=jnp.dtype(config.dtype), name=name, **parts)(x)
+    return layers.Conv(
+        features,
+        kernel=kernel,
+        weight_init=_normal,
+        dtype=jnp.dtype(config.dtype),
+        name=name,
+        **parts,
+    )(x)
 
 
 def _normed(x: Array, features: int, config: Config, name: str, kernel: int = 3, **parts) -> Array:
     """A convolution and the instance normalisation after it, to which its bias, which published weights have, is nothing."""
-    return layers.InstanceNorm(name=f"{name}_norm")(_plain(x, features, config, name, kernel, fixed_bias=True, **parts))
+    return layers.InstanceNorm(name=f"{name}_norm")(
+        _plain(x, features, config, name, kernel, fixed_bias=True, **parts)
+    )
 
 
 def _reflected(x: Array, pad: int) -> Array:
@@ -114,8 +131,15 @@ class ResNet(nn.Module):
         x = nn.relu(_normed(_reflected(x, 3), size, config, "first", 7, pad=0))
         for i in range(2):
             x = nn.relu(_normed(x, size * 2 ** (i + 1), config, f"down_{i}", stride=2))
-        if config.blocks:  # one loop, whose body is compiled once: their weights are stacked, [blocks, ...]
-            stack = nn.scan(Block, variable_axes={"params": 0, "instance": 0}, split_rngs={"params": True}, length=config.blocks)
+        if (
+            config.blocks
+        ):  # one loop, whose body is compiled once: their weights are stacked, [blocks, ...]
+            stack = nn.scan(
+                Block,
+                variable_axes={"params": 0, "instance": 0},
+                split_rngs={"params": True},
+                length=config.blocks,
+            )
             x, _ = stack(config, name="blocks")(x, None)
         for i in reversed(range(2)):
             features = size * 2**i
@@ -168,8 +192,12 @@ class Affine(nn.Module):
             inner = nn.relu(conv(y.shape[-1], name=f"block_{i}_first")(y))
             y = y + conv(y.shape[-1], name=f"block_{i}_second", weight_init=_normal)(inner)
         y = conv(2 * channels, name="last", weight_init=_normal)(nn.relu(y)).astype(jnp.float32)
-        log_gain, offset = jnp.split(jax.image.resize(y, (n, height, width, 2 * channels), "linear"), 2, axis=-1)
-        return 2 * jnp.clip((x + 1) / 2 * jnp.exp(log_gain) + offset, 0, 1) - 1  # of values in 0..1, on which light multiplies
+        log_gain, offset = jnp.split(
+            jax.image.resize(y, (n, height, width, 2 * channels), "linear"), 2, axis=-1
+        )
+        return (
+            2 * jnp.clip((x + 1) / 2 * jnp.exp(log_gain) + offset, 0, 1) - 1
+        )  # of values in 0..1, on which light multiplies
 
 
 class Discriminator(nn.Module):
@@ -183,8 +211,12 @@ class Discriminator(nn.Module):
         for i in range(config.disc_layers + 1):
             parts = {"stride": 2} if i < config.disc_layers else {"pad": 1}
             layer = _normed if i and config.disc_norm == "instance" else _plain
-            x = nn.leaky_relu(layer(x, config.disc_channels * min(2**i, 8), config, f"conv_{i}", 4, **parts), 0.2)
-        return layers.Conv(1, kernel=4, pad=1, weight_init=_normal, name="logits")(x)[..., 0]  # float32 whatever x is
+            x = nn.leaky_relu(
+                layer(x, config.disc_channels * min(2**i, 8), config, f"conv_{i}", 4, **parts), 0.2
+            )
+        return layers.Conv(1, kernel=4, pad=1, weight_init=_normal, name="logits")(x)[
+            ..., 0
+        ]  # float32 whatever x is
 
 
 NETWORKS = {"resnet": ResNet, "unet": UNet, "affine": Affine}
@@ -215,7 +247,11 @@ def check(config: Config) -> None:
     for field in ("channels", "disc_channels", "disc_layers", "batch_size"):
         demand(getattr(config, field) >= 1, field, "at least 1")
     demand(config.depth >= 2, "depth", "at least 2")
-    demand(config.network != "affine" or 2**config.depth <= COPY, "depth", f"an affine network halves {COPY} pixels: at most 6")
+    demand(
+        config.network != "affine" or 2**config.depth <= COPY,
+        "depth",
+        f"an affine network halves {COPY} pixels: at most 6",
+    )
     nonnegative = (
         "blocks",
         "gradient_penalty",
@@ -234,11 +270,19 @@ def check(config: Config) -> None:
         demand(0 <= getattr(config, field) < 1, field, "from 0 to below 1")
     (height, width, _), step = config.shape, multiple(config)
     if height % step or width % step or min(height, width) < 8:
-        raise InputError(f"--resolution {height} {width}: each side must be at least 8 and a multiple of {step}")
+        raise InputError(
+            f"--resolution {height} {width}: each side must be at least 8 and a multiple of {step}"
+        )
     smallest = min(height, width) // 2**config.disc_layers
-    demand(smallest >= 3, "disc_layers", f"too many for images of {height}x{width}: they leave nothing of a patch")
+    demand(
+        smallest >= 3,
+        "disc_layers",
+        f"too many for images of {height}x{width}: they leave nothing of a patch",
+    )
     if config.ssim_weight and min(height, width) < losses.SSIM_WINDOW:
-        raise InputError(f"--resolution {height} {width}: --model.ssim-weight needs sides of at least {losses.SSIM_WINDOW}")
+        raise InputError(
+            f"--resolution {height} {width}: --model.ssim-weight needs sides of at least {losses.SSIM_WINDOW}"
+        )
 
 
 def recipe(config: Config) -> CycleGAN:
@@ -247,13 +291,20 @@ def recipe(config: Config) -> CycleGAN:
     generator: Any = NETWORKS[config.network](config)
     discriminator: Any = Discriminator(config)
     loss = losses.ADVERSARIAL[config.loss]
-    weight = 2.0 if config.loss == "least_squares" else 1.0  # Zhu et al. have no 1/2 before their squares
-    share = {"a": config.cycle_share_a, "b": 1.0}  # of the cycle's weight, by the side where it begins
+    weight = (
+        2.0 if config.loss == "least_squares" else 1.0
+    )  # Zhu et al. have no 1/2 before their squares
+    share = {
+        "a": config.cycle_share_a,
+        "b": 1.0,
+    }  # of the cycle's weight, by the side where it begins
     averages = config.ema_half_life_images > 0
 
     rate = optax.constant_schedule(config.learning_rate)
     if config.decay_steps:
-        rate = optax.linear_schedule(config.learning_rate, 0.0, config.decay_steps, config.constant_steps)
+        rate = optax.linear_schedule(
+            config.learning_rate, 0.0, config.decay_steps, config.constant_steps
+        )
     tx = optax.adam(rate, b1=config.adam_b1, b2=config.adam_b2, eps=1e-8)
 
     def generate(params, images):
@@ -265,15 +316,25 @@ def recipe(config: Config) -> CycleGAN:
     @jax.jit
     def init(key) -> State:
         keys, images = jax.random.split(key, 4), jnp.zeros((1, *config.shape))
-        gens = {f"gen_{way}": generator.init(key, images)["params"] for way, key in zip(DIRECTIONS, keys[:2], strict=True)}
-        discs = {f"disc_{side}": discriminator.init(key, images)["params"] for side, key in zip("ab", keys[2:], strict=True)}
+        gens = {
+            f"gen_{way}": generator.init(key, images)["params"]
+            for way, key in zip(DIRECTIONS, keys[:2], strict=True)
+        }
+        discs = {
+            f"disc_{side}": discriminator.init(key, images)["params"]
+            for side, key in zip("ab", keys[2:], strict=True)
+        }
         opt = {"gens": tx.init(gens), "discs": tx.init(discs)}
         aux = {f"pool_{side}": pool.empty(config.pool_size, config.shape) for side in "ab"}
         return core.new_state({**gens, **discs}, opt, ema=gens if averages else {}, aux=aux)
 
     def reconstruction(images, back) -> Array:
         terms = jnp.mean(losses.cycle(images, back))
-        return terms + config.ssim_weight * jnp.mean(1 - losses.ssim(images, back)) if config.ssim_weight else terms
+        return (
+            terms + config.ssim_weight * jnp.mean(1 - losses.ssim(images, back))
+            if config.ssim_weight
+            else terms
+        )
 
     def step(state: State, batch: Batch, key, plan: Plan) -> tuple[State, Metrics]:
         real = {"a": batch["images"], "b": batch["images_b"]}
@@ -289,28 +350,42 @@ def recipe(config: Config) -> CycleGAN:
             fake, same, metrics, objective = {}, {}, {}, jnp.float32(0)
             for way, (source, target) in (("a2b", "ab"), ("b2a", "ba")):
                 if config.identity_weight:  # one pass for both: each image is normalised by itself
-                    both = generate(gens[f"gen_{way}"], jnp.concatenate([real[source], real[target]]))
+                    both = generate(
+                        gens[f"gen_{way}"], jnp.concatenate([real[source], real[target]])
+                    )
                     fake[target], same[target] = jnp.split(both, 2)
                 else:
                     fake[target] = generate(gens[f"gen_{way}"], real[source])
             for way, (source, target) in (("b2a", "ab"), ("a2b", "ba")):
-                metrics[f"loss/gen_{target}"] = weight * jnp.mean(loss.gen(judge(discs[f"disc_{target}"], fake[target])))
+                metrics[f"loss/gen_{target}"] = weight * jnp.mean(
+                    loss.gen(judge(discs[f"disc_{target}"], fake[target]))
+                )
                 objective += metrics[f"loss/gen_{target}"]
                 if share[source]:
                     metrics[f"loss/cycle_{source}"] = reconstruction(
                         real[source], generate(gens[f"gen_{way}"], noisy(fake[target], target))
                     )
-                    objective += config.cycle_weight * share[source] * metrics[f"loss/cycle_{source}"]
+                    objective += (
+                        config.cycle_weight * share[source] * metrics[f"loss/cycle_{source}"]
+                    )
                 if config.identity_weight:
-                    metrics[f"loss/identity_{target}"] = jnp.mean(losses.identity(real[target], same[target]))
-                    objective += config.cycle_weight * config.identity_weight * metrics[f"loss/identity_{target}"]
+                    metrics[f"loss/identity_{target}"] = jnp.mean(
+                        losses.identity(real[target], same[target])
+                    )
+                    objective += (
+                        config.cycle_weight
+                        * config.identity_weight
+                        * metrics[f"loss/identity_{target}"]
+                    )
             return objective, (metrics, fake)
 
         gens, gens_opt, (metrics, fake) = core.descend(tx, gens_loss, gens, state.opt["gens"])
 
         pools, shown = {}, {}
         for side in "ab":
-            pools[f"pool_{side}"], shown[side] = pool.exchange(state.aux[f"pool_{side}"], keys[side], fake[side])
+            pools[f"pool_{side}"], shown[side] = pool.exchange(
+                state.aux[f"pool_{side}"], keys[side], fake[side]
+            )
 
         def discs_loss(discs):
             metrics, objective = {}, jnp.float32(0)
@@ -323,7 +398,9 @@ def recipe(config: Config) -> CycleGAN:
                 objective += paid
                 if config.gradient_penalty:
                     mixing = jax.random.fold_in(keys[side], 1)
-                    penalty = jnp.mean(losses.gradient_penalty(disc, mixing, real[side], shown[side]))
+                    penalty = jnp.mean(
+                        losses.gradient_penalty(disc, mixing, real[side], shown[side])
+                    )
                     metrics[f"penalty/gradient_{side}"] = config.gradient_penalty * penalty
                     objective += metrics[f"penalty/gradient_{side}"]
             return objective, metrics
@@ -332,10 +409,16 @@ def recipe(config: Config) -> CycleGAN:
 
         ema = state.ema
         if averages:
-            decay = core.ramped_ema_decay(state.step, config.batch_size, config.ema_half_life_images, config.ema_ramp)
+            decay = core.ramped_ema_decay(
+                state.step, config.batch_size, config.ema_half_life_images, config.ema_ramp
+            )
             ema = core.ema(state.ema, gens, decay)
         return state.replace(
-            step=state.step + 1, params={**gens, **discs}, opt={"gens": gens_opt, "discs": discs_opt}, ema=ema, aux=pools
+            step=state.step + 1,
+            params={**gens, **discs},
+            opt={"gens": gens_opt, "discs": discs_opt},
+            ema=ema,
+            aux=pools,
         ), {**metrics, **judged}
 
     def plan(step: int) -> Plan:
@@ -348,7 +431,11 @@ def recipe(config: Config) -> CycleGAN:
         height, width = images.shape[1:3]
         short = [-size % multiple(config) for size in (height, width)]
         pads = [(0, 0), *((n // 2, n - n // 2) for n in short), (0, 0)]
-        return jnp.pad(images, pads, mode="reflect" if min(height, width) > max(short) else "edge") if any(short) else images
+        return (
+            jnp.pad(images, pads, mode="reflect" if min(height, width) > max(short) else "edge")
+            if any(short)
+            else images
+        )
 
     def network(weights: Weights, direction: str) -> dict[str, Any]:
         if direction not in DIRECTIONS:
@@ -360,12 +447,17 @@ def recipe(config: Config) -> CycleGAN:
         given = {} if statistics is None else {"instance": statistics}
         padded = whole(images)
         translated = generator.apply({**network(weights, direction), **given}, padded)
-        (height, width), corner = images.shape[1:3], [(padded.shape[i] - images.shape[i]) // 2 for i in (1, 2)]
+        (height, width), corner = (
+            images.shape[1:3],
+            [(padded.shape[i] - images.shape[i]) // 2 for i in (1, 2)],
+        )
         return translated[:, corner[0] : corner[0] + height, corner[1] : corner[1] + width]
 
     @jax.jit(static_argnames="direction")
     def statistics(weights: Weights, image, direction: str = "a2b"):
-        return generator.apply(network(weights, direction), whole(image), mutable=["instance"])[1]["instance"]
+        return generator.apply(network(weights, direction), whole(image), mutable=["instance"])[1][
+            "instance"
+        ]
 
     @jax.jit(static_argnames="direction")
     def cycle(weights: Weights, images, direction: str = "a2b"):

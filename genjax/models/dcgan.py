@@ -20,13 +20,19 @@ FILTER = (1, 3, 3, 1)  # of the residual form's resampling: [1, 2, 1] over two e
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Game):
-    shape: tuple[int, int, int] = (32, 32, 3)  # height, width, channels: from the data. Each side at least 4 times 2^stages
+    shape: tuple[int, int, int] = (
+        32,
+        32,
+        3,
+    )  # height, width, channels: from the data. Each side at least 4 times 2^stages
     latent_size: int = 100  # dimensions of z (Radford et al.)
     network: str = "dcgan"  # dcgan | residual
     channels: int = 64  # at the full resolution; twice as many at each half of it ...
     max_channels: int = 512  # ... up to this
     norm: str = "batch"  # batch | none: dcgan's generator's
-    disc_norm: str = "batch"  # batch | none: dcgan's discriminator's; a penalty on its slope needs none
+    disc_norm: str = (
+        "batch"  # batch | none: dcgan's discriminator's; a penalty on its slope needs none
+    )
     spectral: bool = False  # dcgan: every weight of the discriminator over its largest singular value (Miyato et al. 2018)
     blocks: int = 1  # residual: blocks a resolution (R3GAN has 2)
     expansion: int = 2  # residual: a block's inner channels over its outer ones (R3GAN)
@@ -74,11 +80,17 @@ class Generator(nn.Module):
             x = layers.BatchNorm(train, scale_init=_scale, name=f"norm_{name}")(x) if norm else x
             return nn.relu(x)
 
-        x = layers.Dense(height * width * x_width, name="smallest", **parts)(with_label(z, labels, config, dtype))
+        x = layers.Dense(height * width * x_width, name="smallest", **parts)(
+            with_label(z, labels, config, dtype)
+        )
         x = activated(x.reshape(-1, height, width, x_width), "smallest")
         for i, features in reversed(list(enumerate(outer))):
-            x = activated(layers.Conv(features, kernel=4, stride="up", name=f"up_{i}", **parts)(x), f"{i}")
-        x = layers.Conv(config.shape[2], kernel=4, stride="up", weight_init=_normal, dtype=dtype, name="image")(x)
+            x = activated(
+                layers.Conv(features, kernel=4, stride="up", name=f"up_{i}", **parts)(x), f"{i}"
+            )
+        x = layers.Conv(
+            config.shape[2], kernel=4, stride="up", weight_init=_normal, dtype=dtype, name="image"
+        )(x)
         return jnp.tanh(x.astype(jnp.float32))
 
 
@@ -94,10 +106,20 @@ class Discriminator(nn.Module):
         x = layers.with_planes(x, labels) if config.conditional == "concat" else x
         for i, features in enumerate(widths(config)):
             norm = config.disc_norm == "batch" and i > 0  # not on the images' own layer
-            x = layers.Conv(features, kernel=4, stride=2, use_bias=not norm, dtype=dtype, name=f"down_{i}", **parts)(x)
+            x = layers.Conv(
+                features,
+                kernel=4,
+                stride=2,
+                use_bias=not norm,
+                dtype=dtype,
+                name=f"down_{i}",
+                **parts,
+            )(x)
             x = layers.BatchNorm(train, scale_init=_scale, name=f"norm_{i}")(x) if norm else x
             x = nn.leaky_relu(x, 0.2)
-        return layers.Logit(config.conditional == "projection", name="logit", **parts)(x.reshape(x.shape[0], -1), labels)
+        return layers.Logit(config.conditional == "projection", name="logit", **parts)(
+            x.reshape(x.shape[0], -1), labels
+        )
 
 
 # --- the residual form ---------------------------------------------------------------------------------------------------
@@ -108,7 +130,9 @@ def _msra(gain):
     return nn.initializers.variance_scaling(gain**2, "fan_in", "normal")
 
 
-_GAIN = (2 / (1 + 0.2**2)) ** 0.5  # of leaky ReLU with slope 0.2, which R3GAN folds into the weights
+_GAIN = (
+    2 / (1 + 0.2**2)
+) ** 0.5  # of leaky ReLU with slope 0.2, which R3GAN folds into the weights
 _linear_init = _msra(1.0)
 
 
@@ -127,12 +151,16 @@ class Block(nn.Module):
         depth = config.blocks * (stages(config.shape)[0] + 1)
         parts = {"weight_init": _msra(_GAIN * depth**-0.25), "dtype": self.dtype}
         y = nn.leaky_relu(layers.Conv(inner, kernel=1, name="in", **parts)(x), 0.2)
-        y = nn.leaky_relu(layers.Conv(inner, kernel=3, groups=groups, name="grouped", **parts)(y), 0.2)
+        y = nn.leaky_relu(
+            layers.Conv(inner, kernel=3, groups=groups, name="grouped", **parts)(y), 0.2
+        )
         return x + _linear(size, "out", self.dtype, nn.initializers.zeros)(y)
 
 
 def _linear(features: int, name: str, dtype, weight_init=_linear_init):
-    return layers.Conv(features, kernel=1, use_bias=False, weight_init=weight_init, dtype=dtype, name=name)
+    return layers.Conv(
+        features, kernel=1, use_bias=False, weight_init=weight_init, dtype=dtype, name=name
+    )
 
 
 class ResidualGenerator(nn.Module):
@@ -146,10 +174,12 @@ class ResidualGenerator(nn.Module):
         _, smallest = stages(config.shape)
         *outer, size = widths(config)
         basis = self.param("basis", nn.initializers.normal(1.0), (1, *smallest, size), jnp.float32)
-        z = layers.Dense(size, use_bias=False, weight_init=_linear_init, dtype=jnp.float32, name="modulation")(
-            with_label(z, labels, config, jnp.float32)
+        z = layers.Dense(
+            size, use_bias=False, weight_init=_linear_init, dtype=jnp.float32, name="modulation"
+        )(with_label(z, labels, config, jnp.float32))
+        x = jnp.asarray(
+            jnp.broadcast_to(basis, (z.shape[0], *basis.shape[1:])) * z[:, None, None, :], dtype
         )
-        x = jnp.asarray(jnp.broadcast_to(basis, (z.shape[0], *basis.shape[1:])) * z[:, None, None, :], dtype)
         for i, features in [(len(outer), size), *reversed(list(enumerate(outer)))]:
             if i < len(outer):
                 x = x if features == x.shape[-1] else _linear(features, f"to_{i}", dtype)(x)
@@ -178,8 +208,12 @@ class ResidualDiscriminator(nn.Module):
                 x = Block(config, dtype, name=f"block_{i}_{b}")(x)
         # A learned weight a place and channel, summed over places: the mirror of the generator's basis.
         basis = self.param("basis", _msra_places, x.shape[1:], jnp.float32)
-        x = jnp.sum((x.astype(jnp.float32) * basis[None]).reshape(x.shape[0], -1, x.shape[-1]), axis=1)
-        return layers.Logit(config.conditional == "projection", weight_init=_linear_init, name="logit")(x, labels)
+        x = jnp.sum(
+            (x.astype(jnp.float32) * basis[None]).reshape(x.shape[0], -1, x.shape[-1]), axis=1
+        )
+        return layers.Logit(
+            config.conditional == "projection", weight_init=_linear_init, name="logit"
+        )(x, labels)
 
 
 def _msra_places(key, shape, dtype):
@@ -197,23 +231,36 @@ def check(config: Config) -> None:
     for field in ("channels", "max_channels", "blocks", "expansion", "group_size"):
         core.demand(config, getattr(config, field) >= 1, field, "at least 1")
     if config.network == "dcgan":
-        slopes = config.disc_norm == "none" or not any(getattr(config, name) for name in gan.PENALTIES)
+        slopes = config.disc_norm == "none" or not any(
+            getattr(config, name) for name in gan.PENALTIES
+        )
         advice = "a penalty on the discriminator's slope needs --model.disc-norm none: through batch norm one image's logit is all images'"
         core.demand(config, slopes, "disc_norm", advice)
     else:
         most = 2 * core.MAX_DEPTH // len(widths(config))
-        core.demand(config, config.blocks <= most, "blocks", f"at most {most} at each of {len(widths(config))} resolutions")
+        core.demand(
+            config,
+            config.blocks <= most,
+            "blocks",
+            f"at most {most} at each of {len(widths(config))} resolutions",
+        )
         inner = [size * config.expansion for size in widths(config)]
         fits = all(size % max(1, size // config.group_size) == 0 for size in inner)
         core.demand(config, fits, "group_size", f"must divide the inner channels {inner}")
         core.demand(config, not config.spectral, "spectral", "only with --model.network dcgan")
     if stages(config.shape)[0] == 0:
         height, width = config.shape[:2]
-        raise InputError(f"--resolution {height} {width}: each side must be at least 8 and even, best a multiple of 16")
+        raise InputError(
+            f"--resolution {height} {width}: each side must be at least 8 and even, best a multiple of 16"
+        )
 
 
 def recipe(config: Config) -> GAN:
     """The convolutional GAN of a Config, as pure functions over weights. Raises InputError on a Config that means nothing."""
     check(config)
-    networks = (Generator, Discriminator) if config.network == "dcgan" else (ResidualGenerator, ResidualDiscriminator)
+    networks = (
+        (Generator, Discriminator)
+        if config.network == "dcgan"
+        else (ResidualGenerator, ResidualDiscriminator)
+    )
     return gan.two_player(config, *(network(config) for network in networks))

@@ -19,41 +19,68 @@ from genjax.nn import augment, layers, ops
 
 CONDITIONAL = ("none", "concat", "projection")
 PENALTIES = ("r1", "r2", "gradient_penalty", "dragan")
-SMOOTHED = ("minimax", "non_saturating", "least_squares")  # losses with a target for label smoothing to move
+SMOOTHED = (
+    "minimax",
+    "non_saturating",
+    "least_squares",
+)  # losses with a target for label smoothing to move
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Game:
     """What two-player training needs to know, of any networks. A model's Config adds its own fields."""
 
-    shape: tuple[int, int, int] = (28, 28, 1)  # height, width, channels: the script takes it from the data
+    shape: tuple[int, int, int] = (
+        28,
+        28,
+        1,
+    )  # height, width, channels: the script takes it from the data
     num_labels: int = 0  # classes the data has: from the data as well
     conditional: str = "none"  # none | concat (label beside the inputs) | projection (Miyato & Koyama 2018): p(x | label)
     latent_size: int = 64  # dimensions of z, standard normal
     loss: str = "non_saturating"  # minimax | non_saturating | hinge | least_squares | wasserstein | relativistic
     r1: float = 0.0  # gamma: gamma / 2 |grad D|^2 on real images (Mescheder et al. 2018)
     r2: float = 0.0  # gamma of the same on generated images
-    gradient_penalty: float = 0.0  # weight of (|grad D| - 1)^2 between real and generated (WGAN-GP has 10)
+    gradient_penalty: float = (
+        0.0  # weight of (|grad D| - 1)^2 between real and generated (WGAN-GP has 10)
+    )
     dragan: float = 0.0  # weight of (|grad D| - 1)^2 around real images (DRAGAN has 10)
     penalty_every: int = 1  # steps from one penalty to the next, which weighs as many times more (Karras et al. 2020 have 16)
-    clip: float = 0.0  # the discriminator's weights are held within +-clip (Wasserstein GAN has 0.01); 0: not
-    label_smoothing: float = 0.0  # share of a real label that says generated (Salimans et al. 2016 have 0.1)
-    augment: tuple[str, ...] = ()  # DiffAugment of all that the discriminator sees: color translation cutout
+    clip: float = (
+        0.0  # the discriminator's weights are held within +-clip (Wasserstein GAN has 0.01); 0: not
+    )
+    label_smoothing: float = (
+        0.0  # share of a real label that says generated (Salimans et al. 2016 have 0.1)
+    )
+    augment: tuple[
+        str, ...
+    ] = ()  # DiffAugment of all that the discriminator sees: color translation cutout
     disc_steps: int = 1  # discriminator steps a generator step, each on a batch of its own
     learning_rate: float = 2e-4  # Adam's, of the generator
-    disc_learning_rate: float = 0.0  # of the discriminator (two time scales, Heusel et al. 2017); 0: the generator's
+    disc_learning_rate: float = (
+        0.0  # of the discriminator (two time scales, Heusel et al. 2017); 0: the generator's
+    )
     adam_b1: float = 0.5  # Adam's first decay (Radford et al. 2016)
     adam_b2: float = 0.999  # Adam's second decay
     decay_steps: int = 0  # steps of a cosine decay of both learning rates to 0; 0: constant
-    ema_half_life_images: float = 10_000.0  # images after which an old weight counts half in the average that is sampled from
-    ema_ramp: float = 0.05  # the half-life is at most this share of the images trained on (Karras et al. 2020)
+    ema_half_life_images: float = (
+        10_000.0  # images after which an old weight counts half in the average that is sampled from
+    )
+    ema_ramp: float = (
+        0.05  # the half-life is at most this share of the images trained on (Karras et al. 2020)
+    )
     batch_size: int = 64  # images a discriminator step, over all devices
-    dtype: str = "float32"  # float32 | bfloat16, of the networks; parameters, logits and losses are float32
+    dtype: str = (
+        "float32"  # float32 | bfloat16, of the networks; parameters, logits and losses are float32
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Game):
-    hidden: tuple[int, ...] = (256, 256)  # widths of the generator's layers, and in reverse of the discriminator's
+    hidden: tuple[int, ...] = (
+        256,
+        256,
+    )  # widths of the generator's layers, and in reverse of the discriminator's
     output: str = "tanh"  # tanh | linear: the generator's last activation
 
 
@@ -78,9 +105,7 @@ class GAN(NamedTuple):
     sample: Callable  # (weights, key, n, labels=None, truncation=1.0) -> images; latents are scaled by `truncation`, to 0 for the mean
     generate: Callable  # (weights, latents, labels=None) -> images
     discriminate: Callable  # (weights, images, labels=None) -> logits [n], high for real
-    interpolate: (
-        Callable  # (weights, first, second, count, labels=None) -> [n, count, h, w, c], along the arc from latents to latents
-    )
+    interpolate: Callable  # (weights, first, second, count, labels=None) -> [n, count, h, w, c], along the arc from latents to latents
 
 
 # --- two-player training -------------------------------------------------------------------------------------------------
@@ -93,7 +118,11 @@ def check_game(config: Game) -> None:
     demand(config.loss in losses.ADVERSARIAL, "loss", f"one of {', '.join(losses.ADVERSARIAL)}")
     demand(config.conditional in CONDITIONAL, "conditional", f"one of {', '.join(CONDITIONAL)}")
     demand(config.dtype in ("float32", "bfloat16"), "dtype", "one of float32, bfloat16")
-    demand(set(config.augment) <= set(augment.DIFF_AUGMENT), "augment", f"out of {', '.join(augment.DIFF_AUGMENT)}")
+    demand(
+        set(config.augment) <= set(augment.DIFF_AUGMENT),
+        "augment",
+        f"out of {', '.join(augment.DIFF_AUGMENT)}",
+    )
     for field in ("latent_size", "batch_size", "disc_steps", "penalty_every"):
         demand(getattr(config, field) >= 1, field, "at least 1")
     for field in (*PENALTIES, "clip", "disc_learning_rate", "decay_steps", "ema_half_life_images"):
@@ -116,7 +145,10 @@ def two_player(config: Game, generator: nn.Module, discriminator: nn.Module) -> 
     `spectral`, vectors to go on from (replaced).
     """
     check_game(config)
-    networks = {"gen": cast(Any, generator), "disc": cast(Any, discriminator)}  # linen's `apply` has no useful type
+    networks = {
+        "gen": cast(Any, generator),
+        "disc": cast(Any, discriminator),
+    }  # linen's `apply` has no useful type
     loss = losses.ADVERSARIAL[config.loss]
     if config.label_smoothing:
         loss = losses.smooth(loss, config.label_smoothing)
@@ -125,23 +157,33 @@ def two_player(config: Game, generator: nn.Module, discriminator: nn.Module) -> 
     averages = config.ema_half_life_images > 0
 
     def adam(rate, steps):
-        schedule = optax.cosine_decay_schedule(rate, steps) if steps else optax.constant_schedule(rate)
+        schedule = (
+            optax.cosine_decay_schedule(rate, steps) if steps else optax.constant_schedule(rate)
+        )
         return optax.adam(schedule, b1=config.adam_b1, b2=config.adam_b2, eps=1e-8)
 
     gen_tx = adam(config.learning_rate, config.decay_steps)
-    disc_tx = adam(config.disc_learning_rate or config.learning_rate, config.decay_steps * config.disc_steps)
+    disc_tx = adam(
+        config.disc_learning_rate or config.learning_rate, config.decay_steps * config.disc_steps
+    )
 
     one_hot = functools.partial(layers.one_hot_labels, size=label_size)
 
     def forward(name, params, stats, *inputs):
         """A network in training: what it gives, and the statistics that it saw."""
-        return networks[name].apply({"params": params, **stats}, *inputs, train=True, mutable=["batch_stats", "spectral"])
+        return networks[name].apply(
+            {"params": params, **stats}, *inputs, train=True, mutable=["batch_stats", "spectral"]
+        )
 
     @jax.jit
     def init(key) -> State:
         gen_key, disc_key = jax.random.split(key)
-        gen = networks["gen"].init(gen_key, jnp.zeros((1, config.latent_size)), one_hot(jnp.zeros(1, int), 1), train=False)
-        disc = networks["disc"].init(disc_key, jnp.zeros((1, *config.shape)), one_hot(jnp.zeros(1, int), 1), train=False)
+        gen = networks["gen"].init(
+            gen_key, jnp.zeros((1, config.latent_size)), one_hot(jnp.zeros(1, int), 1), train=False
+        )
+        disc = networks["disc"].init(
+            disc_key, jnp.zeros((1, *config.shape)), one_hot(jnp.zeros(1, int), 1), train=False
+        )
         params = {"gen": gen.pop("params"), "disc": disc.pop("params")}
         stats = {name: seen for name, seen in (("gen", gen), ("disc", disc)) if seen}
         opt = {"gen": gen_tx.init(params["gen"]), "disc": disc_tx.init(params["disc"])}
@@ -155,14 +197,18 @@ def two_player(config: Game, generator: nn.Module, discriminator: nn.Module) -> 
         if config.r2:
             terms["r2"] = config.r2 / 2 * losses.r1(disc, fake)
         if config.gradient_penalty:
-            terms["gradient_penalty"] = config.gradient_penalty * losses.gradient_penalty(disc, key, real, fake)
+            terms["gradient_penalty"] = config.gradient_penalty * losses.gradient_penalty(
+                disc, key, real, fake
+            )
         if config.dragan:
             terms["dragan"] = config.dragan * losses.dragan(disc, key, real)
         return {f"penalty/{name}": jnp.mean(term) for name, term in terms.items()}
 
     def step(state: State, batch: Batch, key, plan: Plan) -> tuple[State, Metrics]:
         gen_stats = state.stats.get("gen", {})
-        parts = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, config.disc_steps, *x.shape[1:]), 0, 1), batch)
+        parts = jax.tree.map(
+            lambda x: jnp.swapaxes(x.reshape(-1, config.disc_steps, *x.shape[1:]), 0, 1), batch
+        )
 
         def disc_turn(carry, inputs):
             """One discriminator step on a batch of its own."""
@@ -177,12 +223,23 @@ def two_player(config: Game, generator: nn.Module, discriminator: nn.Module) -> 
                 real_logits, real_stats = forward("disc", params, stats, real, labels)
                 fake_logits, fake_stats = forward("disc", params, stats, fake, labels)
                 objective = jnp.mean(losses.discriminator_loss(loss, real_logits, fake_logits))
-                metrics = {"loss/disc": objective, "health/logit_gap": jnp.mean(real_logits) - jnp.mean(fake_logits)}
+                metrics = {
+                    "loss/disc": objective,
+                    "health/logit_gap": jnp.mean(real_logits) - jnp.mean(fake_logits),
+                }
                 if "penalty" in plan.due:
-                    terms = penalties(lambda x: forward("disc", params, stats, x, labels)[0], penalty_key, real, fake)
+                    terms = penalties(
+                        lambda x: forward("disc", params, stats, x, labels)[0],
+                        penalty_key,
+                        real,
+                        fake,
+                    )
                     objective += config.penalty_every * sum(terms.values())
                     metrics |= terms
-                return objective, (metrics, jax.tree.map(lambda a, b: (a + b) / 2, real_stats, fake_stats))
+                return objective, (
+                    metrics,
+                    jax.tree.map(lambda a, b: (a + b) / 2, real_stats, fake_stats),
+                )
 
             params, opt, (metrics, new) = core.descend(disc_tx, loss_fn, params, opt)
             if config.clip:
@@ -190,7 +247,9 @@ def two_player(config: Game, generator: nn.Module, discriminator: nn.Module) -> 
             return (params, opt, average_statistics(stats, new, 0.9)), metrics
 
         latents_key, key = jax.random.split(key)
-        z = latents(latents_key, config.disc_steps * config.batch_size).reshape(config.disc_steps, config.batch_size, -1)
+        z = latents(latents_key, config.disc_steps * config.batch_size).reshape(
+            config.disc_steps, config.batch_size, -1
+        )
         keys = jax.random.split(key, config.disc_steps)
         carry = (state.params["disc"], state.opt["disc"], state.stats.get("disc", {}))
         if config.disc_steps == 1:
@@ -201,13 +260,20 @@ def two_player(config: Game, generator: nn.Module, discriminator: nn.Module) -> 
         disc_params, disc_opt, disc_stats = carry
 
         # The generator's turn is on the last turn's latents, the same array: XLA then runs the generator forward once for both.
-        real, labels = parts["images"][-1], one_hot(parts["labels"][-1] if "labels" in parts else None, config.batch_size)
+        real, labels = (
+            parts["images"][-1],
+            one_hot(parts["labels"][-1] if "labels" in parts else None, config.batch_size),
+        )
         real_key, _, _, fake_key = jax.random.split(keys[-1], 4)
 
         def loss_fn(params):
             fake, new = forward("gen", params, gen_stats, z[-1], labels)
             fake_logits, _ = forward("disc", disc_params, disc_stats, seen(fake_key, fake), labels)
-            real_logits = forward("disc", disc_params, disc_stats, seen(real_key, real), labels)[0] if loss.relative else None
+            real_logits = (
+                forward("disc", disc_params, disc_stats, seen(real_key, real), labels)[0]
+                if loss.relative
+                else None
+            )
             objective = jnp.mean(losses.generator_loss(loss, fake_logits, real_logits))
             return objective, (objective, fake_logits, fake, new)
 
@@ -222,7 +288,9 @@ def two_player(config: Game, generator: nn.Module, discriminator: nn.Module) -> 
 
         ema, decay = state.ema, 0.9
         if averages:
-            decay = core.ramped_ema_decay(state.step, config.batch_size, config.ema_half_life_images, config.ema_ramp)
+            decay = core.ramped_ema_decay(
+                state.step, config.batch_size, config.ema_half_life_images, config.ema_ramp
+            )
             ema = {"gen": core.ema(state.ema["gen"], gen_params, decay)}
         stats = {"gen": average_statistics(gen_stats, new, decay), "disc": disc_stats}
         return state.replace(
@@ -248,7 +316,9 @@ def two_player(config: Game, generator: nn.Module, discriminator: nn.Module) -> 
 
     def run(name, weights: Weights, inputs, labels):
         variables = {"params": weights["params"][name], **weights["stats"].get(name, {})}
-        return networks[name].apply(variables, inputs, one_hot(labels, inputs.shape[0]), train=False)
+        return networks[name].apply(
+            variables, inputs, one_hot(labels, inputs.shape[0]), train=False
+        )
 
     @jax.jit
     def generate(weights: Weights, latents, labels=None):
@@ -267,7 +337,9 @@ def two_player(config: Game, generator: nn.Module, discriminator: nn.Module) -> 
     @jax.jit(static_argnames="count")
     def interpolate(weights: Weights, first, second, count: int, labels=None):
         along = jnp.linspace(0.0, 1.0, count)
-        return jax.vmap(lambda t: generate(weights, ops.slerp(first, second, t), labels), out_axes=1)(along)
+        return jax.vmap(
+            lambda t: generate(weights, ops.slerp(first, second, t), labels), out_axes=1
+        )(along)
 
     def preview(weights: Weights, key, batch: Batch):
         return {"samples": sample(weights, key, 64)}
@@ -277,13 +349,18 @@ def two_player(config: Game, generator: nn.Module, discriminator: nn.Module) -> 
 
 def average_statistics(old: dict, new: dict, decay) -> dict:
     """Batch norm's statistics on with the average of `decay`, everything else replaced."""
-    return {name: core.ema(old[name], value, decay) if name == "batch_stats" else value for name, value in new.items()}
+    return {
+        name: core.ema(old[name], value, decay) if name == "batch_stats" else value
+        for name, value in new.items()
+    }
 
 
 def diversity(images: Array) -> Array:
     """Standard deviation over the batch, mean over pixels."""
     rows = images.reshape(len(images), -1)
-    mean = functools.partial(jnp.matmul, jnp.full((1, len(rows)), 1 / len(rows)), precision="highest")  # 8 times as fast on a CPU
+    mean = functools.partial(
+        jnp.matmul, jnp.full((1, len(rows)), 1 / len(rows)), precision="highest"
+    )  # 8 times as fast on a CPU
     return jnp.mean(jnp.sqrt(mean(jnp.square(rows - mean(rows)))))
 
 
@@ -305,7 +382,9 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, z, labels, train):
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        x = layers.MLP(config.hidden, "relu", dtype, name="hidden")(with_label(z, labels, config, dtype))
+        x = layers.MLP(config.hidden, "relu", dtype, name="hidden")(
+            with_label(z, labels, config, dtype)
+        )
         height, width, channels = config.shape
         x = nn.Dense(height * width * channels, dtype=dtype, name="pixels")(x).astype(jnp.float32)
         return (jnp.tanh(x) if config.output == "tanh" else x).reshape(-1, height, width, channels)

@@ -29,20 +29,30 @@ NOISES = ("const", "random", "none")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    shape: tuple[int, int, int] = (256, 256, 3)  # height, width, channels: from the data; the sides some a x b times a power of 2
+    shape: tuple[int, int, int] = (
+        256,
+        256,
+        3,
+    )  # height, width, channels: from the data; the sides some a x b times a power of 2
     num_labels: int = 0  # classes the data has: from the data as well
     conditional: bool = False  # model p(x | label)
     latent_size: int = 512  # dimensions of z
     style_size: int = 512  # dimensions of w
-    mapping_layers: int = 8  # of the mapping network (2 for small data sets, Karras et al. 2020b, arXiv 2006.06676)
+    mapping_layers: int = (
+        8  # of the mapping network (2 for small data sets, Karras et al. 2020b, arXiv 2006.06676)
+    )
     disc_mapping_layers: int = 8  # of what maps the discriminator's labels
     mapping_rate: float = 0.01  # learning rate of the mapping network, as a share
-    gen_network: str = "skip"  # skip (sums of RGB images) | resnet | orig (RGB at the end): figure 7
+    gen_network: str = (
+        "skip"  # skip (sums of RGB images) | resnet | orig (RGB at the end): figure 7
+    )
     disc_network: str = "resnet"  # resnet | skip | orig
     channels: int = 32768  # channels at a resolution are this over its side (over 4 * 2^i, where the first is not 4x4) ...
     max_channels: int = 512  # ... and at most these
     taps: tuple[int, ...] = (1, 3, 3, 1)  # of the filter of all resampling
-    group_size: int = 4  # images that the minibatch standard deviation is taken over, of the global batch
+    group_size: int = (
+        4  # images that the minibatch standard deviation is taken over, of the global batch
+    )
     augment: str = ""  # of all that the discriminator sees: a preset of ADA (bgc, see augment.PRESETS), "" for none
     augment_p: float = 0.0  # probability of each of its transformations, for good; 0: it follows how far D overfits
     augment_target: float = 0.6  # mean sign of the logits of real images that it then aims at
@@ -58,7 +68,9 @@ class Config:
     learning_rate: float = 2e-3  # Adam's, of both networks
     adam_b1: float = 0.0  # Adam's first decay
     adam_b2: float = 0.99  # Adam's second decay
-    ema_half_life_images: float = 10_000.0  # images after which an old weight counts half in the average that is sampled from
+    ema_half_life_images: float = (
+        10_000.0  # images after which an old weight counts half in the average that is sampled from
+    )
     ema_ramp: float = 0.05  # the half-life is at most this share of the images trained on
     batch_size: int = 32  # images a step, over all devices
     accumulate: int = 1  # slices that a batch is cut into, each with groups of its own: nearly the same gradient in less memory
@@ -86,12 +98,8 @@ class StyleGAN2(NamedTuple):
     sample: Callable  # (weights, key, n, labels=None, truncation=1.0, truncation_cutoff=None, noise="const") -> images in [-1, 1]
     mapping: Callable  # (weights, latents, labels=None, truncation=1.0, truncation_cutoff=None) -> styles
     synthesis: Callable  # (weights, styles, noise="const", key=None) -> images, not clipped
-    style_mix: (
-        Callable  # (weights, rows, columns, layers) -> [r, c, h, w, ch]: rows' styles, in `layers` (slice, indices) columns'
-    )
-    interpolate: (
-        Callable  # (weights, first, second, count, labels=None, space="z", truncation=1.0) -> [n, count, h, w, c], of latents
-    )
+    style_mix: Callable  # (weights, rows, columns, layers) -> [r, c, h, w, ch]: rows' styles, in `layers` (slice, indices) columns'
+    interpolate: Callable  # (weights, first, second, count, labels=None, space="z", truncation=1.0) -> [n, count, h, w, c], of latents
     discriminate: Callable  # (weights, images, labels=None) -> logits [n], high for real
 
 
@@ -119,7 +127,9 @@ def num_styles(config: Config) -> int:
 
 
 def _dtype(config: Config, level: int) -> jnp.dtype:
-    return jnp.dtype(config.dtype if level >= max(1, len(sizes(config)) - config.narrow) else "float32")
+    return jnp.dtype(
+        config.dtype if level >= max(1, len(sizes(config)) - config.narrow) else "float32"
+    )
 
 
 def _clamp(config: Config) -> float | None:
@@ -137,10 +147,16 @@ class Mapping(nn.Module):
     def __call__(self, z, labels):
         parts = [] if z is None else [ops.second_moment_normalized(z)]
         if labels.shape[-1]:
-            parts.append(ops.second_moment_normalized(layers.EqualizedDense(self.size, name="embed")(labels)))
+            parts.append(
+                ops.second_moment_normalized(layers.EqualizedDense(self.size, name="embed")(labels))
+            )
         x = jnp.concatenate(parts, axis=-1)
         for i in range(self.depth):
-            x = layers.leaky(layers.EqualizedDense(self.size, rate=self.config.mapping_rate, name=f"dense_{i}")(x))
+            x = layers.leaky(
+                layers.EqualizedDense(self.size, rate=self.config.mapping_rate, name=f"dense_{i}")(
+                    x
+                )
+            )
         return x
 
 
@@ -159,15 +175,21 @@ class StyledConv(nn.Module):
     @nn.compact
     def __call__(self, x, style, noise):
         scales = layers.EqualizedDense(x.shape[-1], bias_start=1.0, name="style")(style)
-        conv = layers.ModulatedConv(self.features, up=self.up, taps=self.config.taps, dtype=self.dtype, name="conv")
+        conv = layers.ModulatedConv(
+            self.features, up=self.up, taps=self.config.taps, dtype=self.dtype, name="conv"
+        )
         x = conv(x, scales)
         strength = self.param("noise_strength", nn.initializers.zeros, (), jnp.float32)
         shape = (1, *x.shape[1:3], 1)
-        const = self.variable("noise", "const", lambda: jax.random.normal(self.make_rng("params"), shape))
+        const = self.variable(
+            "noise", "const", lambda: jax.random.normal(self.make_rng("params"), shape)
+        )
         if noise is not False:
             x += (strength * (const.value if noise is True else noise)).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        return layers.leaky(x + bias.astype(x.dtype).reshape(1, 1, 1, -1), self.gain, _clamp(self.config))
+        return layers.leaky(
+            x + bias.astype(x.dtype).reshape(1, 1, 1, -1), self.gain, _clamp(self.config)
+        )
 
 
 class ToRGB(nn.Module):
@@ -180,7 +202,9 @@ class ToRGB(nn.Module):
     def __call__(self, x, style):
         channels, clamp = self.config.shape[2], _clamp(self.config)
         scales = layers.EqualizedDense(x.shape[-1], bias_start=1.0, name="style")(style)
-        x = layers.ModulatedConv(channels, kernel=1, demodulate=False, dtype=self.dtype, name="conv")(x, scales)
+        x = layers.ModulatedConv(
+            channels, kernel=1, demodulate=False, dtype=self.dtype, name="conv"
+        )(x, scales)
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         x = x + bias.astype(x.dtype).reshape(1, 1, 1, -1)
         return (x if clamp is None else jnp.clip(x, -clamp, clamp)).astype(jnp.float32)
@@ -198,26 +222,41 @@ class Synthesis(nn.Module):
     def __call__(self, styles, noise="const"):
         config, levels = self.config, sizes(self.config)
         residual = config.gen_network == "resnet"
-        start = self.param("const", nn.initializers.normal(1.0), (1, *levels[0], features(config, 0)), jnp.float32)
+        start = self.param(
+            "const", nn.initializers.normal(1.0), (1, *levels[0], features(config, 0)), jnp.float32
+        )
         x = jnp.broadcast_to(start, (len(styles), *start.shape[1:])).astype(_dtype(config, 0))
-        shapes = [levels[0], *(size for size in levels[1:] for _ in range(2))]  # of the convolutions, each of which has noise
+        shapes = [
+            levels[0],
+            *(size for size in levels[1:] for _ in range(2)),
+        ]  # of the convolutions, each of which has noise
         noises = [noise == "const"] * len(shapes)
         if noise == "random":  # one draw for all of them: each would be compiled for seconds
             ends = list(itertools.accumulate(map(math.prod, shapes)))
             drawn = jax.random.normal(self.make_rng("noise"), (len(styles), ends[-1]))
             parts = jnp.split(drawn, ends[:-1], axis=1)
-            noises = [part.reshape(-1, *shape, 1) for part, shape in zip(parts, shapes, strict=True)]
+            noises = [
+                part.reshape(-1, *shape, 1) for part, shape in zip(parts, shapes, strict=True)
+            ]
         image, index = None, 0
         for level in range(len(levels)):
             size, dtype, before = features(config, level), _dtype(config, level), x
-            gain = 1.0 if residual and level else 2**0.5  # two branches add up to the variance of one
+            gain = (
+                1.0 if residual and level else 2**0.5
+            )  # two branches add up to the variance of one
             if level:
-                x = StyledConv(config, size, True, 2**0.5, dtype, name=f"up_{level}")(x, styles[:, index], noises[index])
+                x = StyledConv(config, size, True, 2**0.5, dtype, name=f"up_{level}")(
+                    x, styles[:, index], noises[index]
+                )
                 index += 1
-            x = StyledConv(config, size, False, gain, dtype, name=f"conv_{level}")(x, styles[:, index], noises[index])
+            x = StyledConv(config, size, False, gain, dtype, name=f"conv_{level}")(
+                x, styles[:, index], noises[index]
+            )
             index += 1
             if residual and level:
-                skip = layers.EqualizedConv(size, kernel=1, use_bias=False, dtype=dtype, name=f"skip_{level}")(before)
+                skip = layers.EqualizedConv(
+                    size, kernel=1, use_bias=False, dtype=dtype, name=f"skip_{level}"
+                )(before)
                 x += ops.upsample(skip, config.taps) * jnp.asarray(0.5**0.5, dtype)
             if config.gen_network == "skip" or level == len(levels) - 1:
                 rgb = ToRGB(config, dtype, name=f"rgb_{level}")(x, styles[:, index])
@@ -250,7 +289,11 @@ class Discriminator(nn.Module):
             return seen if x is None else x.astype(dtype) + seen
 
         for level in reversed(range(1, len(levels))):
-            size, below, dtype = features(config, level), features(config, level - 1), _dtype(config, level)
+            size, below, dtype = (
+                features(config, level),
+                features(config, level - 1),
+                _dtype(config, level),
+            )
             x = enter(x, level, dtype)
             if config.disc_network == "skip":
                 image = ops.downsample(image, config.taps)
@@ -259,7 +302,13 @@ class Discriminator(nn.Module):
             x = conv(x, below, f"down_{level}", gain, dtype, down=True)
             if config.disc_network == "resnet":
                 skip = layers.EqualizedConv(
-                    below, kernel=1, down=True, taps=config.taps, use_bias=False, dtype=dtype, name=f"skip_{level}"
+                    below,
+                    kernel=1,
+                    down=True,
+                    taps=config.taps,
+                    use_bias=False,
+                    dtype=dtype,
+                    name=f"skip_{level}",
                 )
                 x += skip(before) * jnp.asarray(0.5**0.5, dtype)
         size = features(config, 0)
@@ -292,16 +341,40 @@ def check(config: Config) -> None:
     core.check_numbers(config)
     demand = functools.partial(core.demand, config)
     demand(config.gen_network in GEN_NETWORKS, "gen_network", f"one of {', '.join(GEN_NETWORKS)}")
-    demand(config.disc_network in DISC_NETWORKS, "disc_network", f"one of {', '.join(DISC_NETWORKS)}")
+    demand(
+        config.disc_network in DISC_NETWORKS, "disc_network", f"one of {', '.join(DISC_NETWORKS)}"
+    )
     demand(config.dtype in ("float32", "bfloat16"), "dtype", "one of float32, bfloat16")
-    demand(config.augment in ("", *augment.PRESETS), "augment", f"one of {', '.join(augment.PRESETS)}")
-    positive = ("latent_size", "style_size", "channels", "max_channels", "group_size", "r1_every", "path_every", "path_shrink")
+    demand(
+        config.augment in ("", *augment.PRESETS), "augment", f"one of {', '.join(augment.PRESETS)}"
+    )
+    positive = (
+        "latent_size",
+        "style_size",
+        "channels",
+        "max_channels",
+        "group_size",
+        "r1_every",
+        "path_every",
+        "path_shrink",
+    )
     for field in (*positive, "mapping_layers", "batch_size", "accumulate"):
         demand(getattr(config, field) >= 1, field, "at least 1")
-    for field in ("disc_mapping_layers", "r1", "path_weight", "ema_half_life_images", "narrow", "freeze_disc"):
+    for field in (
+        "disc_mapping_layers",
+        "r1",
+        "path_weight",
+        "ema_half_life_images",
+        "narrow",
+        "freeze_disc",
+    ):
         demand(getattr(config, field) >= 0, field, "0 or more")
     demand(config.augment_target <= 1, "augment_target", "a mean of signs, at most 1")
-    demand(config.taps == config.taps[::-1] and sum(config.taps) > 0, "taps", "symmetric, such as 1 3 3 1")
+    demand(
+        config.taps == config.taps[::-1] and sum(config.taps) > 0,
+        "taps",
+        "symmetric, such as 1 3 3 1",
+    )
     for field in ("learning_rate", "mapping_rate", "ema_ramp", "clamp", "augment_kimg"):
         demand(getattr(config, field) > 0, field, "more than 0")
     for field in ("adam_b1", "adam_b2", "style_decay"):
@@ -313,15 +386,21 @@ def check(config: Config) -> None:
         "conditional",
         "needs data with labels (class folders, or a labels array)",
     )
-    whole = config.batch_size % config.accumulate == 0 and path_batch(config) % config.accumulate == 0
+    whole = (
+        config.batch_size % config.accumulate == 0 and path_batch(config) % config.accumulate == 0
+    )
     demand(
-        whole, "accumulate", f"must divide the batch of {config.batch_size} and that of the path lengths, {path_batch(config)}"
+        whole,
+        "accumulate",
+        f"must divide the batch of {config.batch_size} and that of the path lengths, {path_batch(config)}",
     )
     some = config.batch_size // config.accumulate
     advice = f"{'over --model.accumulate ' if config.accumulate > 1 else ''}a multiple of --model.group-size {config.group_size}, or less"
     demand(some % min(config.group_size, some) == 0, "batch_size", advice)
     if min(config.shape[:2]) < 4:
-        raise InputError(f"--resolution {config.shape[0]} {config.shape[1]}: each side must be at least 4")
+        raise InputError(
+            f"--resolution {config.shape[0]} {config.shape[1]}: each side must be at least 4"
+        )
 
 
 def recipe(config: Config) -> StyleGAN2:
@@ -338,7 +417,12 @@ def recipe(config: Config) -> StyleGAN2:
     def adam(lazy: float, every: int):
         """A lazy penalty takes every / (every + 1) of the steps from the loss: rate and decays to that power. Appendix B."""
         share = every / (every + 1) if lazy else 1.0
-        return optax.adam(config.learning_rate * share, b1=config.adam_b1**share, b2=config.adam_b2**share, eps=1e-8)
+        return optax.adam(
+            config.learning_rate * share,
+            b1=config.adam_b1**share,
+            b2=config.adam_b2**share,
+            eps=1e-8,
+        )
 
     gen_tx, disc_tx = adam(config.path_weight, config.path_every), adam(config.r1, config.r1_every)
 
@@ -364,7 +448,9 @@ def recipe(config: Config) -> StyleGAN2:
 
     def draw(params, stats, styles, noise, key=None):
         rngs = {"noise": key} if key is not None else {}
-        return synthesizer.apply({"params": params["synthesis"], "noise": stats["noise"]}, styles, noise, rngs=rngs)
+        return synthesizer.apply(
+            {"params": params["synthesis"], "noise": stats["noise"]}, styles, noise, rngs=rngs
+        )
 
     def judge(params, images, labels):
         return discriminator.apply({"params": params}, images, labels)
@@ -372,7 +458,10 @@ def recipe(config: Config) -> StyleGAN2:
     def trained(params):
         """The discriminator's parameters, of which the frozen ones get no gradient."""
         frozen = disc_layers(config)[: config.freeze_disc]
-        return {name: jax.lax.stop_gradient(part) if name in frozen else part for name, part in params.items()}
+        return {
+            name: jax.lax.stop_gradient(part) if name in frozen else part
+            for name, part in params.items()
+        }
 
     def judge_both(params, real, fake, labels):
         """Logits of real and of generated images, in one pass: woven together so that each group is of one kind."""
@@ -383,7 +472,9 @@ def recipe(config: Config) -> StyleGAN2:
             parts = [x.reshape(group, n // group, *x.shape[1:]) for x in (first, second)]
             return jnp.concatenate(parts, axis=1).reshape(2 * n, *first.shape[1:])
 
-        logits = discriminator.apply({"params": params}, weave(real, fake), weave(labels, labels), group)
+        logits = discriminator.apply(
+            {"params": params}, weave(real, fake), weave(labels, labels), group
+        )
         return [part.reshape(n) for part in jnp.split(logits.reshape(group, -1), 2, axis=1)]
 
     def mixed_styles(params, key, n: int, labels):
@@ -393,8 +484,12 @@ def recipe(config: Config) -> StyleGAN2:
             z = core.over_devices(jax.random.normal(latent_key, (n, config.latent_size)))
             first = map_styles(params, z, labels)
             return first, jnp.broadcast_to(first[:, None], (n, count, config.style_size))
-        z = core.over_devices(jax.random.normal(latent_key, (n, 2, config.latent_size))).reshape(2 * n, -1)
-        first, second = jnp.unstack(map_styles(params, z, jnp.repeat(labels, 2, axis=0)).reshape(n, 2, -1), axis=1)
+        z = core.over_devices(jax.random.normal(latent_key, (n, 2, config.latent_size))).reshape(
+            2 * n, -1
+        )
+        first, second = jnp.unstack(
+            map_styles(params, z, jnp.repeat(labels, 2, axis=0)).reshape(n, 2, -1), axis=1
+        )
         mixing, place = jax.random.uniform(mixing_key, (2, n))
         cut = jnp.where(mixing < config.style_mixing, 1 + jnp.floor(place * (count - 1)), count)
         kept = jnp.arange(count)[None] < cut[:, None]
@@ -406,7 +501,11 @@ def recipe(config: Config) -> StyleGAN2:
 
     def seen(state: State, key, images):
         """Images as the discriminator sees them."""
-        return augment.augment(key, images, config.augment, state.aux["augment"]["p"]) if config.augment else images
+        return (
+            augment.augment(key, images, config.augment, state.aux["augment"]["p"])
+            if config.augment
+            else images
+        )
 
     def descend(tx, loss_fn, params, opt, key, *batch):
         """core.descend, by slices if the Config says so: `loss_fn(params, key, *slice)` gets a key of its own in each."""
@@ -421,14 +520,20 @@ def recipe(config: Config) -> StyleGAN2:
 
     def r1(state: State, batch: Batch, key, plan: Plan) -> tuple[State, Metrics]:
         def loss_fn(params, key, real, labels):
-            slopes = losses.r1(lambda images: judge(trained(params), seen(state, key, images), labels), real)
+            slopes = losses.r1(
+                lambda images: judge(trained(params), seen(state, key, images), labels), real
+            )
             penalty = config.r1 / 2 * jnp.mean(slopes)
             return config.r1_every * penalty, {"penalty/r1": penalty}
 
         real, labels = batch["images"], one_hot(batch.get("labels"), config.batch_size)
         disc, disc_opt = state.params["disc"], state.opt["disc"]
-        disc, disc_opt, metrics = descend(disc_tx, loss_fn, disc, disc_opt, streams(key)["r1"], real, labels)
-        return state.replace(params={**state.params, "disc": disc}, opt={**state.opt, "disc": disc_opt}), metrics
+        disc, disc_opt, metrics = descend(
+            disc_tx, loss_fn, disc, disc_opt, streams(key)["r1"], real, labels
+        )
+        return state.replace(
+            params={**state.params, "disc": disc}, opt={**state.opt, "disc": disc_opt}
+        ), metrics
 
     def path(state: State, batch: Batch, key, plan: Plan) -> tuple[State, Metrics]:
         mean = state.aux["path_length"]
@@ -436,7 +541,9 @@ def recipe(config: Config) -> StyleGAN2:
         def loss_fn(params, key, labels):
             keys = jax.random.split(key, 3)
             _, styles = mixed_styles(params, keys[0], len(labels), labels)
-            lengths = losses.path_lengths(lambda w: draw(params, state.stats["gen"], w, "random", keys[1]), keys[2], styles)
+            lengths = losses.path_lengths(
+                lambda w: draw(params, state.stats["gen"], w, "random", keys[1]), keys[2], styles
+            )
             new_mean = mean + config.path_decay * (jnp.mean(lengths) - mean)
             penalty = config.path_weight * jnp.mean(jnp.square(lengths - new_mean))
             metrics = {"penalty/path": penalty, "health/path_length": jnp.mean(lengths)}
@@ -444,9 +551,13 @@ def recipe(config: Config) -> StyleGAN2:
 
         labels = one_hot(batch.get("labels"), config.batch_size)[: path_batch(config)]
         gen, gen_opt = state.params["gen"], state.opt["gen"]
-        gen, gen_opt, (metrics, mean) = descend(gen_tx, loss_fn, gen, gen_opt, streams(key)["path"], labels)
+        gen, gen_opt, (metrics, mean) = descend(
+            gen_tx, loss_fn, gen, gen_opt, streams(key)["path"], labels
+        )
         return state.replace(
-            params={**state.params, "gen": gen}, opt={**state.opt, "gen": gen_opt}, aux={**state.aux, "path_length": mean}
+            params={**state.params, "gen": gen},
+            opt={**state.opt, "gen": gen_opt},
+            aux={**state.aux, "path_length": mean},
         ), metrics
 
     lazy = {"path": path, "r1": r1}
@@ -472,10 +583,19 @@ def recipe(config: Config) -> StyleGAN2:
             real_logits, fake_logits = judge_both(trained(params), *both, labels)
             objective = jnp.mean(losses.discriminator_loss(loss, real_logits, fake_logits))
             gap, signs = jnp.mean(real_logits) - jnp.mean(fake_logits), jnp.sign(real_logits)
-            return objective, ({"loss/disc": objective, "health/logit_gap": gap, "health/overfitting": jnp.mean(signs)}, signs)
+            return objective, (
+                {
+                    "loss/disc": objective,
+                    "health/logit_gap": gap,
+                    "health/overfitting": jnp.mean(signs),
+                },
+                signs,
+            )
 
         disc, disc_opt = state.params["disc"], state.opt["disc"]
-        disc, disc_opt, (terms, signs) = descend(disc_tx, disc_loss, disc, disc_opt, step_key, real, labels)
+        disc, disc_opt, (terms, signs) = descend(
+            disc_tx, disc_loss, disc, disc_opt, step_key, real, labels
+        )
         metrics |= terms
 
         def gen_loss(params, key, real, labels):
@@ -490,7 +610,9 @@ def recipe(config: Config) -> StyleGAN2:
             return objective, (terms, jnp.mean(first, axis=0))
 
         gen, gen_opt = state.params["gen"], state.opt["gen"]
-        gen, gen_opt, (terms, style) = descend(gen_tx, gen_loss, gen, gen_opt, step_key, real, labels)
+        gen, gen_opt, (terms, style) = descend(
+            gen_tx, gen_loss, gen, gen_opt, step_key, real, labels
+        )
         metrics |= terms
 
         aux = {"path_length": state.aux["path_length"]}
@@ -498,12 +620,20 @@ def recipe(config: Config) -> StyleGAN2:
             aux["augment"] = state.aux["augment"]
             metrics["health/augment_p"] = aux["augment"]["p"]
             if not config.augment_p:
-                parts = {"batch_size": n, "target": config.augment_target, "speed_kimg": config.augment_kimg}
-                aux["augment"] = augment.controller_update(aux["augment"], signs, state.step, **parts)
+                parts = {
+                    "batch_size": n,
+                    "target": config.augment_target,
+                    "speed_kimg": config.augment_kimg,
+                }
+                aux["augment"] = augment.controller_update(
+                    aux["augment"], signs, state.step, **parts
+                )
 
         ema = state.ema
         if averages:
-            decay = core.ramped_ema_decay(state.step, n, config.ema_half_life_images, config.ema_ramp)
+            decay = core.ramped_ema_decay(
+                state.step, n, config.ema_half_life_images, config.ema_ramp
+            )
             ema = {"gen": core.ema(state.ema["gen"], gen, decay)}
         mean_style = core.ema(stats["mean_style"], style, config.style_decay)
         return state.replace(
@@ -516,7 +646,10 @@ def recipe(config: Config) -> StyleGAN2:
         ), metrics
 
     def plan(step: int) -> Plan:
-        penalties = (("path", config.path_weight, config.path_every), ("r1", config.r1, config.r1_every))
+        penalties = (
+            ("path", config.path_weight, config.path_every),
+            ("r1", config.r1, config.r1_every),
+        )
         due = tuple(name for name, weight, every in penalties if weight and step % every == 0)
         return Plan(config.batch_size, config.shape[:2], due)
 
@@ -530,19 +663,29 @@ def recipe(config: Config) -> StyleGAN2:
         return jnp.where(first, moved[:, None], styles[:, None])
 
     @jax.jit(static_argnames="truncation_cutoff")
-    def mapping(weights: Weights, latents, labels=None, truncation=1.0, truncation_cutoff: int | None = None):
+    def mapping(
+        weights: Weights, latents, labels=None, truncation=1.0, truncation_cutoff: int | None = None
+    ):
         styles = map_styles(weights["params"]["gen"], latents, one_hot(labels, latents.shape[0]))
         return truncated(weights, styles, truncation, truncation_cutoff)
 
     @jax.jit(static_argnames="noise")
     def synthesis(weights: Weights, styles, noise: str = "const", key=None):
         if noise not in NOISES or (noise == "random") != (key is not None):
-            raise ValueError(f"noise is one of {', '.join(NOISES)}, and random takes a key; not {noise!r}")
+            raise ValueError(
+                f"noise is one of {', '.join(NOISES)}, and random takes a key; not {noise!r}"
+            )
         return draw(weights["params"]["gen"], weights["stats"]["gen"], styles, noise, key)
 
     @jax.jit(static_argnames=("n", "truncation_cutoff", "noise"))
     def sample(
-        weights: Weights, key, n: int, labels=None, truncation=1.0, truncation_cutoff: int | None = None, noise: str = "const"
+        weights: Weights,
+        key,
+        n: int,
+        labels=None,
+        truncation=1.0,
+        truncation_cutoff: int | None = None,
+        noise: str = "const",
     ):
         if labels is None and label_size:
             labels = jnp.arange(n) % label_size
@@ -558,7 +701,9 @@ def recipe(config: Config) -> StyleGAN2:
         return jnp.clip(images, -1, 1).reshape(*styles.shape[:2], *images.shape[1:])
 
     @jax.jit(static_argnames=("count", "space"))
-    def interpolate(weights: Weights, first, second, count: int, labels=None, space: str = "z", truncation=1.0):
+    def interpolate(
+        weights: Weights, first, second, count: int, labels=None, space: str = "z", truncation=1.0
+    ):
         if space not in ("z", "w"):
             raise ValueError(f"space is z or w, not {space!r}")
 
@@ -566,7 +711,9 @@ def recipe(config: Config) -> StyleGAN2:
             if space == "z":
                 styles = mapping(weights, ops.slerp(first, second, t), labels, truncation)
             else:
-                ends = [mapping(weights, latents, labels, truncation) for latents in (first, second)]
+                ends = [
+                    mapping(weights, latents, labels, truncation) for latents in (first, second)
+                ]
                 styles = ends[0] + t * (ends[1] - ends[0])
             return jnp.clip(synthesis(weights, styles), -1, 1)
 
@@ -585,10 +732,25 @@ def recipe(config: Config) -> StyleGAN2:
         def sheet(truncation):
             def some(part):
                 latents, labels = jax.tree.map(core.over_devices, part)
-                return jnp.clip(synthesis(weights, mapping(weights, latents, labels, truncation)), -1, 1)
+                return jnp.clip(
+                    synthesis(weights, mapping(weights, latents, labels, truncation)), -1, 1
+                )
 
             return jax.lax.map(some, parts).reshape(64, *config.shape)
 
         return {"samples": sheet(1.0), "truncated": sheet(0.7)}
 
-    return StyleGAN2(config, init, step, plan, preview, lazy, sample, mapping, synthesis, style_mix, interpolate, discriminate)
+    return StyleGAN2(
+        config,
+        init,
+        step,
+        plan,
+        preview,
+        lazy,
+        sample,
+        mapping,
+        synthesis,
+        style_mix,
+        interpolate,
+        discriminate,
+    )

@@ -20,33 +20,56 @@ BINARIZE = ("none", "static", "dynamic", "threshold")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    shape: tuple[int, int, int] = (28, 28, 1)  # height, width, channels: train/vae.py takes it from the data
+    shape: tuple[int, int, int] = (
+        28,
+        28,
+        1,
+    )  # height, width, channels: train/vae.py takes it from the data
     num_labels: int = 0  # classes the data has: from the data as well
     conditional: bool = False  # give the label to encoder and decoder: p(x | label)
     network: str = "mlp"  # mlp | conv
-    hidden: tuple[int, ...] = (200, 200)  # mlp: widths of the encoder's layers, the decoder's in reverse (Burda et al.)
+    hidden: tuple[int, ...] = (
+        200,
+        200,
+    )  # mlp: widths of the encoder's layers, the decoder's in reverse (Burda et al.)
     activation: str = "elu"  # relu | tanh | elu | gelu | silu | leaky_relu; of the mlp. Burda et al. have tanh; elu reaches a better likelihood sooner
-    channels: tuple[int, ...] = (32, 64, 128)  # conv: one stride-2 4x4 stage each; SiLU between them
+    channels: tuple[int, ...] = (
+        32,
+        64,
+        128,
+    )  # conv: one stride-2 4x4 stage each; SiLU between them
     latent_size: int = 50  # dimensions of z (Burda et al.)
     likelihood: str = "bernoulli"  # bernoulli | gaussian | logistic (discretized over 256 levels, its scale learned)
     scale: float = 1.0  # gaussian: deviation, logistic: s (deviation / 1.81), in the [-1, 1] range; where learned, its start
     learn_scale: bool = False  # gaussian: learn one scale a channel (sigma-VAE)
-    binarize: str = "none"  # none | static | dynamic | threshold: what the Bernoulli sees of grey pixels
+    binarize: str = (
+        "none"  # none | static | dynamic | threshold: what the Bernoulli sees of grey pixels
+    )
     dequantize: bool = False  # gaussian: add uniform noise of one 8-bit step, so that its density bounds a likelihood
     beta: float = 1.0  # weight of the KL (Higgins et al. 2017)
     kl_warmup_steps: int = 0  # steps over which the KL's weight rises from 0 (Sonderby et al. 2016)
     free_bits: float = 0.0  # nats a latent below which the KL is free (Kingma et al. 2016)
-    capacity: float = 0.0  # nats an image that |KL - C| draws the KL to (Burgess et al. 2018); 0: no such target
+    capacity: float = (
+        0.0  # nats an image that |KL - C| draws the KL to (Burgess et al. 2018); 0: no such target
+    )
     capacity_steps: int = 100_000  # steps over which C rises to `capacity`
-    importance_samples: int = 1  # 1: the ELBO; more: the importance-weighted bound (Burda et al. 2016)
+    importance_samples: int = (
+        1  # 1: the ELBO; more: the importance-weighted bound (Burda et al. 2016)
+    )
     batch_size: int = 128  # images a step, over all devices
     accumulate: int = 1  # slices that a step's batch is cut into: the same gradient in less memory
-    remat: bool = False  # recompute the decoder in the backward pass (jax.checkpoint): less memory, more time
+    remat: bool = (
+        False  # recompute the decoder in the backward pass (jax.checkpoint): less memory, more time
+    )
     learning_rate: float = 1e-3  # Adam's, after Burda et al.'s first stage
     adam_eps: float = 1e-4  # Adam's epsilon (Burda et al., section 5)
     decay_steps: int = 0  # steps of a cosine decay of the learning rate to 0; 0: constant
-    ema_half_life_images: float = 0.0  # images after which an old weight counts half in the average that is sampled; 0: none
-    dtype: str = "float32"  # float32 | bfloat16, of the computation; parameters and losses are float32
+    ema_half_life_images: float = (
+        0.0  # images after which an old weight counts half in the average that is sampled; 0: none
+    )
+    dtype: str = (
+        "float32"  # float32 | bfloat16, of the computation; parameters and losses are float32
+    )
 
 
 class VAE(NamedTuple):
@@ -61,10 +84,14 @@ class VAE(NamedTuple):
     step: Callable  # (state, batch, key, plan) -> (State, metrics)
     plan: Callable  # (step) -> Plan
     preview: Callable  # (weights, key, batch) -> {"samples": images, "reconstructions": originals and reconstructions in turn}
-    sample: Callable  # (weights, key, n, labels=None, temperature=1.0) -> images, the mean of p(x | z)
+    sample: (
+        Callable  # (weights, key, n, labels=None, temperature=1.0) -> images, the mean of p(x | z)
+    )
     encode: Callable  # (weights, images, labels=None) -> (mean, log_variance) of q(z | x), [n, latent_size] each
     decode: Callable  # (weights, latents, labels=None) -> images, the mean of p(x | z)
-    reconstruct: Callable  # (weights, images, labels=None) -> images, decoded from the mean of q(z | x)
+    reconstruct: (
+        Callable  # (weights, images, labels=None) -> images, decoded from the mean of q(z | x)
+    )
     interpolate: Callable  # (weights, first, second, count, labels=None) -> [n, count, h, w, c], along the line between the means
     elbo: Callable  # (weights, key, images, labels=None, analytic_kl=True) -> [n] nats
     iw_log_likelihood: Callable  # (weights, key, images, k, labels=None, chunk=50) -> [n] nats
@@ -96,7 +123,9 @@ class Encoder(nn.Module):
         else:
             x = layers.with_planes(x, labels)
             for i, channels in enumerate(config.channels):
-                x = nn.silu(layers.Conv(channels, kernel=4, stride=2, dtype=dtype, name=f"down_{i}")(x))
+                x = nn.silu(
+                    layers.Conv(channels, kernel=4, stride=2, dtype=dtype, name=f"down_{i}")(x)
+                )
             x = x.reshape(x.shape[0], -1)
         x = nn.Dense(2 * config.latent_size, dtype=jnp.float32, name="posterior")(x)
         return x[:, : config.latent_size], x[:, config.latent_size :]
@@ -114,14 +143,21 @@ class Decoder(nn.Module):
         x = jnp.concatenate([z, labels], axis=-1)
         if config.network == "mlp":
             x = layers.MLP(config.hidden[::-1], config.activation, dtype, name="hidden")(x)
-            x = nn.Dense(height * width * channels, dtype=jnp.float32, name="pixels")(x).reshape(-1, height, width, channels)
+            x = nn.Dense(height * width * channels, dtype=jnp.float32, name="pixels")(x).reshape(
+                -1, height, width, channels
+            )
         else:
             *sizes, smallest = _stage_sizes(config)
             widths = (channels, *config.channels)
-            x = nn.silu(nn.Dense(smallest[0] * smallest[1] * widths[-1], dtype=dtype, name="smallest")(x))
+            x = nn.silu(
+                nn.Dense(smallest[0] * smallest[1] * widths[-1], dtype=dtype, name="smallest")(x)
+            )
             x = x.reshape(-1, *smallest, widths[-1])
             for i in reversed(range(len(sizes))):
-                parts = {"dtype": dtype if i > 0 else jnp.float32, "name": f"up_{i}"}  # what the likelihood sees is float32
+                parts = {
+                    "dtype": dtype if i > 0 else jnp.float32,
+                    "name": f"up_{i}",
+                }  # what the likelihood sees is float32
                 x = layers.Conv(widths[i], kernel=4, stride="up", size=sizes[i], **parts)(x)
                 x = nn.silu(x) if i > 0 else x
         log_scale = jnp.full((channels,), jnp.log(config.scale), jnp.float32)
@@ -139,26 +175,61 @@ def check(config: Config) -> None:
     """Raise InputError, naming the option, on a Config that means nothing."""
     core.check_numbers(config)
     demand = functools.partial(core.demand, config)
-    for field, known in [("network", ("mlp", "conv")), ("likelihood", LIKELIHOODS), ("binarize", BINARIZE)]:
+    for field, known in [
+        ("network", ("mlp", "conv")),
+        ("likelihood", LIKELIHOODS),
+        ("binarize", BINARIZE),
+    ]:
         demand(getattr(config, field) in known, field, f"one of {', '.join(known)}")
     demand(config.dtype in ("float32", "bfloat16"), "dtype", "one of float32, bfloat16")
-    demand(config.activation in layers.ACTIVATIONS, "activation", f"one of {', '.join(layers.ACTIVATIONS)}")
+    demand(
+        config.activation in layers.ACTIVATIONS,
+        "activation",
+        f"one of {', '.join(layers.ACTIVATIONS)}",
+    )
     for field in ("latent_size", "importance_samples", "batch_size", "accumulate"):
         demand(getattr(config, field) >= 1, field, "at least 1")
-    for field in ("beta", "free_bits", "capacity", "kl_warmup_steps", "decay_steps", "ema_half_life_images"):
+    for field in (
+        "beta",
+        "free_bits",
+        "capacity",
+        "kl_warmup_steps",
+        "decay_steps",
+        "ema_half_life_images",
+    ):
         demand(getattr(config, field) >= 0, field, "0 or more")
     for field in ("hidden", "channels"):
         demand(all(size >= 1 for size in getattr(config, field)), field, "widths of at least 1")
-    demand(config.scale > 0 and config.learning_rate > 0, "scale" if config.scale <= 0 else "learning_rate", "more than 0")
-    demand(config.batch_size % config.accumulate == 0, "accumulate", f"must divide the batch of {config.batch_size}")
+    demand(
+        config.scale > 0 and config.learning_rate > 0,
+        "scale" if config.scale <= 0 else "learning_rate",
+        "more than 0",
+    )
+    demand(
+        config.batch_size % config.accumulate == 0,
+        "accumulate",
+        f"must divide the batch of {config.batch_size}",
+    )
     demand(
         not config.conditional or config.num_labels > 0,
         "conditional",
         "needs data with labels (class folders, or a labels array)",
     )
-    demand(config.binarize == "none" or config.likelihood == "bernoulli", "binarize", "only with --model.likelihood bernoulli")
-    demand(not config.dequantize or config.likelihood == "gaussian", "dequantize", "only with --model.likelihood gaussian")
-    demand(not config.learn_scale or config.likelihood == "gaussian", "learn_scale", "only with --model.likelihood gaussian")
+    demand(
+        config.binarize == "none" or config.likelihood == "bernoulli",
+        "binarize",
+        "only with --model.likelihood bernoulli",
+    )
+    demand(
+        not config.dequantize or config.likelihood == "gaussian",
+        "dequantize",
+        "only with --model.likelihood gaussian",
+    )
+    demand(
+        not config.learn_scale or config.likelihood == "gaussian",
+        "learn_scale",
+        "only with --model.likelihood gaussian",
+    )
     plain = config.beta == 1 and not (config.kl_warmup_steps or config.free_bits or config.capacity)
     demand(
         config.importance_samples == 1 or plain,
@@ -176,22 +247,37 @@ def check(config: Config) -> None:
 def recipe(config: Config) -> VAE:
     """The VAE of a Config, as pure functions over weights. Raises InputError on a Config that means nothing."""
     check(config)
-    encoder, decoder = cast(Any, Encoder(config)), cast(Any, Decoder(config))  # linen's `apply` has no useful type
+    encoder, decoder = (
+        cast(Any, Encoder(config)),
+        cast(Any, Decoder(config)),
+    )  # linen's `apply` has no useful type
     height, width, channels = config.shape
     bernoulli = config.likelihood == "bernoulli"
     # A schedule in either case: the optimizer's state is of one structure, and a run can be forked from one rate to the other.
-    decay = optax.cosine_decay_schedule(config.learning_rate, config.decay_steps) if config.decay_steps else None
+    decay = (
+        optax.cosine_decay_schedule(config.learning_rate, config.decay_steps)
+        if config.decay_steps
+        else None
+    )
     rate = decay or optax.constant_schedule(config.learning_rate)
     tx = optax.adam(rate, eps=config.adam_eps)
     average = core.ema_decay(config.batch_size, config.ema_half_life_images)
     bound = "elbo" if config.importance_samples == 1 else f"iw{config.importance_samples}_bound"
     # A Bernoulli's "likelihood" of grey pixels is none: its sum is named a loss, and never a bound in nats.
-    is_likelihood = config.binarize != "none" if bernoulli else config.likelihood == "logistic" or config.dequantize
+    is_likelihood = (
+        config.binarize != "none"
+        if bernoulli
+        else config.likelihood == "logistic" or config.dequantize
+    )
     bound_name = (
-        f"nats/negative_{bound}" + (f"_{config.binarize}" if bernoulli else "") if is_likelihood else f"loss/negative_{bound}"
+        f"nats/negative_{bound}" + (f"_{config.binarize}" if bernoulli else "")
+        if is_likelihood
+        else f"loss/negative_{bound}"
     )
 
-    one_hot = functools.partial(layers.one_hot_labels, size=config.num_labels if config.conditional else 0)
+    one_hot = functools.partial(
+        layers.one_hot_labels, size=config.num_labels if config.conditional else 0
+    )
 
     def observe(key, images):
         """What the likelihood is of: [-1, 1] images, or for the Bernoulli [0, 1] ones, binarised as configured."""
@@ -231,9 +317,13 @@ def recipe(config: Config) -> VAE:
         k = z.shape[0]
 
         def decode_flat(params, z, labels):
-            return decoder.apply({"params": params}, z.reshape(-1, config.latent_size), jnp.tile(labels, (k, 1)))
+            return decoder.apply(
+                {"params": params}, z.reshape(-1, config.latent_size), jnp.tile(labels, (k, 1))
+            )
 
-        outputs = (jax.checkpoint(decode_flat) if config.remat else decode_flat)(params["dec"], z, labels)
+        outputs = (jax.checkpoint(decode_flat) if config.remat else decode_flat)(
+            params["dec"], z, labels
+        )
         log_p = log_likelihood(outputs, x)
         log_q = losses.standard_normal(noise) - 0.5 * log_variance[None]
         log_ratio = jnp.sum(losses.standard_normal(z) - log_q, axis=-1)
@@ -252,7 +342,9 @@ def recipe(config: Config) -> VAE:
         observe_key, noise_key = jax.random.split(key)
         x = observe(observe_key, batch["images"])
         labels = one_hot(batch.get("labels"), x.shape[0])
-        noise = jax.random.normal(noise_key, (x.shape[0], config.importance_samples, config.latent_size))
+        noise = jax.random.normal(
+            noise_key, (x.shape[0], config.importance_samples, config.latent_size)
+        )
 
         def loss_fn(params, x, labels, noise):
             log_w, kl, log_p = log_weights(params, x, labels, noise)
@@ -266,7 +358,9 @@ def recipe(config: Config) -> VAE:
                     target = config.capacity * losses.warmup(state.step, config.capacity_steps)
                     objective = reconstruction + beta * jnp.mean(losses.capacity(kl_image, target))
                 elif config.free_bits > 0:
-                    objective = reconstruction + beta * jnp.sum(losses.free_bits(kl, config.free_bits))
+                    objective = reconstruction + beta * jnp.sum(
+                        losses.free_bits(kl, config.free_bits)
+                    )
                 else:
                     objective = jnp.mean(losses.negative_elbo(log_p[0], kl_image, beta))
             metrics = {
@@ -278,7 +372,12 @@ def recipe(config: Config) -> VAE:
             return objective, metrics
 
         params, opt, metrics = core.descend(
-            tx, loss_fn, state.params, state.opt["vae"], (x, labels, noise), accumulate=config.accumulate
+            tx,
+            loss_fn,
+            state.params,
+            state.opt["vae"],
+            (x, labels, noise),
+            accumulate=config.accumulate,
         )
         ema = core.ema(state.ema, params, average) if average else state.ema
         return state.replace(step=state.step + 1, params=params, opt={"vae": opt}, ema=ema), metrics
@@ -291,19 +390,25 @@ def recipe(config: Config) -> VAE:
     @jax.jit
     def encode(weights: Weights, images, labels=None):
         return encoder.apply(
-            {"params": weights["params"]["enc"]}, observe(jax.random.key(0), images), one_hot(labels, images.shape[0])
+            {"params": weights["params"]["enc"]},
+            observe(jax.random.key(0), images),
+            one_hot(labels, images.shape[0]),
         )
 
     @jax.jit
     def decode(weights: Weights, latents, labels=None):
-        values, _ = decoder.apply({"params": weights["params"]["dec"]}, latents, one_hot(labels, latents.shape[0]))
+        values, _ = decoder.apply(
+            {"params": weights["params"]["dec"]}, latents, one_hot(labels, latents.shape[0])
+        )
         return 2 * jax.nn.sigmoid(values) - 1 if bernoulli else jnp.clip(values, -1, 1)
 
     @jax.jit(static_argnames="n")
     def sample(weights: Weights, key, n: int, labels=None, temperature=1.0):
         if labels is None and config.conditional:
             labels = jnp.arange(n) % config.num_labels
-        return decode(weights, temperature * jax.random.normal(key, (n, config.latent_size)), labels)
+        return decode(
+            weights, temperature * jax.random.normal(key, (n, config.latent_size)), labels
+        )
 
     @jax.jit
     def reconstruct(weights: Weights, images, labels=None):
@@ -337,7 +442,12 @@ def recipe(config: Config) -> VAE:
 
         def add(total, first):
             samples = first + jnp.arange(chunk)
-            log_w, _, _ = log_weights(weights["params"], x, labels, _noise(noise_key, samples, x.shape[0], config.latent_size))
+            log_w, _, _ = log_weights(
+                weights["params"],
+                x,
+                labels,
+                _noise(noise_key, samples, x.shape[0], config.latent_size),
+            )
             log_w = jnp.where((samples < k)[:, None], log_w, -jnp.inf)
             return jnp.logaddexp(total, jax.nn.logsumexp(log_w, axis=0)), None
 
@@ -347,7 +457,9 @@ def recipe(config: Config) -> VAE:
 
     @jax.jit(static_argnames="k")
     def bits_per_dim(weights: Weights, key, images, k: int = 1, labels=None):
-        bits = -iw_log_likelihood(weights, key, images, k, labels) / (height * width * channels * jnp.log(2.0))
+        bits = -iw_log_likelihood(weights, key, images, k, labels) / (
+            height * width * channels * jnp.log(2.0)
+        )
         # A density over [-1, 1] is one over 256 levels, each 2 / 255 wide, times that width.
         return bits + jnp.log2(255 / 2) if config.dequantize else bits
 
@@ -355,10 +467,25 @@ def recipe(config: Config) -> VAE:
         images = batch["images"][:32]
         labels = batch["labels"][:32] if config.conditional else None
         pairs = jnp.stack([images, reconstruct(weights, images, labels)], axis=1)
-        return {"samples": sample(weights, key, 64), "reconstructions": pairs.reshape(-1, *config.shape)}
+        return {
+            "samples": sample(weights, key, 64),
+            "reconstructions": pairs.reshape(-1, *config.shape),
+        }
 
     return VAE(
-        config, init, step, plan, preview, sample, encode, decode, reconstruct, interpolate, elbo, iw_log_likelihood, bits_per_dim
+        config,
+        init,
+        step,
+        plan,
+        preview,
+        sample,
+        encode,
+        decode,
+        reconstruct,
+        interpolate,
+        elbo,
+        iw_log_likelihood,
+        bits_per_dim,
     )
 
 
@@ -366,11 +493,15 @@ def _static_binarize(grey: Array) -> Array:
     """One draw of a grey image [h, w, c] in [0, 1], keyed by its own pixels: the same image always gives the same bits."""
     levels = jnp.round(grey * 255).astype(jnp.uint32).ravel()
     places = jnp.arange(1, levels.size + 1, dtype=jnp.uint32) * jnp.uint32(2654435761)
-    key = jax.random.fold_in(jax.random.key(0), jnp.sum(levels * (places ^ (places >> 15)), dtype=jnp.uint32))
+    key = jax.random.fold_in(
+        jax.random.key(0), jnp.sum(levels * (places ^ (places >> 15)), dtype=jnp.uint32)
+    )
     return jnp.float32(jax.random.uniform(key, grey.shape) < grey)
 
 
 def _noise(key: Array, samples: Array, n: int, latent_size: int) -> Array:
     """Standard normal [n, samples, latent_size]: that of a sample's index does not depend on which others are drawn with it."""
-    draw = jax.vmap(lambda index: jax.random.normal(jax.random.fold_in(key, index), (n, latent_size)))
+    draw = jax.vmap(
+        lambda index: jax.random.normal(jax.random.fold_in(key, index), (n, latent_size))
+    )
     return jnp.swapaxes(draw(samples), 0, 1)

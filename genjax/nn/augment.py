@@ -23,12 +23,16 @@ from genjax.shapes import Array, Float
 # --- DiffAugment's transformations -------------------------------------------------------------------------------------------------
 
 
-def brightness(images: Float[Array, "n h w c"], shift: Float[Array, " n"]) -> Float[Array, "n h w c"]:
+def brightness(
+    images: Float[Array, "n h w c"], shift: Float[Array, " n"]
+) -> Float[Array, "n h w c"]:
     """x + shift."""
     return images + _an_image(shift, images)
 
 
-def saturation(images: Float[Array, "n h w c"], factor: Float[Array, " n"]) -> Float[Array, "n h w c"]:
+def saturation(
+    images: Float[Array, "n h w c"], factor: Float[Array, " n"]
+) -> Float[Array, "n h w c"]:
     """Each pixel's channels moved to (0: grey) or from their mean: m + factor (x - m). One channel is its own mean: nothing changes."""
     if images.shape[3] == 1:
         return images
@@ -36,22 +40,30 @@ def saturation(images: Float[Array, "n h w c"], factor: Float[Array, " n"]) -> F
     return mean + _an_image(factor, images) * (images - mean)
 
 
-def contrast(images: Float[Array, "n h w c"], factor: Float[Array, " n"]) -> Float[Array, "n h w c"]:
+def contrast(
+    images: Float[Array, "n h w c"], factor: Float[Array, " n"]
+) -> Float[Array, "n h w c"]:
     """Each image's values moved to or from their mean: m + factor (x - m)."""
-    mean = jnp.mean(images.astype(jnp.float32).reshape(images.shape[0], -1), axis=1)  # one axis: XLA sums several slowly on a CPU
+    mean = jnp.mean(
+        images.astype(jnp.float32).reshape(images.shape[0], -1), axis=1
+    )  # one axis: XLA sums several slowly on a CPU
     mean = _an_image(mean, images)
     return mean + _an_image(factor, images) * (images - mean)
 
 
 @jax.custom_vjp
-def translate(images: Float[Array, "n h w c"], down: Array, right: Array) -> Float[Array, "n h w c"]:
+def translate(
+    images: Float[Array, "n h w c"], down: Array, right: Array
+) -> Float[Array, "n h w c"]:
     """y[i, j] = x[i - down, j - right], zeros from outside; int32 [n] each, of at most `reach` pixels either way (beyond, as `reach`)."""
     _, height, width, channels = images.shape
     high, wide = reach(height), reach(width)
     padded = jnp.pad(images, ((0, 0), (high, high), (wide, wide), (0, 0)))
 
     def window(image, down, right):
-        return jax.lax.dynamic_slice(image, (high - down, wide - right, 0), (height, width, channels))
+        return jax.lax.dynamic_slice(
+            image, (high - down, wide - right, 0), (height, width, channels)
+        )
 
     return jax.vmap(window)(padded, down, right)
 
@@ -104,7 +116,9 @@ def _translation(key: Array, images: Array) -> Array:
 def _cutout(key: Array, images: Array) -> Array:
     """The rectangle's centre is uniform over the image: even ones lie between pixels, and so have one place more."""
     top, left = (
-        jax.random.randint(key, images.shape[:1], -(size // 2 // 2), size - (size // 2 + 1) // 2 + 1)
+        jax.random.randint(
+            key, images.shape[:1], -(size // 2 // 2), size - (size // 2 + 1) // 2 + 1
+        )
         for key, size in zip(jax.random.split(key), images.shape[1:3], strict=True)
     )
     return cutout(images, top, left)
@@ -130,7 +144,11 @@ def diff_augment(
     if unknown := [name for name in policy if name not in DIFF_AUGMENT]:
         raise ValueError(f"unknown augmentation {unknown[0]!r}: one of {', '.join(DIFF_AUGMENT)}")
     always = isinstance(p, (int, float)) and p >= 1  # nothing to draw, then
-    chosen = None if always else _chosen(jax.random.fold_in(key, len(policy)), (len(policy), images.shape[0]), p)
+    chosen = (
+        None
+        if always
+        else _chosen(jax.random.fold_in(key, len(policy)), (len(policy), images.shape[0]), p)
+    )
     for index, name in enumerate(policy):
         changed = DIFF_AUGMENT[name](jax.random.fold_in(key, index), images)
         images = changed if chosen is None else _where(chosen[index], changed, images)
@@ -160,11 +178,15 @@ def shift(images: Float[Array, "n h w c"], down: Array, right: Array) -> Float[A
     _, height, width, _ = images.shape
     high, wide = reach(height), reach(width)
     padded = jnp.pad(images, ((0, 0), (high, high), (wide, wide), (0, 0)), mode="reflect")
-    moved = translate(padded, jnp.clip(down, -high, high), jnp.clip(right, -wide, wide))  # its zeros stay out of the middle
+    moved = translate(
+        padded, jnp.clip(down, -high, high), jnp.clip(right, -wide, wide)
+    )  # its zeros stay out of the middle
     return moved[:, high : high + height, wide : wide + width]
 
 
-def blit(images: Float[Array, "n h w c"], flipped: Array, quarters: Array, down: Array, right: Array) -> Float[Array, "n h w c"]:
+def blit(
+    images: Float[Array, "n h w c"], flipped: Array, quarters: Array, down: Array, right: Array
+) -> Float[Array, "n h w c"]:
     """Pixels moved and not changed: `flip`, `turn`, `shift`."""
     return shift(turn(flip(images, flipped), quarters), down, right)
 
@@ -205,7 +227,9 @@ def translation(x: Array, y: Array) -> Array:
     return _matrices([[1, 0, x], [0, 1, y], [0, 0, 1]])
 
 
-def resample(images: Float[Array, "n h w c"], inverse: Float[Array, "n 3 3"]) -> Float[Array, "n h w c"]:
+def resample(
+    images: Float[Array, "n h w c"], inverse: Float[Array, "n 3 3"]
+) -> Float[Array, "n h w c"]:
     """y at the point q shows x at `inverse` (q, 1): affine, points (right, down) in pixels from the image's middle. The identity is exact.
 
     To twice the size by SYM6, sampled there linearly between 2x2 values onto a grid of twice the size, and back by the same filter, whose
@@ -220,16 +244,29 @@ def resample(images: Float[Array, "n h w c"], inverse: Float[Array, "n 3 3"]) ->
     pads = (0, 0), (MARGIN + 3, MARGIN + 3), (MARGIN + 3, MARGIN + 3), (0, 0)
     padded = jnp.pad(images.astype(jnp.float32), pads, mode="reflect")
     # The pixel i is at 2 i + CENTRE + 1 of this: its first row and column are the place -1.
-    large = ops.fir(padded, [math.sqrt(2) * tap for tap in SYM6[::-1]], (2 * height + 12, 2 * width + 12), up=2)
+    large = ops.fir(
+        padded, [math.sqrt(2) * tap for tap in SYM6[::-1]], (2 * height + 12, 2 * width + 12), up=2
+    )
     # The places 0 .. 2 n + 9 of the output, as pixels from its middle: all that the filter on the way back sees, with no padding.
     y, x = ((jnp.arange(2 * size + 10) - CENTRE) / 2 - (size - 1) / 2 for size in (height, width))
     across, along = (
-        (line[:, 0, None] * x[None] + line[:, 2, None])[:, None] + (line[:, 1, None] * y[None])[:, :, None]
+        (line[:, 0, None] * x[None] + line[:, 2, None])[:, None]
+        + (line[:, 1, None] * y[None])[:, :, None]
         for line in (inverse[:, 0], inverse[:, 1])
     )
-    rows, columns = (2 * _seen(place + (size - 1) / 2, size) + CENTRE + 1 for place, size in ((along, height), (across, width)))
-    small = ops.fir(bilinear(large, rows, columns), [tap / math.sqrt(2) for tap in SYM6], (height, width), down=2)
-    return _where(jnp.all(inverse == jnp.eye(3)[None], axis=(1, 2)), images, small.astype(images.dtype))
+    rows, columns = (
+        2 * _seen(place + (size - 1) / 2, size) + CENTRE + 1
+        for place, size in ((along, height), (across, width))
+    )
+    small = ops.fir(
+        bilinear(large, rows, columns),
+        [tap / math.sqrt(2) for tap in SYM6],
+        (height, width),
+        down=2,
+    )
+    return _where(
+        jnp.all(inverse == jnp.eye(3)[None], axis=(1, 2)), images, small.astype(images.dtype)
+    )
 
 
 def bilinear(
@@ -238,18 +275,28 @@ def bilinear(
     """Values between the centres of the 2x2 pixels around each place; images of 2x2 at least. Beyond the edge they go on linearly."""
     _, height, width, channels = images.shape
     row, column = (
-        jnp.clip(jnp.floor(place), 0, size - 2).astype(jnp.int32) for place, size in ((rows, height), (columns, width))
+        jnp.clip(jnp.floor(place), 0, size - 2).astype(jnp.int32)
+        for place, size in ((rows, height), (columns, width))
     )
-    below, beside = (rows - row)[..., None].astype(images.dtype), (columns - column)[..., None].astype(images.dtype)
+    below, beside = (
+        (rows - row)[..., None].astype(images.dtype),
+        (columns - column)[..., None].astype(images.dtype),
+    )
     flat, first = images.reshape(len(images), height * width, channels), row * width + column
-    take = jax.vmap(lambda pixels, index: jnp.take(pixels, index, axis=0, mode="clip"))  # clipped: there is no place outside
+    take = jax.vmap(
+        lambda pixels, index: jnp.take(pixels, index, axis=0, mode="clip")
+    )  # clipped: there is no place outside
     above = (1 - beside) * take(flat, first) + beside * take(flat, first + 1)
-    return (1 - below) * above + below * ((1 - beside) * take(flat, first + width) + beside * take(flat, first + width + 1))
+    return (1 - below) * above + below * (
+        (1 - beside) * take(flat, first + width) + beside * take(flat, first + width + 1)
+    )
 
 
 def _seen(place: Array, size: int) -> Array:
     """Where in the padded image: the same up to `MARGIN` pixels outside, reflected back in beyond."""
-    return jnp.where((place < -MARGIN) | (place > size - 1 + MARGIN), _reflected(place, size), place)
+    return jnp.where(
+        (place < -MARGIN) | (place > size - 1 + MARGIN), _reflected(place, size), place
+    )
 
 
 def _reflected(place, size: int):
@@ -266,7 +313,9 @@ def _matrices(entries: list[list[Array | int]]) -> Array:
 
 def _product(*matrices: Array) -> Array:
     """[n, k, k] each, in the order of writing: the last is applied first. Products of ones and zeros are exact."""
-    return functools.reduce(lambda a, b: jnp.einsum("nij,njk->nik", a, b, precision="highest"), matrices)
+    return functools.reduce(
+        lambda a, b: jnp.einsum("nij,njk->nik", a, b, precision="highest"), matrices
+    )
 
 
 # --- ADA's transformations: colour ---------------------------------------------------------------------------------------
@@ -285,24 +334,32 @@ def scaled_colors(factor: Array) -> Array:
 def flipped_luma(flipped: Array) -> Array:
     """[n] of 0 or 1 -> [n, 4, 4]: reflected at the plane of no luma, that is light for dark with the hue kept."""
     off = -2 * flipped / 3
-    return _matrices([[1 + off, off, off, 0], [off, 1 + off, off, 0], [off, off, 1 + off, 0], [0, 0, 0, 1]])
+    return _matrices(
+        [[1 + off, off, off, 0], [off, 1 + off, off, 0], [off, off, 1 + off, 0], [0, 0, 0, 1]]
+    )
 
 
 def turned_hue(angle: Array) -> Array:
     """[n] in radians -> [n, 4, 4]: turned about the luma axis (1, 1, 1) / sqrt 3, by Rodrigues' formula."""
     mean, sin = (1 - jnp.cos(angle)) / 3, jnp.sin(angle) / math.sqrt(3)
     same, after, before = jnp.cos(angle) + mean, mean + sin, mean - sin
-    return _matrices([[same, before, after, 0], [after, same, before, 0], [before, after, same, 0], [0, 0, 0, 1]])
+    return _matrices(
+        [[same, before, after, 0], [after, same, before, 0], [before, after, same, 0], [0, 0, 0, 1]]
+    )
 
 
 def scaled_saturation(factor: Array) -> Array:
     """[n] -> [n, 4, 4]: the distance from the luma axis times `factor`; at 0, grey."""
     mean = (1 - factor) / 3
     same = factor + mean
-    return _matrices([[same, mean, mean, 0], [mean, same, mean, 0], [mean, mean, same, 0], [0, 0, 0, 1]])
+    return _matrices(
+        [[same, mean, mean, 0], [mean, same, mean, 0], [mean, mean, same, 0], [0, 0, 0, 1]]
+    )
 
 
-def recolor(images: Float[Array, "n h w c"], matrix: Float[Array, "n 4 4"]) -> Float[Array, "n h w c"]:
+def recolor(
+    images: Float[Array, "n h w c"], matrix: Float[Array, "n 4 4"]
+) -> Float[Array, "n h w c"]:
     """`matrix` (red, green, blue, 1) of each pixel. The identity is exact.
 
     Of 1 channel, the mean of what becomes of the three of a grey pixel: hue and saturation mean nothing, a luma flip is a negative. Of 4
@@ -364,7 +421,10 @@ def amplify(images: Float[Array, "n h w c"], gains: Float[Array, "n 4"]) -> Floa
     gradients: size / 43 times the multiplications, in the form that machines do best. The program holds 16 size^2 bytes of BANDS.
     """
     colors = images[..., : 3 if images.shape[3] == 4 else None].astype(jnp.float32)
-    across, along = (jnp.einsum("nb,bij->nij", gains, _band_matrices(size), precision="highest") for size in images.shape[1:3])
+    across, along = (
+        jnp.einsum("nb,bij->nij", gains, _band_matrices(size), precision="highest")
+        for size in images.shape[1:3]
+    )
     colors = jnp.einsum("nij,njwc->niwc", across, colors, precision="highest")
     colors = jnp.einsum("nij,nhjc->nhic", along, colors, precision="highest").astype(images.dtype)
     changed = jnp.concatenate([colors, images[..., 3:]], axis=3) if images.shape[3] == 4 else colors
@@ -402,7 +462,9 @@ def draw_blit(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array, Arra
 def draw_geometry(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array]:
     """The inverse of: scaled, turned, stretched one way and shrunk the other, turned, moved."""
     (n, height, width, _), keys = shape, jax.random.split(key, 3)
-    either = 1 - jnp.sqrt(1 - p)  # with this probability each, one of the two turns or both are drawn with probability p
+    either = 1 - jnp.sqrt(
+        1 - p
+    )  # with this probability each, one of the two turns or both are drawn with probability p
     chosen = _chosen(keys[0], (5, n), jnp.stack([p, either, p, either, p])[:, None])
     first, second = jax.random.uniform(keys[1], (2, n), minval=-jnp.pi, maxval=jnp.pi)
     scale, stretch, right, down = jax.random.normal(keys[2], (4, n))
@@ -413,7 +475,10 @@ def draw_geometry(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array]:
         rotation(jnp.where(chosen[1], first, 0.0)),
         scaling(stretch, 1 / stretch),
         rotation(jnp.where(chosen[3], second, 0.0)),
-        translation(jnp.where(chosen[4], right * width / 8, 0.0), jnp.where(chosen[4], down * height / 8, 0.0)),
+        translation(
+            jnp.where(chosen[4], right * width / 8, 0.0),
+            jnp.where(chosen[4], down * height / 8, 0.0),
+        ),
     )
     return (_if_any(chosen, inverse),)
 
@@ -448,7 +513,9 @@ def draw_noise(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array, Arr
     """Of a deviation from half a normal distribution of deviation 0.1."""
     keys = jax.random.split(key, 3)
     deviation = 0.1 * jnp.abs(jax.random.normal(keys[1], shape[:1]))
-    return jax.random.normal(keys[2], shape), jnp.where(_chosen(keys[0], shape[:1], p), deviation, 0.0)
+    return jax.random.normal(keys[2], shape), jnp.where(
+        _chosen(keys[0], shape[:1], p), deviation, 0.0
+    )
 
 
 def draw_cutout(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array, Array]:
@@ -469,11 +536,15 @@ def _chosen(key: Array, shape: tuple[int, ...], p: Array | float) -> Array:
 
 def _if_any(chosen: Array, matrices: Array) -> Array:
     """[parts, n], and matrices [n, k, k]: the identity where none is chosen, exactly, however the backend rounds a cosine of 0."""
-    return jnp.where(jnp.any(chosen, axis=0)[:, None, None], matrices, jnp.eye(matrices.shape[1])[None])
+    return jnp.where(
+        jnp.any(chosen, axis=0)[:, None, None], matrices, jnp.eye(matrices.shape[1])[None]
+    )
 
 
 # In the order of application: what draws the parameters, and what applies them.
-GROUPS: dict[str, tuple[Callable[[Array, tuple[int, ...], Array], tuple[Array, ...]], Callable[..., Array]]] = {
+GROUPS: dict[
+    str, tuple[Callable[[Array, tuple[int, ...], Array], tuple[Array, ...]], Callable[..., Array]]
+] = {
     "blit": (draw_blit, blit),
     "geom": (draw_geometry, resample),
     "color": (draw_color, recolor),
@@ -481,13 +552,20 @@ GROUPS: dict[str, tuple[Callable[[Array, tuple[int, ...], Array], tuple[Array, .
     "noise": (draw_noise, noise),
     "cutout": (draw_cutout, cutout),
 }
-PRESETS: dict[str, tuple[str, ...]] = {  # each group alone, and the first so many: section 2.3's cases
+PRESETS: dict[
+    str, tuple[str, ...]
+] = {  # each group alone, and the first so many: section 2.3's cases
     **{name: (name,) for name in GROUPS},
-    **{initials: tuple(GROUPS)[: len(initials)] for initials in ("bg", "bgc", "bgcf", "bgcfn", "bgcfnc")},
+    **{
+        initials: tuple(GROUPS)[: len(initials)]
+        for initials in ("bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
+    },
 }
 
 
-def ada(key: Array, images: Float[Array, "n h w c"], p: Array | float, groups: tuple[str, ...]) -> Float[Array, "n h w c"]:
+def ada(
+    key: Array, images: Float[Array, "n h w c"], p: Array | float, groups: tuple[str, ...]
+) -> Float[Array, "n h w c"]:
     """The transformations that `groups` names (in GROUPS), in the paper's order, each of each image with probability p in [0, 1].
 
     At p = 0 the images come back bit by bit. p may be traced; groups are static. 1, 3 or 4 channels (the last is alpha, which is moved
@@ -496,16 +574,23 @@ def ada(key: Array, images: Float[Array, "n h w c"], p: Array | float, groups: t
     The paper makes one matrix of pixel blitting and geometry; here blitting moves pixels first, exactly, and so is not filtered.
     """
     if unknown := [name for name in groups if name not in GROUPS]:
-        raise ValueError(f"unknown group {unknown[0]!r} of augmentations: out of {', '.join(GROUPS)}")
+        raise ValueError(
+            f"unknown group {unknown[0]!r} of augmentations: out of {', '.join(GROUPS)}"
+        )
     changed = images.astype(jnp.float32)
     for index, (name, (draw, apply)) in enumerate(GROUPS.items()):
         if name in groups:
-            changed = apply(changed, *draw(jax.random.fold_in(key, index), images.shape, jnp.float32(p)))
+            changed = apply(
+                changed, *draw(jax.random.fold_in(key, index), images.shape, jnp.float32(p))
+            )
     return changed.astype(images.dtype)
 
 
 def augment(
-    key: Array, images: Float[Array, "n h w c"], policy: str | tuple[str, ...], p: Array | float = 1.0
+    key: Array,
+    images: Float[Array, "n h w c"],
+    policy: str | tuple[str, ...],
+    p: Array | float = 1.0,
 ) -> Float[Array, "n h w c"]:
     """ADA where `policy` is the name of one of PRESETS; DiffAugment where it is a tuple of names in DIFF_AUGMENT ("color" is in both).
 
@@ -513,7 +598,9 @@ def augment(
     """
     if isinstance(policy, str):
         if policy not in PRESETS:
-            raise ValueError(f"unknown preset {policy!r} of augmentations: one of {', '.join(PRESETS)}")
+            raise ValueError(
+                f"unknown preset {policy!r} of augmentations: one of {', '.join(PRESETS)}"
+            )
         return ada(key, images, p, PRESETS[policy])
     return diff_augment(key, images, policy, p)
 
@@ -544,6 +631,14 @@ def controller_update(
     signs = carried["signs"] + jnp.sum(signs_real.astype(jnp.float32))
     seen = carried["seen"] + signs_real.size
     move = jnp.sign(signs / seen - target) * (batch_size * interval / (speed_kimg * 1000))
-    moved = {"p": jnp.clip(carried["p"] + move, 0, 1), "signs": jnp.zeros_like(signs), "seen": jnp.zeros_like(seen)}
+    moved = {
+        "p": jnp.clip(carried["p"] + move, 0, 1),
+        "signs": jnp.zeros_like(signs),
+        "seen": jnp.zeros_like(seen),
+    }
     due = (jnp.asarray(step) + 1) % interval == 0
-    return jax.tree.map(lambda new, old: jnp.where(due, new, old), moved, {"p": carried["p"], "signs": signs, "seen": seen})
+    return jax.tree.map(
+        lambda new, old: jnp.where(due, new, old),
+        moved,
+        {"p": carried["p"], "signs": signs, "seen": seen},
+    )

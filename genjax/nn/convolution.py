@@ -38,7 +38,15 @@ class Geometry(NamedTuple):
 # The choice
 
 
-def lowering(role: str, backend: str, geometry: Geometry, batch: int, channels: int, features: int, dtype: jnp.dtype) -> str:
+def lowering(
+    role: str,
+    backend: str,
+    geometry: Geometry,
+    batch: int,
+    channels: int,
+    features: int,
+    dtype: jnp.dtype,
+) -> str:
     """Which form computes `role` ("value", "image", "kernel"). The CPU's are measured (benchmarks/ops.py); others take XLA's own, not measured.
 
     On a CPU: Winograd's, in tiles of 4 or else 2, where the products are wide and many enough to pay for its sums; where one side has few
@@ -48,7 +56,11 @@ def lowering(role: str, backend: str, geometry: Geometry, batch: int, channels: 
     if backend != "cpu":
         return "xla"
     k, stride, _, _, (height, width) = geometry
-    wide = (k, stride) in WIDE and min(channels, features) >= WIDE[k, stride][role] and dtype == jnp.float32
+    wide = (
+        (k, stride) in WIDE
+        and min(channels, features) >= WIDE[k, stride][role]
+        and dtype == jnp.float32
+    )
     for m in (4, 2) if wide else ():
         if batch * math.prod(_tile_counts(geometry, m)) >= MANY:
             return ("winograd_turned" if role == "image" and stride == 1 else "winograd") + f"_{m}"
@@ -57,10 +69,17 @@ def lowering(role: str, backend: str, geometry: Geometry, batch: int, channels: 
             return "overlap"
         case "value":
             return "patches" if stride == 2 or k == 1 or channels >= 128 else "xla"
-        case "image" if (k, stride) == (4, 2) and channels * features >= 1024 * batch * height * width:
+        case "image" if (k, stride) == (
+            4,
+            2,
+        ) and channels * features >= 1024 * batch * height * width:
             return "phases"
         case "image":
-            return "overlap" if stride == 2 or k == 1 or channels <= FEW or features >= 256 else "turned"
+            return (
+                "overlap"
+                if stride == 2 or k == 1 or channels <= FEW or features >= 256
+                else "turned"
+            )
         case _ if stride == 1 and features <= FEW and k > 1:
             return "turned"
         case _:
@@ -70,21 +89,27 @@ def lowering(role: str, backend: str, geometry: Geometry, batch: int, channels: 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def correlate(geometry: Geometry, x: Array, kernel: Array) -> Array:
     """The value y."""
-    chosen = lowering("value", jax.default_backend(), geometry, len(x), kernel.shape[2], kernel.shape[3], x.dtype)
+    chosen = lowering(
+        "value", jax.default_backend(), geometry, len(x), kernel.shape[2], kernel.shape[3], x.dtype
+    )
     return VALUE[chosen](geometry, x, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def transposed(geometry: Geometry, y: Array, kernel: Array) -> Array:
     """The gradient to the image, from y's: x[stride i + a - low] += y[i] w[a]^T."""
-    chosen = lowering("image", jax.default_backend(), geometry, len(y), kernel.shape[2], kernel.shape[3], y.dtype)
+    chosen = lowering(
+        "image", jax.default_backend(), geometry, len(y), kernel.shape[2], kernel.shape[3], y.dtype
+    )
     return IMAGE[chosen](geometry, y, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def kernel_gradient(geometry: Geometry, x: Array, y: Array) -> Array:
     """The gradient to the kernel, from y's: w[a] = sum over i of x[stride i + a - low]^T y[i]."""
-    chosen = lowering("kernel", jax.default_backend(), geometry, len(x), x.shape[3], y.shape[3], x.dtype)
+    chosen = lowering(
+        "kernel", jax.default_backend(), geometry, len(x), x.shape[3], y.shape[3], x.dtype
+    )
     return KERNEL[chosen](geometry, x, y)
 
 
@@ -109,7 +134,9 @@ _derivatives(kernel_gradient, lambda geometry, g, y: transposed(geometry, y, g),
 
 def _xla_value(geometry: Geometry, x: Array, kernel: Array) -> Array:
     strides, numbers = (geometry.stride,) * 2, ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, strides, _pads(geometry), dimension_numbers=numbers)
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, _pads(geometry), dimension_numbers=numbers
+    )
 
 
 def _xla_image(geometry: Geometry, y: Array, kernel: Array) -> Array:
@@ -155,7 +182,9 @@ def _taps(geometry: Geometry, x: Array) -> list[Array]:
     k, stride, _, _, (height, width) = geometry
     x = _pad(x, _pads(geometry))
     rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
-    return [x[:, i : i + rows : stride, j : j + columns : stride] for i in range(k) for j in range(k)]
+    return [
+        x[:, i : i + rows : stride, j : j + columns : stride] for i in range(k) for j in range(k)
+    ]
 
 
 def _patches(geometry: Geometry, x: Array) -> Array:
@@ -163,7 +192,9 @@ def _patches(geometry: Geometry, x: Array) -> Array:
     k, stride, _, _, (height, width) = geometry
     for axis, size in ((2, width), (1, height)):
         x = pad_axis(x, axis, *_pads(geometry)[axis - 1])
-        taps = [jax.lax.slice_in_dim(x, a, a + stride * (size - 1) + 1, stride, axis) for a in range(k)]
+        taps = [
+            jax.lax.slice_in_dim(x, a, a + stride * (size - 1) + 1, stride, axis) for a in range(k)
+        ]
         x = jnp.concatenate(taps, axis=-1)
     return x
 
@@ -176,7 +207,9 @@ def _patches_kernel(geometry: Geometry, x: Array, y: Array) -> Array:
     """y^T patches: a transpose of the smaller matrix, made first, for XLA's products of a transposed one are slow on a CPU."""
     patches = _matrix(_patches(geometry, x))
     product = materialised(materialised(_matrix(y).T) @ patches)
-    return jnp.transpose(product.reshape(y.shape[3], geometry.k, geometry.k, x.shape[3]), (1, 2, 3, 0))
+    return jnp.transpose(
+        product.reshape(y.shape[3], geometry.k, geometry.k, x.shape[3]), (1, 2, 3, 0)
+    )
 
 
 def _product_of_patches(geometry: Geometry, x: Array, y: Array) -> Array:
@@ -224,8 +257,12 @@ def _overlap_add(taps: list[Array], axis: int, low: int, size: int) -> Array:
     """y[2i + a - low] += taps[a][i] along `axis`, for 0 <= y < size. Even and odd outputs are sums of shifted taps, then interleaved."""
     shifts = (len(taps) + 1) // 2
     shifted = [pad_axis(tap, axis, a // 2, shifts - 1 - a // 2) for a, tap in enumerate(taps)]
-    y = interleave([total(shifted[0::2]), total(shifted[1::2] or [jnp.zeros_like(shifted[0])])], axis)
-    return pad_axis(y, axis, -low, size + low - y.shape[axis])  # a 2x2 or 3x3 kernel may reach no further: the rest is zeros
+    y = interleave(
+        [total(shifted[0::2]), total(shifted[1::2] or [jnp.zeros_like(shifted[0])])], axis
+    )
+    return pad_axis(
+        y, axis, -low, size + low - y.shape[axis]
+    )  # a 2x2 or 3x3 kernel may reach no further: the rest is zeros
 
 
 def interleave(parts: Sequence[Array], axis: int) -> Array:
@@ -240,11 +277,16 @@ def _phases_image(geometry: Geometry, y: Array, kernel: Array) -> Array:
     def reaching(axis: int, parity: int) -> list[tuple[int, tuple[int, int]]]:
         """The taps, and what is padded so that y is in place for each."""
         shifts = [(a, (parity + low - a) // 2) for a in range((parity + low) % 2, k, 2)]
-        return [(a, (-shift, shift + (geometry.x[axis] + 1) // 2 - geometry.y[axis])) for a, shift in shifts]
+        return [
+            (a, (-shift, shift + (geometry.x[axis] + 1) // 2 - geometry.y[axis]))
+            for a, shift in shifts
+        ]
 
     def phase(i: int, j: int) -> Array:
         taps = itertools.product(reaching(0, i), reaching(1, j))
-        return total(_product(_pad(y, [rows, columns]), kernel[a, b]) for (a, rows), (b, columns) in taps)
+        return total(
+            _product(_pad(y, [rows, columns]), kernel[a, b]) for (a, rows), (b, columns) in taps
+        )
 
     x = interleave([interleave([phase(i, j) for j in (0, 1)], 2) for i in (0, 1)], 1)
     return x[:, :height, :width]
@@ -278,15 +320,26 @@ def _winograd(m: int, r: int) -> Winograd:
     points = POINTS[m, r]
     others = [points[:i] + points[i + 1 :] for i in range(len(points))]
     x = [(*_monic(rest), 0.0) for rest in others] + [_monic(points)]
-    scales = [math.prod(point - other for other in rest) for point, rest in zip(points, others, strict=True)]
-    kernel = [[point**k / scale for k in range(r)] for point, scale in zip(points, scales, strict=True)]
+    scales = [
+        math.prod(point - other for other in rest)
+        for point, rest in zip(points, others, strict=True)
+    ]
+    kernel = [
+        [point**k / scale for k in range(r)] for point, scale in zip(points, scales, strict=True)
+    ]
     y = [[point**i for point in points] + [float(i == m - 1)] for i in range(m)]
-    return Winograd(_frozen(x), _frozen([*kernel, [float(k == r - 1) for k in range(r)]]), _frozen(y))
+    return Winograd(
+        _frozen(x), _frozen([*kernel, [float(k == r - 1) for k in range(r)]]), _frozen(y)
+    )
 
 
 def _monic(roots: Sequence[float]) -> tuple[float, ...]:
     """The coefficients, lowest first, of the product of (x - root)."""
-    return functools.reduce(lambda c, root: (*(a - root * b for a, b in zip((0.0, *c), (*c, 0.0), strict=True)),), roots, (1.0,))
+    return functools.reduce(
+        lambda c, root: (*(a - root * b for a, b in zip((0.0, *c), (*c, 0.0), strict=True)),),
+        roots,
+        (1.0,),
+    )
 
 
 def _frozen(matrix: Sequence[Sequence[float]]) -> Matrix:
@@ -295,7 +348,10 @@ def _frozen(matrix: Sequence[Sequence[float]]) -> Matrix:
 
 
 def _apply(matrix: Matrix, arrays: Sequence[Array]) -> list[Array]:
-    return [total(_times(value, array) for value, array in zip(row, arrays, strict=True) if value) for row in matrix]
+    return [
+        total(_times(value, array) for value, array in zip(row, arrays, strict=True) if value)
+        for row in matrix
+    ]
 
 
 def _times(value: float, array: Array) -> Array:
@@ -320,11 +376,23 @@ def _tile_counts(geometry: Geometry, m: int) -> tuple[int, int]:
 
 def _winograd_x(geometry: Geometry, m: int, x: Array) -> Array:
     """[n * n, batch * tiles, phases * c], x transformed: tile (i, j) starts at x[m stride i - low, m stride j - low]."""
-    (_, stride, low, size, _), form, counts = geometry, _form(geometry, m), _tile_counts(geometry, m)
+    (_, stride, low, size, _), form, counts = (
+        geometry,
+        _form(geometry, m),
+        _tile_counts(geometry, m),
+    )
     span = len(form.x)
-    x = _pad(x, [(low, stride * (m * (count - 1) + span) - low - side) for count, side in zip(counts, size, strict=True)])
+    x = _pad(
+        x,
+        [
+            (low, stride * (m * (count - 1) + span) - low - side)
+            for count, side in zip(counts, size, strict=True)
+        ],
+    )
     phases = [x[:, i::stride, j::stride] for i in range(stride) for j in range(stride)]
-    x = materialised(jnp.concatenate(phases, axis=-1))  # a transpose fuses with what comes before: three times as slow
+    x = materialised(
+        jnp.concatenate(phases, axis=-1)
+    )  # a transpose fuses with what comes before: three times as slow
     x = _tiles(form.x, x, 1, m, counts[0])
     return _products(_tiles(form.x, x, 3, m, counts[1]))
 
@@ -355,7 +423,9 @@ def _both_axes(matrix: Matrix, taps: Array) -> Array:
 
 def _tiles(matrix: Matrix, x: Array, axis: int, m: int, count: int) -> Array:
     """`matrix` of as many elements as it has columns, from every m-th place on, `count` places along `axis`; its rows on a new first axis."""
-    taps = [jax.lax.slice_in_dim(x, a, a + m * (count - 1) + 1, m, axis) for a in range(len(matrix[0]))]
+    taps = [
+        jax.lax.slice_in_dim(x, a, a + m * (count - 1) + 1, m, axis) for a in range(len(matrix[0]))
+    ]
     return jnp.stack(_apply(matrix, taps))
 
 
@@ -365,7 +435,9 @@ def _products(x: Array) -> Array:
 
 
 def _winograd_value(geometry: Geometry, x: Array, kernel: Array, *, m: int) -> Array:
-    return _winograd_tiles(geometry, m, len(x), _winograd_x(geometry, m, x) @ _winograd_kernel(geometry, m, kernel))
+    return _winograd_tiles(
+        geometry, m, len(x), _winograd_x(geometry, m, x) @ _winograd_kernel(geometry, m, kernel)
+    )
 
 
 def _winograd_tiles(geometry: Geometry, m: int, batch: int, products: Array) -> Array:
@@ -380,7 +452,9 @@ def _winograd_tiles(geometry: Geometry, m: int, batch: int, products: Array) -> 
 def _winograd_turned(geometry: Geometry, y: Array, kernel: Array, *, m: int) -> Array:
     """As `_turned_image`; the kernel's channels are swapped by the product, for the transform of a swapped kernel reads with strides."""
     turned, kernel = _turned(geometry), _winograd_kernel(geometry, m, kernel[::-1, ::-1])
-    return _winograd_tiles(turned, m, len(y), _winograd_x(turned, m, y) @ jnp.swapaxes(kernel, 1, 2))
+    return _winograd_tiles(
+        turned, m, len(y), _winograd_x(turned, m, y) @ jnp.swapaxes(kernel, 1, 2)
+    )
 
 
 def _winograd_image(geometry: Geometry, y: Array, kernel: Array, *, m: int) -> Array:
@@ -389,13 +463,24 @@ def _winograd_image(geometry: Geometry, y: Array, kernel: Array, *, m: int) -> A
     x = x.reshape(len(form.x), len(form.x), len(y), height, width, stride, stride, -1)
     for axis in (3, 1):
         x = interleave(_overlapped(_apply(_transpose(form.x), list(x)), axis, m), axis)
-    x = jnp.swapaxes(x, 2, 3).reshape(len(y), m * stride * (height + 1), m * stride * (width + 1), -1)
-    return _pad(x, [(-geometry.low, geometry.low + size - got) for size, got in zip(geometry.x, x.shape[1:3], strict=True)])
+    x = jnp.swapaxes(x, 2, 3).reshape(
+        len(y), m * stride * (height + 1), m * stride * (width + 1), -1
+    )
+    return _pad(
+        x,
+        [
+            (-geometry.low, geometry.low + size - got)
+            for size, got in zip(geometry.x, x.shape[1:3], strict=True)
+        ],
+    )
 
 
 def _overlapped(parts: Sequence[Array], axis: int, m: int) -> list[Array]:
     """Tiles overlap: what is beyond the m-th element of one is the start of the next."""
-    head, tail = ([pad_axis(part, axis, *pads) for part in some] for some, pads in ((parts[:m], (0, 1)), (parts[m:], (1, 0))))
+    head, tail = (
+        [pad_axis(part, axis, *pads) for part in some]
+        for some, pads in ((parts[:m], (0, 1)), (parts[m:], (1, 0)))
+    )
     return [a if b is None else a + b for a, b in itertools.zip_longest(head, tail)]
 
 
@@ -405,7 +490,9 @@ def _winograd_kernel_gradient(geometry: Geometry, x: Array, y: Array, *, m: int)
     x_tiles, y_tiles = _winograd_x(geometry, m, x), _winograd_y(geometry, m, y)
     # At stride 2 x's matrices have 4 times its channels: the product is of y's transposed, the smaller ones.
     products = swapped(x_tiles) @ y_tiles if stride == 1 else swapped(swapped(y_tiles) @ x_tiles)
-    taps = _both_axes(_transpose(form.kernel), products.reshape(len(form.x), len(form.x), *products.shape[1:]))
+    taps = _both_axes(
+        _transpose(form.kernel), products.reshape(len(form.x), len(form.x), *products.shape[1:])
+    )
     taps = taps.reshape(k // stride, k // stride, stride, stride, x.shape[3], y.shape[3])
     return jnp.transpose(taps, (0, 2, 1, 3, 4, 5)).reshape(k, k, x.shape[3], y.shape[3])
 
@@ -414,7 +501,12 @@ def _by_tile(function: Callable, name: str = "winograd") -> dict[str, Callable]:
     return {f"{name}_{m}": functools.partial(function, m=m) for m in (2, 4)}
 
 
-VALUE = {"xla": _xla_value, "patches": _patches_value, "overlap": _overlap_value, **_by_tile(_winograd_value)}
+VALUE = {
+    "xla": _xla_value,
+    "patches": _patches_value,
+    "overlap": _overlap_value,
+    **_by_tile(_winograd_value),
+}
 IMAGE = {
     "xla": _xla_image,
     "turned": _turned_image,
@@ -455,9 +547,15 @@ def materialised(x: Array) -> Array:
 
 def pad_axis(x: Array, axis: int, low: int, high: int) -> Array:
     """Zeros, or fewer elements where negative."""
-    return jax.lax.pad(x, jnp.zeros((), x.dtype), [(low, high, 0) if a == axis else (0, 0, 0) for a in range(x.ndim)])
+    return jax.lax.pad(
+        x,
+        jnp.zeros((), x.dtype),
+        [(low, high, 0) if a == axis else (0, 0, 0) for a in range(x.ndim)],
+    )
 
 
 def _pad(x: Array, pads: Sequence[tuple[int, int]]) -> Array:
     """The same on height and width."""
-    return jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)])
+    return jax.lax.pad(
+        x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)]
+    )

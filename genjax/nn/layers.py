@@ -78,13 +78,24 @@ class Conv(nn.Module):
     def __call__(self, x):
         # An up-convolution's output sums over a quarter of the taps: its fan-in is kernel^2 / 4 of what lecun_normal counts.
         gain = 4.0 if self.stride == "up" else 1.0
-        init = self.weight_init or nn.initializers.variance_scaling(gain, "fan_in", "truncated_normal")
-        weight = self.param("kernel", init, (self.kernel, self.kernel, x.shape[-1] // self.groups, self.features), jnp.float32)
+        init = self.weight_init or nn.initializers.variance_scaling(
+            gain, "fan_in", "truncated_normal"
+        )
+        weight = self.param(
+            "kernel",
+            init,
+            (self.kernel, self.kernel, x.shape[-1] // self.groups, self.features),
+            jnp.float32,
+        )
         weight = _spectral_normalized(self, weight) if self.spectral else weight
         x, weight = jnp.asarray(x, self.dtype), jnp.asarray(weight, self.dtype)
         match self.stride:
             case 1:
-                y = ops.conv(x, weight, self.pad) if self.groups == 1 else ops.grouped_conv(x, weight, self.groups)
+                y = (
+                    ops.conv(x, weight, self.pad)
+                    if self.groups == 1
+                    else ops.grouped_conv(x, weight, self.groups)
+                )
             case 2:
                 y = ops.down_conv(x, weight)
             case "up":
@@ -135,7 +146,9 @@ class BatchNorm(nn.Module):
         flat = x.reshape(-1, size).astype(jnp.float32)
         if self.train:
             mean.value = jnp.mean(flat, axis=0)
-            variance.value = jnp.maximum(jnp.mean(jnp.square(flat), axis=0) - jnp.square(mean.value), 0.0)
+            variance.value = jnp.maximum(
+                jnp.mean(jnp.square(flat), axis=0) - jnp.square(mean.value), 0.0
+            )
         factor = scale * jax.lax.rsqrt(variance.value + self.epsilon)
         y = flat * factor[None] + (bias - mean.value * factor)[None]
         return y.reshape(x.shape).astype(dtype)
@@ -186,9 +199,19 @@ class EqualizedDense(nn.Module):
     @nn.compact
     def __call__(self, x):
         size = x.shape[-1]
-        weight = self.param("kernel", nn.initializers.normal(1 / self.rate), (size, self.features), jnp.float32)
-        bias = self.param("bias", nn.initializers.constant(self.bias_start / self.rate), (self.features,), jnp.float32)
-        weight, bias = (weight * (self.rate / size**0.5)).astype(self.dtype), (bias * self.rate).astype(self.dtype)
+        weight = self.param(
+            "kernel", nn.initializers.normal(1 / self.rate), (size, self.features), jnp.float32
+        )
+        bias = self.param(
+            "bias",
+            nn.initializers.constant(self.bias_start / self.rate),
+            (self.features,),
+            jnp.float32,
+        )
+        weight, bias = (
+            (weight * (self.rate / size**0.5)).astype(self.dtype),
+            (bias * self.rate).astype(self.dtype),
+        )
         return x.astype(self.dtype) @ weight + bias[None]
 
 
@@ -232,11 +255,22 @@ class ModulatedConv(nn.Module):
     @nn.compact
     def __call__(self, x, scales):
         inputs = x.shape[-1]
-        weight = self.param("kernel", nn.initializers.normal(1.0), (self.kernel, self.kernel, inputs, self.features), jnp.float32)
+        weight = self.param(
+            "kernel",
+            nn.initializers.normal(1.0),
+            (self.kernel, self.kernel, inputs, self.features),
+            jnp.float32,
+        )
         if not self.demodulate:
             scales = scales / (inputs * self.kernel**2) ** 0.5
-        elif self.dtype != jnp.float32:  # nothing to the demodulated result, but keeps what lies between within a narrow type
-            weight = weight / jnp.max(jnp.abs(weight), axis=(0, 1, 2), keepdims=True) / (inputs * self.kernel**2) ** 0.5
+        elif (
+            self.dtype != jnp.float32
+        ):  # nothing to the demodulated result, but keeps what lies between within a narrow type
+            weight = (
+                weight
+                / jnp.max(jnp.abs(weight), axis=(0, 1, 2), keepdims=True)
+                / (inputs * self.kernel**2) ** 0.5
+            )
             scales = scales / jnp.max(jnp.abs(scales), axis=1, keepdims=True)
         x = (x * scales[:, None, None].astype(x.dtype)).astype(self.dtype)
         kernel = jnp.asarray(weight, self.dtype)
@@ -281,7 +315,9 @@ def _spectral_normalized(module: nn.Module, weight):
     The vector that it goes on from is kept in the collection `spectral`.
     """
     matrix = weight.reshape(-1, weight.shape[-1])
-    start = lambda: nn.initializers.normal(1.0)(module.make_rng("params"), (1, weight.shape[-1]), jnp.float32)
+    start = lambda: nn.initializers.normal(1.0)(
+        module.make_rng("params"), (1, weight.shape[-1]), jnp.float32
+    )
     kept = module.variable("spectral", "u", start)
 
     def unit(vector):

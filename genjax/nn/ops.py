@@ -9,23 +9,37 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from genjax.nn.convolution import Geometry, correlate, interleave, materialised, pad_axis, total, transposed
+from genjax.nn.convolution import (
+    Geometry,
+    correlate,
+    interleave,
+    materialised,
+    pad_axis,
+    total,
+    transposed,
+)
 from genjax.shapes import AnyArray, Array, Float, UInt8
 
 # The public operators
 
 
-def conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], pad: int | None = None) -> Float[Array, "n h2 w2 o"]:
+def conv(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], pad: int | None = None
+) -> Float[Array, "n h2 w2 o"]:
     """Cross-correlation at stride 1 with `pad` zeros on each side: PyTorch's `conv2d(padding=pad)`; by default its `padding="same"`."""
     k = kernel.shape[0]
     low, both = ((k - 1) // 2, k - 1) if pad is None else (pad, 2 * pad)
     return correlate(Geometry(k, 1, low, _size(x), _size(x, lambda n: n + both - k + 1)), x, kernel)
 
 
-def down_conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"]) -> Float[Array, "n h2 w2 o"]:
+def down_conv(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"]
+) -> Float[Array, "n h2 w2 o"]:
     """Cross-correlation at stride 2 to ceil(size / 2): PyTorch's `conv2d(stride=2, padding=(k - 1) // 2)`, zeros at the far edge of odd sizes."""
     k = kernel.shape[0]
-    return correlate(Geometry(k, 2, (k - 1) // 2, _size(x), _size(x, lambda n: -(-n // 2))), x, kernel)
+    return correlate(
+        Geometry(k, 2, (k - 1) // 2, _size(x), _size(x, lambda n: -(-n // 2))), x, kernel
+    )
 
 
 def up_conv(
@@ -37,14 +51,23 @@ def up_conv(
     """
     k = kernel.shape[0]
     height, width = size or _size(x, lambda n: 2 * n)
-    return transposed(Geometry(k, 2, (k - 1) // 2, (height, width), _size(x)), x, jnp.swapaxes(kernel, 2, 3))
+    return transposed(
+        Geometry(k, 2, (k - 1) // 2, (height, width), _size(x)), x, jnp.swapaxes(kernel, 2, 3)
+    )
 
 
-def grouped_conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k i o"], groups: int) -> Float[Array, "n h w o"]:
+def grouped_conv(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "k k i o"], groups: int
+) -> Float[Array, "n h w o"]:
     """`conv` of each of `groups` equal parts of the channels apart, concatenated: PyTorch's `conv2d(padding="same", groups=groups)`."""
     if jax.default_backend() != "cpu":
         return jax.lax.conv_general_dilated(
-            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
+            x,
+            kernel,
+            (1, 1),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
         )
     # XLA's own is 5 times slower on a CPU, its gradients more: products batched over the groups.
     x = jnp.moveaxis(x.reshape(*x.shape[:3], groups, -1), 3, 0)
@@ -68,7 +91,9 @@ def downsample(x: Float[Array, "n h w c"], taps: Sequence[int]) -> Float[Array, 
     return _fir(_normalised(taps), 1, 2, (len(taps) - 1) // 2, _size(x, lambda n: n // 2), x)
 
 
-def up_conv_fir(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], taps: Sequence[int]) -> Float[Array, "n h2 w2 o"]:
+def up_conv_fir(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], taps: Sequence[int]
+) -> Float[Array, "n h2 w2 o"]:
     """y[2i + a] += x[i] w[a] (PyTorch's `conv_transpose2d(stride=2)`, the kernel as stored), then the FIR with gain 4, to twice the size.
 
     The up-convolution of StyleGAN2 and, with (1, 2, 1), of StyleGAN.
@@ -76,10 +101,14 @@ def up_conv_fir(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], tap
     k = kernel.shape[0]
     full = _size(x, lambda n: 2 * n + k - 2)
     y = transposed(Geometry(k, 2, 0, full, _size(x)), x, jnp.swapaxes(kernel, 2, 3))
-    return _fir(_normalised(taps, 2.0), 1, 1, (len(taps) - k) // 2 + 1, _size(x, lambda n: 2 * n), y)
+    return _fir(
+        _normalised(taps, 2.0), 1, 1, (len(taps) - k) // 2 + 1, _size(x, lambda n: 2 * n), y
+    )
 
 
-def fir_down_conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], taps: Sequence[int]) -> Float[Array, "n h2 w2 o"]:
+def fir_down_conv(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], taps: Sequence[int]
+) -> Float[Array, "n h2 w2 o"]:
     """The FIR, then cross-correlation at stride 2 with no more padding, to floor(size / 2): the down-convolution of StyleGAN2."""
     k = kernel.shape[0]
     x = _fir(_normalised(taps), 1, 1, (len(taps) + k - 2) // 2, _size(x, lambda n: n + k - 2), x)
@@ -87,7 +116,12 @@ def fir_down_conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], t
 
 
 def fir(
-    x: Float[Array, "n h w c"], taps: Sequence[float], size: tuple[int, int], up: int = 1, down: int = 1, low: int = 0
+    x: Float[Array, "n h w c"],
+    taps: Sequence[float],
+    size: tuple[int, int],
+    up: int = 1,
+    down: int = 1,
+    low: int = 0,
 ) -> Float[Array, "n h2 w2 c"]:
     """y[i] = sum over a of taps[a] z[down i + a - low] for 0 <= i < size on both axes, z[up i] = x[i] and zeros elsewhere.
 
@@ -105,30 +139,40 @@ def _size(x: Array, change: Callable[[int], int] = lambda n: n) -> tuple[int, in
 
 def _normalised(taps: Sequence[int], gain: float = 1.0) -> tuple[float, ...]:
     if tuple(taps) != tuple(reversed(taps)):
-        raise ValueError(f"taps {tuple(taps)}: a symmetric filter, such as (1, 2, 1) or (1, 3, 3, 1)")
+        raise ValueError(
+            f"taps {tuple(taps)}: a symmetric filter, such as (1, 2, 1) or (1, 3, 3, 1)"
+        )
     return tuple(gain * tap / sum(taps) for tap in taps)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3, 4))
-def _fir(taps: tuple[float, ...], up: int, down: int, low: int, size: tuple[int, int], x: Array) -> Array:
+def _fir(
+    taps: tuple[float, ...], up: int, down: int, low: int, size: tuple[int, int], x: Array
+) -> Array:
     """y[i] = sum over a of taps[a] z[down i + a - low] for 0 <= i < size on both axes, z[up i] = x[i] and zeros elsewhere. up or down is 1."""
     for axis in (1, 2):
         x = materialised(_fir_axis(taps, up, down, low, size[axis - 1], x, axis))
     return x
 
 
-def _fir_axis(taps: tuple[float, ...], up: int, down: int, low: int, size: int, x: Array, axis: int) -> Array:
+def _fir_axis(
+    taps: tuple[float, ...], up: int, down: int, low: int, size: int, x: Array, axis: int
+) -> Array:
     if up == 2:  # the even and the odd outputs each see half of the taps
         halves = []
         for parity in (0, 1):
             first = (low - parity) % 2
             count = -(-(size - parity) // 2)
-            halves.append(_fir_axis(taps[first::2], 1, 1, (low - parity - first) // 2, count, x, axis))
+            halves.append(
+                _fir_axis(taps[first::2], 1, 1, (low - parity - first) // 2, count, x, axis)
+            )
         halves[1] = pad_axis(halves[1], axis, 0, size % 2)
         return pad_axis(interleave(halves, axis), axis, 0, -(size % 2))
     x = pad_axis(x, axis, low, down * (size - 1) + len(taps) - low - x.shape[axis])
     stop = down * (size - 1) + 1
-    return total(tap * jax.lax.slice_in_dim(x, a, a + stop, down, axis) for a, tap in enumerate(taps))
+    return total(
+        tap * jax.lax.slice_in_dim(x, a, a + stop, down, axis) for a, tap in enumerate(taps)
+    )
 
 
 def _fir_forward(taps, up, down, low, size, x):
@@ -169,7 +213,9 @@ def minibatch_stddev(x: Float[Array, "n h w c"], group: int) -> Float[Array, "n 
     return jnp.broadcast_to(jnp.tile(deviation, group)[:, None, None, None], (n, height, width, 1))
 
 
-def slerp(first: Float[AnyArray, "n d"], second: Float[AnyArray, "n d"], t: AnyArray | float) -> Float[Array, "n d"]:
+def slerp(
+    first: Float[AnyArray, "n d"], second: Float[AnyArray, "n d"], t: AnyArray | float
+) -> Float[Array, "n d"]:
     """The point at t, or t [n, 1], of the great circle's way from first to second, its length between both lengths. Shoemake 1985 (SIGGRAPH 19-3)."""
     lengths = [jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (first, second)]
     a, b = first / lengths[0], second / lengths[1]

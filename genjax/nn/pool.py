@@ -31,7 +31,12 @@ def exchange(pool: dict[str, Array], key: Array, images: Array) -> tuple[dict[st
         swap = full & jax.random.bernoulli(coin)
         kept = pool["images"][index]
         stored = jnp.where(swap | ~full, image, kept)
-        pool = {"images": pool["images"].at[index].set(stored), "count": jnp.minimum(pool["count"] + 1, size)}
+        pool = {
+            "images": pool["images"].at[index].set(stored),
+            "count": jnp.minimum(pool["count"] + 1, size),
+        }
         return pool, jnp.where(swap, kept, image)
 
-    return jax.lax.scan(one, pool, (images.astype(jnp.float32), jax.random.split(key, images.shape[0])))
+    return jax.lax.scan(
+        one, pool, (images.astype(jnp.float32), jax.random.split(key, images.shape[0]))
+    )

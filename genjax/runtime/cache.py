@@ -40,7 +40,9 @@ def private(name: str) -> Path | None:
             return _unused(f"{path} belongs to another user", advice)
         if status.st_mode & 0o022:
             return _unused(f"others may write to {path}", f"chmod go-w it, or {advice}")
-        if part and status.st_mode & 0o077:  # as version 0.1 made it; the folder that the user named keeps its mode
+        if (
+            part and status.st_mode & 0o077
+        ):  # as version 0.1 made it; the folder that the user named keeps its mode
             with contextlib.suppress(OSError):
                 path.chmod(0o700)
     return path

@@ -29,12 +29,23 @@ def available() -> int | None:
     free = [_number("/proc/meminfo", r"MemAvailable:\s+(\d+) kB", 1024)]
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+        (
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        ),
     ):
         most, now = _number(limit, r"(\d+)"), _number(used, r"(\d+)")
-        cached = _number(str(Path(used).with_name("memory.stat")), r"(?m)^(?:total_)?inactive_file (\d+)") or 0  # given back on demand
+        cached = (
+            _number(
+                str(Path(used).with_name("memory.stat")), r"(?m)^(?:total_)?inactive_file (\d+)"
+            )
+            or 0
+        )  # given back on demand
         free.append(most - max(now - cached, 0) if most is not None and now is not None else None)
-    most, now = _number("/proc/self/limits", r"Max address space\s+(\d+)"), _number("/proc/self/statm", r"(\d+)", _PAGE)
+    most, now = (
+        _number("/proc/self/limits", r"Max address space\s+(\d+)"),
+        _number("/proc/self/statm", r"(\d+)", _PAGE),
+    )
     free.append(most - now if most is not None and now is not None else None)
     known = [size for size in free if size is not None]
     return max(min(known), 0) if known else None

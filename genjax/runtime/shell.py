@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's notes on the machine are not for the person who trains
+os.environ.setdefault(
+    "TF_CPP_MIN_LOG_LEVEL", "2"
+)  # XLA's notes on the machine are not for the person who trains
 try:
     import jax
 except ValueError as error:  # of a JAX_... variable in the environment
@@ -35,10 +37,15 @@ def parsed(parse: Callable[[], T]) -> T:
             return parse()
     except SystemExit as end:
         if end.code:
-            print(f"{_name()}: {printable(_first_paragraph(report.getvalue()), 500)} (--help lists the options)", file=sys.stderr)
+            print(
+                f"{_name()}: {printable(_first_paragraph(report.getvalue()), 500)} (--help lists the options)",
+                file=sys.stderr,
+            )
         raise
     except BrokenPipeError:  # `--help | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of what it could not write
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or Python complains of what it could not write
         raise SystemExit(141) from None
 
 
@@ -98,7 +105,9 @@ def _first_paragraph(report: str) -> str:
         if begun and text and not rule:
             said.append(text)
     text = " ".join(said) or "the command line cannot be read"
-    return re.sub(r"^Error parsing (--[\w.-]+): (.*: an? .*number)", r"\1 \2", text)  # as all other messages begin
+    return re.sub(
+        r"^Error parsing (--[\w.-]+): (.*: an? .*number)", r"\1 \2", text
+    )  # as all other messages begin
 
 
 def say(*lines: str) -> None:
@@ -115,9 +124,14 @@ def guarded(run: Callable[[], int]) -> int:
     """
     warnings.showwarning = _show_warning
     sys.unraisablehook, threading.excepthook = _unraisable, _thread_failed
-    for name in ("absl", "asyncio"):  # what Orbax and its event loops log as an error it raises, too
+    for name in (
+        "absl",
+        "asyncio",
+    ):  # what Orbax and its event loops log as an error it raises, too
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # of a read that Orbax gave up
+    warnings.filterwarnings(
+        "ignore", "coroutine .* was never awaited", RuntimeWarning
+    )  # of a read that Orbax gave up
     try:
         cache.keep_programs()
         memory.keep_freed()
@@ -142,13 +156,19 @@ def explained(error: Exception) -> str | None:
         return f"{_named_file(error)}: {_room(error)}"
     if isinstance(error, MemoryError):
         return f"{text or 'not enough memory'}; take fewer or smaller images"
-    if isinstance(error, OSError) and error.strerror:  # a folder without permission, a file that is a folder
+    if (
+        isinstance(error, OSError) and error.strerror
+    ):  # a folder without permission, a file that is a folder
         return f"{error.filename or 'a file'}: {error.strerror}"
     if platforms := _unavailable():
         return platforms
     if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in text:
         return f"not enough memory on {_device()} ({reason(error)}); take fewer or smaller images at once"
-    switches = {name: os.environ[name] for name in SWITCHES if os.environ.get(name, "").lower() not in ("", "0", "false", "off")}
+    switches = {
+        name: os.environ[name]
+        for name in SWITCHES
+        if os.environ.get(name, "").lower() not in ("", "0", "false", "off")
+    }
     if switches:
         given = " ".join(f"{name}={value}" for name, value in switches.items())
         return f"{given}: does not work here ({type(error).__name__}: {reason(error)}); unset it in the environment"
@@ -159,20 +179,47 @@ def explained(error: Exception) -> str | None:
 
 # Of JAX, for debugging: each makes it raise where it otherwise works.
 SWITCHES = (
-    "JAX_DISABLE_JIT", "JAX_DEBUG_NANS", "JAX_DEBUG_INFS", "JAX_ENABLE_X64", "JAX_ENABLE_CHECKS", "JAX_CHECK_TRACER_LEAKS",
-    "JAX_DEBUG_KEY_REUSE", "JAX_NUMPY_DTYPE_PROMOTION", "JAX_NUMPY_RANK_PROMOTION", "JAX_LEGACY_PRNG_KEY", "JAX_TRANSFER_GUARD",
-    "JAX_TRANSFER_GUARD_HOST_TO_DEVICE", "JAX_TRANSFER_GUARD_DEVICE_TO_DEVICE", "JAX_TRANSFER_GUARD_DEVICE_TO_HOST",
-    "JAX_RAISE_PERSISTENT_CACHE_ERRORS", "JAX_COMPILER_ENABLE_REMAT_PASS", "JAX_EAGER_PMAP", "JAX_DEFAULT_PRNG_IMPL",
-    "JAX_DEFAULT_DEVICE", "JAX_NUM_CPU_DEVICES", "JAX_SOFTMAX_CUSTOM_JVP", "JAX_NO_TRACING", "JAX_CHECK_STATIC_INDICES",
-    "JAX_DISALLOW_MESH_CONTEXT_MANAGER", "JAX_ERROR_CHECKING_BEHAVIOR_NAN", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_DISABLE_MOST_OPTIMIZATIONS",
-)  # fmt: skip
+    "JAX_DISABLE_JIT",
+    "JAX_DEBUG_NANS",
+    "JAX_DEBUG_INFS",
+    "JAX_ENABLE_X64",
+    "JAX_ENABLE_CHECKS",
+    "JAX_CHECK_TRACER_LEAKS",
+    "JAX_DEBUG_KEY_REUSE",
+    "JAX_NUMPY_DTYPE_PROMOTION",
+    "JAX_NUMPY_RANK_PROMOTION",
+    "JAX_LEGACY_PRNG_KEY",
+    "JAX_TRANSFER_GUARD",
+    "JAX_TRANSFER_GUARD_HOST_TO_DEVICE",
+    "JAX_TRANSFER_GUARD_DEVICE_TO_DEVICE",
+    "JAX_TRANSFER_GUARD_DEVICE_TO_HOST",
+    "JAX_RAISE_PERSISTENT_CACHE_ERRORS",
+    "JAX_COMPILER_ENABLE_REMAT_PASS",
+    "JAX_EAGER_PMAP",
+    "JAX_DEFAULT_PRNG_IMPL",
+    "JAX_DEFAULT_DEVICE",
+    "JAX_NUM_CPU_DEVICES",
+    "JAX_SOFTMAX_CUSTOM_JVP",
+    "JAX_NO_TRACING",
+    "JAX_CHECK_STATIC_INDICES",
+    "JAX_DISALLOW_MESH_CONTEXT_MANAGER",
+    "JAX_ERROR_CHECKING_BEHAVIOR_NAN",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS",
+)
 
-_ROOM = {errno.ENOSPC: "No space left on device", errno.EFBIG: "File too large", errno.EDQUOT: "Disk quota exceeded"}
+_ROOM = {
+    errno.ENOSPC: "No space left on device",
+    errno.EFBIG: "File too large",
+    errno.EDQUOT: "Disk quota exceeded",
+}
 
 
 def _out_of_room(error: BaseException) -> bool:
     """Whether it is a full disk's; of libraries in C++ only the text says so."""
-    return (isinstance(error, OSError) and error.errno in _ROOM) or any(text in str(error) for text in _ROOM.values())
+    return (isinstance(error, OSError) and error.errno in _ROOM) or any(
+        text in str(error) for text in _ROOM.values()
+    )
 
 
 def _room(error: BaseException) -> str:
@@ -195,7 +242,11 @@ def _unavailable() -> str | None:
     try:
         jax.devices()
     except Exception as error:
-        asked = {name: os.environ[name] for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)}
+        asked = {
+            name: os.environ[name]
+            for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
+            if os.environ.get(name)
+        }
         given = " ".join(f"{name}={value}" for name, value in asked.items()) or "JAX"
         why = f" ({reason(error)})" if str(error) else ""
         return f"{given}: no such device can be used{why}; unset it, or set it to cpu"
@@ -218,7 +269,9 @@ def _name() -> str:
 
 def _unraisable(args) -> None:
     """Tensorstore's threads meet a closed event loop where Orbax has given a checkpoint up, which is said elsewhere."""
-    if not (isinstance(args.exc_value, RuntimeError) and "Event loop is closed" in str(args.exc_value)):
+    if not (
+        isinstance(args.exc_value, RuntimeError) and "Event loop is closed" in str(args.exc_value)
+    ):
         sys.__unraisablehook__(args)
 
 

@@ -34,7 +34,10 @@ def options(*names: str) -> dict[str, Any]:
     if jax.default_backend() != "cpu":
         return {}
     wanted = {
-        option: value for name in names for option, value in CPU[name].items() if option not in os.environ.get("XLA_FLAGS", "")
+        option: value
+        for name in names
+        for option, value in CPU[name].items()
+        if option not in os.environ.get("XLA_FLAGS", "")
     }
     return {option: value for option, value in wanted.items() if _known(option, value)}
 
@@ -79,7 +82,9 @@ def compiled(
     how that message begins, and its advice.
     """
     make = lambda: jax.jit(program, **how).lower(*arguments).compile(options(*names))
-    executable = make() if threading.current_thread() is not threading.main_thread() else _beside(make, stop)
+    executable = (
+        make() if threading.current_thread() is not threading.main_thread() else _beside(make, stop)
+    )
     check_memory(executable, *need)
     return executable
 
@@ -128,7 +133,9 @@ def check_memory(executable: Any, what: str, advice: str) -> None:
         kept = device.memory_stats() or {}
         left = kept["bytes_limit"] - kept.get("bytes_in_use", 0) if "bytes_limit" in kept else None
     if left is not None and needed > left:
-        raise InputError(f"{what} {_size(needed)} of memory, {device.device_kind} has {_size(left)} left; {advice}")
+        raise InputError(
+            f"{what} {_size(needed)} of memory, {device.device_kind} has {_size(left)} left; {advice}"
+        )
 
 
 def _size(count: float) -> str:

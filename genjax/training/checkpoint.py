@@ -29,7 +29,8 @@ CONFIG, WEIGHTS, CHECKPOINTS = "config.json", "model.safetensors", "checkpoints"
 def flatten(tree: PyTree) -> dict[str, Any]:
     """Leaves by path: {"params/enc/posterior/kernel": array, ...}. No structure, no code, so any reader can make sense of it."""
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 
 
@@ -37,9 +38,13 @@ def unflatten(like: PyTree, leaves: dict[str, Any], origin: str) -> PyTree:
     """The tree of `like`'s structure with these leaves. Raises InputError naming the first that is missing or of another shape."""
     for name, leaf in flatten(like).items():
         if name not in leaves:
-            raise InputError(f"{origin}: holds no {name}; it was written by another model or version")
+            raise InputError(
+                f"{origin}: holds no {name}; it was written by another model or version"
+            )
         if leaves[name].shape != leaf.shape:
-            raise InputError(f"{origin}: {name} is {list(leaves[name].shape)}, the model's is {list(leaf.shape)}")
+            raise InputError(
+                f"{origin}: {name} is {list(leaves[name].shape)}, the model's is {list(leaf.shape)}"
+            )
     return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in flatten(like)])
 
 
@@ -56,7 +61,9 @@ def manager(run: Path, keep: int = 2, best: str = "", keep_every: int = 0):
 
     folder = (run / CHECKPOINTS).absolute()
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=_Preserved(folder, keep, best, keep_every), cleanup_tmp_directories=True, lightweight_initialize=True
+        preservation_policy=_Preserved(folder, keep, best, keep_every),
+        cleanup_tmp_directories=True,
+        lightweight_initialize=True,
     )
     return ocp.CheckpointManager(folder, options=options)
 
@@ -72,8 +79,12 @@ class _Preserved:
         steps = [info.step for info in checkpoints]
         for info in checkpoints:
             if info.step not in self.metrics:
-                self.metrics[info.step] = info.metrics or recorded(self.folder / str(info.step))["metrics"]
-        kept = set(sorted(steps)[-self.keep :]) | {step for step in steps if self.every and step % self.every == 0}
+                self.metrics[info.step] = (
+                    info.metrics or recorded(self.folder / str(info.step))["metrics"]
+                )
+        kept = set(sorted(steps)[-self.keep :]) | {
+            step for step in steps if self.every and step % self.every == 0
+        }
         if best := best_of({step: self.metrics[step] for step in steps}, self.best):
             kept.add(best)
         return [step in kept for step in steps]
@@ -81,7 +92,9 @@ class _Preserved:
 
 def best_of(metrics: dict[int, dict[str, float]], name: str) -> int | None:
     """The step with the lowest finite metric of this name, the latest of equals; None where no step has it."""
-    values = {step: row[name] for step, row in metrics.items() if math.isfinite(row.get(name, math.inf))}
+    values = {
+        step: row[name] for step, row in metrics.items() if math.isfinite(row.get(name, math.inf))
+    }
     return min(values, key=lambda step: (values[step], -step)) if values else None
 
 
@@ -92,7 +105,9 @@ def read(run: Path, like: State, step: int) -> State:
     with _read_only(run) as manager:
         steps = sorted(manager.all_steps())
         if step not in steps:
-            raise InputError(f"--step {step}: {run} has checkpoints of {', '.join(map(str, steps)) or 'no step'}")
+            raise InputError(
+                f"--step {step}: {run} has checkpoints of {', '.join(map(str, steps)) or 'no step'}"
+            )
         state = restore(manager, like, step)
     assert state is not None
     return state
@@ -102,7 +117,9 @@ def _read_only(run: Path):
     import orbax.checkpoint as ocp
 
     if not (run / CHECKPOINTS).is_dir():
-        raise InputError(f"{run / CHECKPOINTS}: no such folder; give the folder that a training script wrote with --out")
+        raise InputError(
+            f"{run / CHECKPOINTS}: no such folder; give the folder that a training script wrote with --out"
+        )
     options = ocp.CheckpointManagerOptions(read_only=True, lightweight_initialize=True)
     with logging.absl():  # Orbax warns of what read_only means
         return ocp.CheckpointManager((run / CHECKPOINTS).absolute(), options=options)
@@ -155,7 +172,11 @@ def save(manager, state: State, row: dict[str, float], best: str = "") -> None:
     if step in manager.all_steps():
         return
     sums = {name: int(value) for name, value in sums.items()}
-    metrics = {key: float(value) for key, value in row.items() if isinstance(value, int | float) and key != "step"}
+    metrics = {
+        key: float(value)
+        for key, value in row.items()
+        if isinstance(value, int | float) and key != "step"
+    }
     record: dict[str, Any] = {"leaves": _described(leaves), "metrics": metrics, "best": best}
     items = ocp.args.Composite(
         state=ocp.args.StandardSave(leaves),
@@ -175,23 +196,37 @@ def restore(manager, like: State, step: int | None = None) -> State | None:
     steps = [step] if step is not None else sorted(manager.all_steps(), reverse=True)
     failures: list[tuple[int, str]] = []
     if step is None:  # what lies in the place of a checkpoint, where it could not be saved again
-        strange = [path for path in Path(manager.directory).iterdir() if path.name.isdecimal() and not path.is_dir()]
-        failures = [(int(path.name), "it is not a folder") for path in strange if str(int(path.name)) == path.name]
+        strange = [
+            path
+            for path in Path(manager.directory).iterdir()
+            if path.name.isdecimal() and not path.is_dir()
+        ]
+        failures = [
+            (int(path.name), "it is not a folder")
+            for path in strange
+            if str(int(path.name)) == path.name
+        ]
     for candidate in steps:
         try:
             state = _read(manager, candidate, like)
         except OtherState as error:
             if step is not None:
-                raise InputError(f"--step {step}: that checkpoint of {run} does not fit its {CONFIG}: {error}") from None
+                raise InputError(
+                    f"--step {step}: that checkpoint of {run} does not fit its {CONFIG}: {error}"
+                ) from None
             advice = f"repeat the settings that wrote it, or start another --out from its weights with --transfer {run}"
-            raise InputError(f"--out {run}: checkpoint {candidate} does not fit these settings: {error}; {advice}") from None
+            raise InputError(
+                f"--out {run}: checkpoint {candidate} does not fit these settings: {error}; {advice}"
+            ) from None
         except Exception as error:  # whatever Orbax raises for what a crash or a disk left behind
             if lacking(error):
                 raise
             failures.append((candidate, f"{type(error).__name__}: {reason(error)}"))
             continue
         for damaged, why in failures:
-            warnings.warn(f"checkpoint {damaged} is damaged ({why}); going on from {candidate}", stacklevel=2)
+            warnings.warn(
+                f"checkpoint {damaged} is damaged ({why}); going on from {candidate}", stacklevel=2
+            )
         set_aside(manager, [damaged for damaged, _ in failures])
         return state
     if not steps:
@@ -218,7 +253,10 @@ def set_aside(manager, steps: list[int]) -> None:
         multihost_utils.sync_global_devices("damaged checkpoints are known")
     if jax.process_index() == 0:
         for step in steps:
-            os.replace(manager.directory / str(step), free_name(Path(manager.directory.parent) / f"damaged-checkpoint-{step}"))
+            os.replace(
+                manager.directory / str(step),
+                free_name(Path(manager.directory.parent) / f"damaged-checkpoint-{step}"),
+            )
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("damaged checkpoints are set aside")
     manager.reload()
@@ -226,22 +264,35 @@ def set_aside(manager, steps: list[int]) -> None:
 
 def free_name(path: Path) -> Path:
     """`path`, or with -2, -3 ... behind it where something lies there."""
-    names = itertools.chain([path], (path.with_name(f"{path.name}-{count}") for count in itertools.count(2)))
+    names = itertools.chain(
+        [path], (path.with_name(f"{path.name}-{count}") for count in itertools.count(2))
+    )
     return next(name for name in names if not os.path.lexists(name))
 
 
 def lacking(error: BaseException) -> bool:
     """Whether an error is the machine's, which lacks memory, files or permission, and says nothing about what was read."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC):
+    if isinstance(error, OSError) and error.errno in (
+        errno.ENOMEM,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOSPC,
+    ):
         return True
-    return isinstance(error, MemoryError | jax.errors.JaxRuntimeError) or "Too many open files" in str(error)
+    return isinstance(
+        error, MemoryError | jax.errors.JaxRuntimeError
+    ) or "Too many open files" in str(error)
 
 
 def recorded(folder: Path) -> dict[str, Any]:
     """What stands beside a checkpoint's state: "metrics" and "best" of `save`; empty where it is damaged or of an earlier version."""
     try:
         record = json.loads(_bounded(folder / "record" / "metadata"))
-        metrics = {name: value for name, value in record["metrics"].items() if isinstance(value, int | float)}
+        metrics = {
+            name: value
+            for name, value in record["metrics"].items()
+            if isinstance(value, int | float)
+        }
         return {"metrics": metrics, "best": str(record["best"])}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {"metrics": {}, "best": ""}
@@ -260,7 +311,9 @@ def _described(leaves: dict[str, Any]) -> dict[str, list]:
 
 def _digest(sums: dict[str, int], record: dict[str, Any]) -> str:
     """Of all that is recorded: what it says of the state's structure can be relied on where this is right."""
-    content = json.dumps([sums, record["leaves"], record["metrics"], record["best"]], sort_keys=True)
+    content = json.dumps(
+        [sums, record["leaves"], record["metrics"], record["best"]], sort_keys=True
+    )
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -287,7 +340,9 @@ def _read(manager, step: int, like: State) -> State:
         more = f", and {len(different) - 2} more" if len(different) > 2 else ""
         raise OtherState(f"{'; '.join(different[:2])}{more}")
     with logging.absl():  # what goes wrong is said by the one that asked
-        restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(flatten(like))))["state"]
+        restored = manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(flatten(like)))
+        )["state"]
     for name, value in jax.device_get(_examine(restored)[0]).items():
         if int(value) != sums[name]:
             raise OSError(f"the bytes of {name} are not those that were written")
@@ -302,7 +357,11 @@ def _differences(written: dict[str, list], needed: dict[str, list]) -> list[str]
         if name in written and list(written[name]) != [dtype, shape]
     ]
     missing = [f"it holds no {name}" for name in needed if name not in written]
-    return shaped + missing + [f"it holds {name}, which these do not need" for name in written if name not in needed]
+    return (
+        shaped
+        + missing
+        + [f"it holds {name}, which these do not need" for name in written if name not in needed]
+    )
 
 
 class OtherState(ValueError):
@@ -316,10 +375,14 @@ def _examine(leaves: dict[str, jax.Array]) -> tuple[dict[str, jax.Array], dict[s
     def bits(x):
         unsigned = x.astype(jnp.uint8) if x.dtype == bool else x.view(f"uint{8 * x.dtype.itemsize}")
         unsigned = unsigned.astype(jnp.uint32).ravel()
-        places = jnp.arange(unsigned.size, dtype=jnp.uint32) * jnp.uint32(2654435769) | jnp.uint32(1)
+        places = jnp.arange(unsigned.size, dtype=jnp.uint32) * jnp.uint32(2654435769) | jnp.uint32(
+            1
+        )
         return jnp.sum(unsigned * places, dtype=jnp.uint32)
 
-    return {name: bits(x) for name, x in leaves.items()}, {name: jnp.all(jnp.isfinite(x)) for name, x in leaves.items()}
+    return {name: bits(x) for name, x in leaves.items()}, {
+        name: jnp.all(jnp.isfinite(x)) for name, x in leaves.items()
+    }
 
 
 # --- weights and settings ------------------------------------------------------------------------------------------------
@@ -330,7 +393,12 @@ def remove_leftovers(run: Path) -> None:
     for folder in (run, run / "samples"):
         sweep(folder)
         for path in folder.glob(".*"):  # as version 0.1 named them
-            if re.fullmatch(r"\.(config\.json|model\.safetensors|metrics\.jsonl|\w+\.png)\.\d+", path.name) and path.is_file():
+            if (
+                re.fullmatch(
+                    r"\.(config\.json|model\.safetensors|metrics\.jsonl|\w+\.png)\.\d+", path.name
+                )
+                and path.is_file()
+            ):
                 path.unlink()
 
 
@@ -338,7 +406,9 @@ def export(run: Path, weights: Weights) -> None:
     """Write run/model.safetensors, the weights that sampling needs, by name, float32; nothing where they are there already."""
     from safetensors.numpy import save as serialize
 
-    arrays = {name: np.asarray(jax.device_get(leaf), order="C") for name, leaf in flatten(weights).items()}
+    arrays = {
+        name: np.asarray(jax.device_get(leaf), order="C") for name, leaf in flatten(weights).items()
+    }
     path, content = run / WEIGHTS, serialize(arrays, metadata={"format": "genjax"})
     if not path.is_file() or path.read_bytes() != content:
         write_atomically(path, content)
@@ -367,27 +437,38 @@ def fitted(arrays: dict[str, Any], like: Weights, origin: str) -> Weights:
 
     Raises InputError, naming the array, where one is missing, not the model's, of another shape or kind, or not finite.
     """
-    networks = {part: {name: tree for name, tree in trees.items() if _holds(arrays, part, name)} for part, trees in like.items()}
+    networks = {
+        part: {name: tree for name, tree in trees.items() if _holds(arrays, part, name)}
+        for part, trees in like.items()
+    }
     networks = networks if networks["params"] else like
     leaves = flatten(networks)
     unflatten(networks, arrays, origin)
     if extra := sorted(arrays.keys() - leaves.keys()):
-        raise InputError(f"{origin}: {extra[0]!r} is not in this model; it was written by another model or version")
+        raise InputError(
+            f"{origin}: {extra[0]!r} is not in this model; it was written by another model or version"
+        )
     for name, array in arrays.items():
         if array.dtype.kind in "biu" and leaves[name].dtype.kind not in "biu":
-            raise InputError(f"{origin}: {name!r} is {array.dtype}, the model's is {leaves[name].dtype}")
+            raise InputError(
+                f"{origin}: {name!r} is {array.dtype}, the model's is {leaves[name].dtype}"
+            )
     try:
         tensors.check_finite(arrays)
     except InputError as error:
         raise InputError(f"{origin}: {error}") from None
-    return unflatten(networks, {name: arrays[name].astype(leaf.dtype) for name, leaf in leaves.items()}, origin)
+    return unflatten(
+        networks, {name: arrays[name].astype(leaf.dtype) for name, leaf in leaves.items()}, origin
+    )
 
 
 def read_arrays(run: Path) -> dict[str, np.ndarray]:
     """All of run/model.safetensors, by name. Raises InputError."""
     path = run / WEIGHTS
     if not path.is_file():
-        raise InputError(f"{path}: no such file; let the training finish, or give the --step of one in {run / CHECKPOINTS}")
+        raise InputError(
+            f"{path}: no such file; let the training finish, or give the --step of one in {run / CHECKPOINTS}"
+        )
     arrays = tensors.read(path)
     try:
         tensors.check_finite(arrays)
@@ -402,18 +483,25 @@ def transferred(state: State, run: Path) -> tuple[State, list[str]]:
     Raises InputError if nothing fits.
     """
     if not (run / WEIGHTS).is_file():
-        raise InputError(f"--transfer {run}: no {WEIGHTS} there; give the folder of a finished run, or of converted weights")
+        raise InputError(
+            f"--transfer {run}: no {WEIGHTS} there; give the folder of a finished run, or of converted weights"
+        )
     arrays, own = read_arrays(run), []
 
     def fill(part: str, trees: dict[str, PyTree]) -> dict[str, PyTree]:
         leaves = flatten(trees)
         found = {name: arrays.get(f"{part}/{name}") for name in leaves}
         fits = {
-            name: array is not None and array.shape == leaves[name].shape and array.dtype.kind not in "biu"
+            name: array is not None
+            and array.shape == leaves[name].shape
+            and array.dtype.kind not in "biu"
             for name, array in found.items()
         }
         own.extend(f"{part}/{name}" for name, fit in fits.items() if not fit)
-        filled = [jnp.asarray(found[name], leaf.dtype) if fits[name] else leaf for name, leaf in leaves.items()]
+        filled = [
+            jnp.asarray(found[name], leaf.dtype) if fits[name] else leaf
+            for name, leaf in leaves.items()
+        ]
         return jax.tree.unflatten(jax.tree.structure(trees), filled)
 
     new = state.replace(params=fill("params", state.params), stats=fill("stats", state.stats))
@@ -430,7 +518,15 @@ def write_config(run: Path, settings: dict[str, Any]) -> None:
     write_atomically(run / CONFIG, json.dumps(settings, indent=2, allow_nan=False).encode() + b"\n")
 
 
-FIELDS: dict[str, type] = {"model": str, "config": dict, "genjax": str, "data": dict, "seed": int, "forked": list, "transfer": str}
+FIELDS: dict[str, type] = {
+    "model": str,
+    "config": dict,
+    "genjax": str,
+    "data": dict,
+    "seed": int,
+    "forked": list,
+    "transfer": str,
+}
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -439,12 +535,16 @@ def read_config(run: Path) -> dict[str, Any]:
     try:
         settings = bounded.read_json(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give the folder that a training script wrote with --out") from None
+        raise InputError(
+            f"{path}: no such file; give the folder that a training script wrote with --out"
+        ) from None
     except (OSError, bounded.Malformed) as error:
         raise InputError(f"{path}: cannot be read ({reason(error)})") from None
     if not isinstance(settings, dict) or not {"model", "config"} <= settings.keys():
         raise InputError(f"{path}: not the settings of a run (no model, no config)")
     for field, kind in FIELDS.items():
         if field in settings and type(settings[field]) is not kind:
-            raise InputError(f"{path}: {field} is {printable(str(settings[field]), 40)}, which no run has")
+            raise InputError(
+                f"{path}: {field} is {printable(str(settings[field]), 40)}, which no run has"
+            )
     return settings

@@ -28,8 +28,12 @@ class Event(NamedTuple):
     step: int  # steps done
     steps: int  # steps in all
     state: State
-    row: dict[str, float]  # the latest log row: step, images_per_sec, means of metrics, and after compiling compile_sec
-    train_sec: float = 0.0  # seconds of training in this process so far, without compiling and hooks
+    row: dict[
+        str, float
+    ]  # the latest log row: step, images_per_sec, means of metrics, and after compiling compile_sec
+    train_sec: float = (
+        0.0  # seconds of training in this process so far, without compiling and hooks
+    )
 
 
 class Hook(NamedTuple):
@@ -65,7 +69,11 @@ def mend_rows(path: Path, last: int) -> None:
         os.replace(path, checkpoint.free_name(path.with_name(f"damaged-{path.name}")))
         return
     dropped, whole = 0, True
-    with outputs.replacing(path) as temporary, path.open("rb") as file, temporary.open("wb") as kept:
+    with (
+        outputs.replacing(path) as temporary,
+        path.open("rb") as file,
+        temporary.open("wb") as kept,
+    ):
         while line := file.readline(LONGEST_ROW):
             begins, whole = whole, line.endswith(b"\n")  # a longer line comes in several pieces
             step = _step(line) if begins else None
@@ -91,7 +99,9 @@ def tensorboard(directory: Path, n: int) -> Hook:
     try:
         from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise InputError('--tensorboard: needs the extra, pip install "genjax-image[tensorboard]"') from None
+        raise InputError(
+            '--tensorboard: needs the extra, pip install "genjax-image[tensorboard]"'
+        ) from None
     writer = SummaryWriter(str(directory), flush_secs=1)
 
     def write(event):
@@ -117,25 +127,40 @@ def progress(n: int, first: int, steps: int) -> Iterator[list[Hook]]:
     def compiled_in(event) -> str:
         if "compile_sec" not in event.row:
             return ""
-        programs = {name.removeprefix("compile_sec_"): sec for name, sec in event.row.items() if name.startswith("compile_sec_")}
+        programs = {
+            name.removeprefix("compile_sec_"): sec
+            for name, sec in event.row.items()
+            if name.startswith("compile_sec_")
+        }
         each = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in programs.items())
         return f"compiled in {event.row['compile_sec']:.1f} s" + (f" ({each})" if each else "")
 
     def line(event):
         left = f"{time_left(event, first)} left"
         compiled = f"  {compiled_in(event)}" if compiled_in(event) else ""
-        print(f"  step {event.step} of {event.steps}  {left}{compiled}  {values(event)}", file=sys.stderr, flush=True)
+        print(
+            f"  step {event.step} of {event.steps}  {left}{compiled}  {values(event)}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     if not console.is_terminal:
         yield [every(n, line, at_end=True)]
         return
-    columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.fields[left]}"), TextColumn("{task.description}"))
+    columns = (
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.description}"),
+    )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("compiling", total=steps, completed=first, left="")
 
         def update(event):
             shown = values(event) if "images_per_sec" in event.row else ""
-            bar.update(task, completed=event.step, description=shown, left=str(time_left(event, first)))
+            bar.update(
+                task, completed=event.step, description=shown, left=str(time_left(event, first))
+            )
 
         def compiled(event):
             if compiled_in(event):
@@ -146,7 +171,9 @@ def progress(n: int, first: int, steps: int) -> Iterator[list[Hook]]:
 
 def time_left(event: Event, first: int) -> datetime.timedelta:
     """What the steps left take at the speed of those since step `first`: of training alone, without compiling, evaluations, grids, checkpoints."""
-    return datetime.timedelta(seconds=round((event.steps - event.step) * event.train_sec / max(event.step - first, 1)))
+    return datetime.timedelta(
+        seconds=round((event.steps - event.step) * event.train_sec / max(event.step - first, 1))
+    )
 
 
 def samples(recipe: Recipe, directory: Path, n: int, batch: Batch, seed: int) -> Hook:
@@ -172,23 +199,36 @@ def samples(recipe: Recipe, directory: Path, n: int, batch: Batch, seed: int) ->
 
 
 def evaluation(
-    recipe: Any, n: int, name: str, measure: Callable[[Iterator[np.ndarray], int], float], count: int, seed: int,
+    recipe: Any,
+    n: int,
+    name: str,
+    measure: Callable[[Iterator[np.ndarray], int], float],
+    count: int,
+    seed: int,
     classes: np.ndarray | None = None,
-) -> Hook:  # fmt: skip
+) -> Hook:
     """Put what `measure(batches, count)` says of `count` samples, uint8 and always of the same latents, into the log row as `name`.
 
     A conditional model's are of `classes`, int32 [count], such as `metrics.sets.class_labels`, or of each class in turn. It comes before the hooks that use the row. All processes draw, and measure what they drew.
     """
-    size = min(count, 64, recipe.config.batch_size // getattr(recipe.config, "accumulate", 1))  # no more at once than a step does
+    size = min(
+        count, 64, recipe.config.batch_size // getattr(recipe.config, "accumulate", 1)
+    )  # no more at once than a step does
     labels = sampling.labels(recipe, None, range(count))
     if labels is None:
         draw = jax.jit(lambda weights, key, labels: ops.to_uint8(recipe.sample(weights, key, size)))
     else:
         labels = labels if classes is None else classes
-        draw = jax.jit(lambda weights, key, labels: ops.to_uint8(recipe.sample(weights, key, size, labels)))
+        draw = jax.jit(
+            lambda weights, key, labels: ops.to_uint8(recipe.sample(weights, key, size, labels))
+        )
 
     def batch(weights, key, start):
-        some = None if labels is None else labels[np.minimum(np.arange(start, start + size), count - 1)]
+        some = (
+            None
+            if labels is None
+            else labels[np.minimum(np.arange(start, start + size), count - 1)]
+        )
         return np.asarray(draw(weights, jax.random.fold_in(key, start), some))[: count - start]
 
     def write(event):
@@ -207,4 +247,6 @@ def samples_missing(recipe: Recipe, directory: Path, step: int, state: State, ba
 
 def save(manager, n: int, best: str = "") -> Hook:
     """Checkpoint the state; at the end too, so that nothing is lost. `best` names the metric by which the best is kept."""
-    return every(n, lambda event: checkpoint.save(manager, event.state, event.row, best), at_end=True)
+    return every(
+        n, lambda event: checkpoint.save(manager, event.state, event.row, best), at_end=True
+    )

@@ -30,7 +30,9 @@ SECONDS_OUT_OF_TOUCH = 2.0  # between two looks of the host at the device: what 
 
 class Result(NamedTuple):
     state: State
-    stopped: str  # the signal that ended it early, after saving, e.g. "SIGTERM"; "" if it ran to its end
+    stopped: (
+        str  # the signal that ended it early, after saving, e.g. "SIGTERM"; "" if it ran to its end
+    )
 
 
 def data_mesh() -> Mesh:
@@ -49,7 +51,9 @@ class Part(NamedTuple):
 def parts(recipe: Recipe, step: int) -> list[Part]:
     """A step's: each lazy term that is due and can be compiled alone, and at last the step without those."""
     plan, lazy = recipe.plan(step), getattr(recipe, "lazy", {})
-    alone = [Part(name, lazy[name], plan._replace(due=(name,))) for name in plan.due if name in lazy]
+    alone = [
+        Part(name, lazy[name], plan._replace(due=(name,))) for name in plan.due if name in lazy
+    ]
     due = tuple(name for name in plan.due if name not in lazy)
     return [*alone, Part("_".join(("step", *due)), recipe.step, plan._replace(due=due))]
 
@@ -58,7 +62,9 @@ def abstract_state(recipe: Recipe, seed: int, mesh: Mesh) -> State:
     """The shapes, dtypes and shardings of the recipe's State, for restoring one: all of it on every device."""
     replicated = NamedSharding(mesh, PartitionSpec())
     shapes = jax.eval_shape(recipe.init, jax.random.key(seed))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), shapes)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), shapes
+    )
 
 
 def fit(
@@ -81,7 +87,10 @@ def fit(
     Raises InputError where batch and devices do not fit, or the memory is too small; NotFinite, naming metric and step, on a metric that is not finite.
     """
     mesh = mesh or data_mesh()
-    replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    replicated, split = (
+        NamedSharding(mesh, PartitionSpec()),
+        NamedSharding(mesh, PartitionSpec("data")),
+    )
     root = root_key(seed, replicated)
     current: State = first_state(recipe, root, replicated) if state is None else state
     step = first = int(jax.device_get(current.step))
@@ -101,12 +110,16 @@ def fit(
         return state, root, images, to_devices(np.array(count, np.int32), replicated)
 
     with _signals() as caught:
-        may_leave = lambda: caught if jax.process_count() == 1 else ()  # where no other process waits for this one
+        may_leave = lambda: (
+            caught if jax.process_count() == 1 else ()
+        )  # where no other process waits for this one
         while not ends:
             *lazy, whole = parts(recipe, step)
             limit = min([steps, *(step - step % every + every for every in intervals)])
             count = 1
-            if resident is not None:  # as many steps of this program alone as fit before the next look, in one dispatch
+            if (
+                resident is not None
+            ):  # as many steps of this program alone as fit before the next look, in one dispatch
                 room = min(limit - step, chunk - sum(dispatch.steps for dispatch in unseen))
                 while count < room and parts(recipe, step + count) == [whole]:
                     count += 1
@@ -118,9 +131,13 @@ def fit(
                 for part in [part for part in runs if part not in programs]:
                     with meter.paused():
                         began = time.perf_counter()
-                        run = program(part.advance, part.plan, seed, flip, split, resident is not None, crop)
+                        run = program(
+                            part.advance, part.plan, seed, flip, split, resident is not None, crop
+                        )
                         need = thrift(recipe, part.plan.batch_size)
-                        programs[part] = compiled(run, arguments(current, images, runs[part]), need, may_leave)
+                        programs[part] = compiled(
+                            run, arguments(current, images, runs[part]), need, may_leave
+                        )
                         meter.compiled(part.name, time.perf_counter() - began)
             except xla.Interrupted:
                 ends = True
@@ -129,7 +146,16 @@ def fit(
                     given = arguments(current, images, runs[part])
                     with jax.transfer_guard("disallow"):
                         current, sums, done = programs[part](*given)
-                    unseen.append(_Dispatch(step, runs[part], runs[part] if part is whole else 0, part.plan.batch_size, sums, done))
+                    unseen.append(
+                        _Dispatch(
+                            step,
+                            runs[part],
+                            runs[part] if part is whole else 0,
+                            part.plan.batch_size,
+                            sums,
+                            done,
+                        )
+                    )
                 step += count
 
             # Look at what has been done: metrics, log rows, hooks.
@@ -138,7 +164,9 @@ def fit(
                 if new:
                     seconds_a_step = meter.look(unseen)
                     unseen = []
-                    chunk = _agree(int(np.clip(SECONDS_OUT_OF_TOUCH / seconds_a_step, 1, 4 * chunk)), caught)
+                    chunk = _agree(
+                        int(np.clip(SECONDS_OUT_OF_TOUCH / seconds_a_step, 1, 4 * chunk)), caught
+                    )
                 ends = ends or step == steps or bool(caught)
                 if (new and step % log_every == 0) or (ends and step > first and step % log_every):
                     meter.close()
@@ -146,7 +174,9 @@ def fit(
                     event = Event(step, steps, current, meter.row, meter.train_sec)
                     for hook in hooks:
                         regular = hook.every == 0 or step % hook.every == 0
-                        if (new and regular) or (ends and hook.at_end and step > first and (new or not regular)):
+                        if (new and regular) or (
+                            ends and hook.at_end and step > first and (new or not regular)
+                        ):
                             hook.run(event)
     return Result(current, caught[0] if caught else "")
 
@@ -169,11 +199,15 @@ def program(
     go into a dispatch. `data` is the whole resident set, from which each step gathers its batch, or the batch itself.
     """
 
-    @functools.partial(jax.jit, inline=True)  # so that it is traced once for its metrics' shapes and the loop
+    @functools.partial(
+        jax.jit, inline=True
+    )  # so that it is traced once for its metrics' shapes and the loop
     def one(state: State, root: Array, arrays: dict[str, Array]) -> tuple[State, Metrics]:
         key, data_key = jax.random.split(jax.random.fold_in(root, state.step))
         if resident:
-            arrays = data.take(arrays, jnp.uint32(seed), state.step.astype(jnp.uint32), plan.batch_size)
+            arrays = data.take(
+                arrays, jnp.uint32(seed), state.step.astype(jnp.uint32), plan.batch_size
+            )
         batch = jax.lax.with_sharding_constraint(data.prepare(arrays, data_key, flip, crop), split)
         with jax.sharding.use_abstract_mesh(split.mesh.abstract_mesh):  # for core.over_devices
             return advance(state, batch, key, plan)
@@ -185,16 +219,23 @@ def program(
             finite = jnp.all(jnp.isfinite(jnp.stack(jax.tree.leaves(metrics))))
             return done + 1, state, jax.tree.map(jnp.add, sums, metrics), finite
 
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, state, root, arrays)[1])
+        zeros = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, state, root, arrays)[1]
+        )
         carry = (jnp.int32(0), state, zeros, jnp.bool_(True))
-        done, state, sums, _ = jax.lax.while_loop(lambda carry: (carry[0] < count) & carry[3], body, carry)
+        done, state, sums, _ = jax.lax.while_loop(
+            lambda carry: (carry[0] < count) & carry[3], body, carry
+        )
         return state, sums, done
 
     return run
 
 
 def compiled(
-    program: Callable, arguments: Sequence[Any], need: tuple[str, str] = ("a step needs", ""), stop: Callable[[], object] = bool
+    program: Callable,
+    arguments: Sequence[Any],
+    need: tuple[str, str] = ("a step needs", ""),
+    stop: Callable[[], object] = bool,
 ) -> Callable:
     """A program for these arguments, of which the first, the State, is donated. Raises as `xla.compiled`."""
     return xla.compiled(program, arguments, xla.STEP, need, stop, donate_argnums=0)
@@ -204,7 +245,10 @@ def thrift(recipe: Recipe, batch_size: int) -> tuple[str, str]:
     """What is said where a step needs too much memory: how much of what, and the options of this model that lower it."""
     config = getattr(recipe, "config", None)
     options = [f"--model.{field}" for field in ("accumulate", "remat") if hasattr(config, field)]
-    return f"--batch-size {batch_size}: a step needs", f"{' or '.join(['a smaller one', *options])} takes less"
+    return (
+        f"--batch-size {batch_size}: a step needs",
+        f"{' or '.join(['a smaller one', *options])} takes less",
+    )
 
 
 def root_key(seed: int, sharding: NamedSharding) -> Array:
@@ -218,33 +262,47 @@ def first_state(recipe: Recipe, root: Array, sharding: NamedSharding | None = No
     return xla.compiled(recipe.init, (root,), ("quick",), need, out_shardings=sharding)(root)
 
 
-def to_devices(array: np.ndarray, sharding: NamedSharding, shape: tuple[int, ...] | None = None) -> Array:
+def to_devices(
+    array: np.ndarray, sharding: NamedSharding, shape: tuple[int, ...] | None = None
+) -> Array:
     """A global array of `shape`, of which this process holds `array`: its share of a batch, or by default all of it."""
     if jax.process_count() == 1:
         return jax.device_put(array, sharding)
-    return jax.make_array_from_process_local_data(sharding, array, array.shape if shape is None else shape)
+    return jax.make_array_from_process_local_data(
+        sharding, array, array.shape if shape is None else shape
+    )
 
 
 def check_batches(recipe: Recipe, mesh: Mesh, first: int, steps: int) -> None:
     """Raise InputError if a batch that the run will meet cannot be split evenly over the devices."""
     sizes = {
-        recipe.plan(step).batch_size for step in {first, *np.linspace(first, max(first, steps - 1), 1000, dtype=int).tolist()}
+        recipe.plan(step).batch_size
+        for step in {first, *np.linspace(first, max(first, steps - 1), 1000, dtype=int).tolist()}
     }
     for size in sorted(sizes):
         if size % mesh.size:
-            raise InputError(f"--batch-size {size}: must be a multiple of the number of devices, {mesh.size}")
+            raise InputError(
+                f"--batch-size {size}: must be a multiple of the number of devices, {mesh.size}"
+            )
         if size * steps >= 2**32:
-            raise InputError(f"--steps {steps}: {size} images a step allow at most {2**32 // size} steps")
+            raise InputError(
+                f"--steps {steps}: {size} images a step allow at most {2**32 // size} steps"
+            )
 
 
-def _streamed(source: data.Source, seed: int, split: NamedSharding) -> Callable[[int, int], dict[str, Array]]:
+def _streamed(
+    source: data.Source, seed: int, split: NamedSharding
+) -> Callable[[int, int], dict[str, Array]]:
     """(step, batch size) -> that step's batch on the devices. Steps must come in order; one is sent ahead while another is trained on."""
     batches: Iterator[dict[str, np.ndarray]] = iter(())
     following: tuple[int, int] | None = None  # what `ahead` is of
     ahead: dict[str, Array] = {}
 
     def send(batch_size):
-        return {name: to_devices(part, split, (batch_size, *part.shape[1:])) for name, part in next(batches).items()}
+        return {
+            name: to_devices(part, split, (batch_size, *part.shape[1:]))
+            for name, part in next(batches).items()
+        }
 
     def at(step, batch_size):
         nonlocal batches, following, ahead
@@ -313,13 +371,21 @@ class _Meter:
 
     def close(self) -> None:
         """Make `row` of what came in since the last time."""
-        row: dict[str, float] = {"step": self._step, "images_per_sec": self._images / max(self._seconds, 1e-9)}
+        row: dict[str, float] = {
+            "step": self._step,
+            "images_per_sec": self._images / max(self._seconds, 1e-9),
+        }
         if self._compile_sec:
             row["compile_sec"] = round(sum(self._compile_sec.values()), 3)
             if len(self._compile_sec) > 1:
-                row |= {f"compile_sec_{name}": round(seconds, 3) for name, seconds in self._compile_sec.items()}
+                row |= {
+                    f"compile_sec_{name}": round(seconds, 3)
+                    for name, seconds in self._compile_sec.items()
+                }
             self._compile_sec = {}
-        self.row = row | {name: value / self._counts[name] for name, value in sorted(self._sums.items())}
+        self.row = row | {
+            name: value / self._counts[name] for name, value in sorted(self._sums.items())
+        }
         self._clear()
 
 
@@ -328,7 +394,9 @@ def _agree(chunk: int, caught: list[str]) -> int:
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
-        chunks, stops = multihost_utils.process_allgather(np.array([chunk, len(caught)], np.int32)).T
+        chunks, stops = multihost_utils.process_allgather(
+            np.array([chunk, len(caught)], np.int32)
+        ).T
         chunk = int(chunks.min())
         if stops.any() and not caught:
             caught.append("a signal to another process")
@@ -355,7 +423,11 @@ def _signals():
         while number := os.read(reader, 1):
             if number[0] in previous:
                 name = signal.Signals(number[0]).name
-                print(f"{name}: the run saves its state and stops, once what is under way is done", file=sys.stderr, flush=True)
+                print(
+                    f"{name}: the run saves its state and stops, once what is under way is done",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 return
 
     reader, writer = os.pipe()

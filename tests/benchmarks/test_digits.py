@@ -21,4 +21,6 @@ def test_lenet_reads_the_test_set_as_it_was_published_to(shared):
     read = digits.reader(shared / "weights/lenet_mnist.pth")
     arrays = data.load(str(shared / "mnist"), split="test").arrays
     _, probabilities = read(digits.chunks_of(arrays["images"]))
-    assert (probabilities.argmax(axis=1) == arrays["labels"]).mean() == pytest.approx(0.991, abs=0.001)
+    assert (probabilities.argmax(axis=1) == arrays["labels"]).mean() == pytest.approx(
+        0.991, abs=0.001
+    )

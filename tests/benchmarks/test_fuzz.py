@@ -35,7 +35,10 @@ def test_damaged_files_are_refused_or_repaired(whole):
 def test_workers_share_the_cases(whole):
     results = list(fuzz.from_workers(whole, 1, 8, "^(png|zip|idx)$", 2))
     assert sorted(result.case for result in results) == list(range(8))
-    expected = {result.case: result.outcome for result in fuzz.file_cases(whole, 1, range(8), "^(png|zip|idx)$")}
+    expected = {
+        result.case: result.outcome
+        for result in fuzz.file_cases(whole, 1, range(8), "^(png|zip|idx)$")
+    }
     assert {result.case: result.outcome for result in results} == expected
 
 
@@ -96,7 +99,18 @@ def test_the_campaign_sees_what_it_counts(whole, monkeypatch, outcome):
 
 def test_weights_that_are_not_finite_are_silent_errors_if_they_are_accepted():
     kind = fuzz_files.kinds()["weights"]
-    assert fuzz.judged(kind, "odd_arrays", {"x": np.float32("nan")}, [], {"x": np.float32(1)}, []) == "silent"
-    assert fuzz.judged(kind, "odd_arrays", {"x": np.float32(2)}, [], {"x": np.float32(1)}, []) == "other"
+    assert (
+        fuzz.judged(kind, "odd_arrays", {"x": np.float32("nan")}, [], {"x": np.float32(1)}, [])
+        == "silent"
+    )
+    assert (
+        fuzz.judged(kind, "odd_arrays", {"x": np.float32(2)}, [], {"x": np.float32(1)}, [])
+        == "other"
+    )
     assert fuzz.judged(kind, "cut", {"x": np.float32(2)}, [], {"x": np.float32(1)}, []) == "silent"
-    assert fuzz.judged(kind, "cut", {"x": np.float32(2)}, ["a line about it"], {"x": np.float32(1)}, []) == "refused"
+    assert (
+        fuzz.judged(
+            kind, "cut", {"x": np.float32(2)}, ["a line about it"], {"x": np.float32(1)}, []
+        )
+        == "refused"
+    )

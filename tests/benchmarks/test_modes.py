@@ -25,7 +25,10 @@ GRID = modes.MIXTURES["grid"]
 
 def own_samples(name: str, n: int) -> np.ndarray:
     mixture = modes.MIXTURES[name]
-    return np.asarray(modes.drawer(mixture)(jax.random.key(0), n), np.float64).reshape(n, 2) * mixture.scale
+    return (
+        np.asarray(modes.drawer(mixture)(jax.random.key(0), n), np.float64).reshape(n, 2)
+        * mixture.scale
+    )
 
 
 @pytest.mark.parametrize(("name", "count"), [("ring", 8), ("grid", 25)])
@@ -33,7 +36,9 @@ def test_the_mixtures_own_samples_are_perfect(name, count):
     n = 20_000
     row = modes.count_modes(own_samples(name, n), modes.MIXTURES[name])
     assert row["modes"] == row["fair_modes"] == count
-    assert abs(row["high_quality"] - (1 - np.exp(-4.5))) < 0.004  # a Gaussian in the plane, within 3 deviations
+    assert (
+        abs(row["high_quality"] - (1 - np.exp(-4.5))) < 0.004
+    )  # a Gaussian in the plane, within 3 deviations
     assert abs(row["spread"] - 1) < 0.02
     assert 0 <= row["reverse_kl"] < 3 * (count - 1) / (2 * n)
 
@@ -44,7 +49,9 @@ def test_mixtures_are_those_of_the_papers():
     assert distances.min() == 2
     assert np.abs(GRID.means).max() == 4
     np.testing.assert_allclose(np.linalg.norm(modes.MIXTURES["ring"].means, axis=-1), 2)
-    assert all(np.abs(mixture.means).max() / mixture.scale == 0.8 for mixture in modes.MIXTURES.values())
+    assert all(
+        np.abs(mixture.means).max() / mixture.scale == 0.8 for mixture in modes.MIXTURES.values()
+    )
 
 
 def test_lost_narrowed_and_missed_modes_are_seen():
@@ -64,14 +71,26 @@ def test_lost_narrowed_and_missed_modes_are_seen():
 
 def test_a_diverged_run_covers_nothing():
     row = modes.count_modes(np.full((10, 2), np.nan), GRID)
-    expected = {"modes": 0, "fair_modes": 0, "high_quality": 0.0, "spread": None, "reverse_kl": None}
+    expected = {
+        "modes": 0,
+        "fair_modes": 0,
+        "high_quality": 0.0,
+        "spread": None,
+        "reverse_kl": None,
+    }
     assert row == expected
     half = np.concatenate([GRID.means[:5], np.full((5, 2), np.inf)])
     assert modes.count_modes(half, GRID)["high_quality"] == 0.5
     assert modes.summary([row, {**row, "modes": 4, "reverse_kl": 1.0}]) == {
-        "modes": 2.0, "fair_modes": 0.0, "high_quality": 0.0, "spread": None, "reverse_kl": None,
-        "modes_min": 0, "fair_modes_min": 0, "high_quality_min": 0.0,
-    }  # fmt: skip
+        "modes": 2.0,
+        "fair_modes": 0.0,
+        "high_quality": 0.0,
+        "spread": None,
+        "reverse_kl": None,
+        "modes_min": 0,
+        "fair_modes_min": 0,
+        "high_quality_min": 0.0,
+    }
 
 
 def test_reverse_kl_is_the_definition():
@@ -91,15 +110,21 @@ def test_stacked_digits_are_counted_against_the_datas_frequencies():
     row = modes.count_stacked(same, np.full(10, 0.1))
     assert row["modes"] == 10
     assert row["reverse_kl"] == pytest.approx(np.log(100))
-    assert modes.count_stacked(np.array([[1, 2, 3], [3, 2, 1]]), frequencies)["modes"] == 2  # the order of channels matters
+    assert (
+        modes.count_stacked(np.array([[1, 2, 3], [3, 2, 1]]), frequencies)["modes"] == 2
+    )  # the order of channels matters
 
 
 def test_stacks_are_three_independent_digits():
-    digits = jnp.arange(0, 250, 25, dtype=jnp.uint8)[:, None, None, None] * jnp.ones((1, 2, 3, 1), jnp.uint8)
+    digits = jnp.arange(0, 250, 25, dtype=jnp.uint8)[:, None, None, None] * jnp.ones(
+        (1, 2, 3, 1), jnp.uint8
+    )
     images = np.asarray(modes.stack(digits, jax.random.key(0), 5000))
     assert images.shape == (5000, 2, 3, 3)
     which = np.rint((images[:, 0, 0] + 1) * 127.5 / 25).astype(int)
-    np.testing.assert_allclose(images, np.broadcast_to(which[:, None, None] * 25 / 127.5 - 1, images.shape), atol=1e-6)
+    np.testing.assert_allclose(
+        images, np.broadcast_to(which[:, None, None] * 25 / 127.5 - 1, images.shape), atol=1e-6
+    )
     assert modes.count_stacked(which, np.full(10, 0.1))["modes"] > 980
     assert np.abs(np.corrcoef(which.T) - np.eye(3)).max() < 0.06
 
@@ -110,7 +135,9 @@ def test_every_game_is_a_model():
 
 
 def test_steps_in_parts_are_the_same_steps_and_penalties_come_in_turn():
-    config = gan.Config(**{**modes.COMMON, "hidden": (8,), "batch_size": 4}, r1=1.0, penalty_every=2)
+    config = gan.Config(
+        **{**modes.COMMON, "hidden": (8,), "batch_size": 4}, r1=1.0, penalty_every=2
+    )
     model = gan.recipe(config)
     run = modes.trainer(model, modes.drawer(GRID))
     state, root = modes.start(model, 3)
@@ -125,7 +152,11 @@ def test_steps_in_parts_are_the_same_steps_and_penalties_come_in_turn():
         state, metrics = model.step(state, batch, jax.random.split(key)[1], model.plan(i))
         assert ("penalty/r1" in metrics) == (i == 0)
     again = run(modes.start(model, 3)[0], root, 2)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), state.params, again.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        state.params,
+        again.params,
+    )
 
 
 @pytest.mark.parametrize("game", ["relativistic_r1_r2", "wasserstein_gp"])
@@ -161,14 +192,26 @@ def mnist(tmp_path):
         pixels = (200 * patterns[labels] + rng.integers(0, 40, (n, 8, 8))).astype(np.uint8)
         for kind, array in (("images-idx3", pixels), ("labels-idx1", labels)):
             header = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes()
-            (tmp_path / f"{prefix}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes(), 1))
+            (tmp_path / f"{prefix}-{kind}-ubyte.gz").write_bytes(
+                gzip.compress(header + array.tobytes(), 1)
+            )
     return tmp_path
 
 
 def test_a_run_on_stacked_digits_goes_on_where_it_was(mnist, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(modes.script, "lock", lambda run: None)  # this process is all three
-    config = dataclasses.replace(modes.Stacked(mnist="").model, channels=4, latent_size=8, batch_size=4)
-    args = modes.Stacked(mnist=str(mnist), out=tmp_path / "run", steps=2, every=1, samples=1500, resolution=8, model=config)
+    config = dataclasses.replace(
+        modes.Stacked(mnist="").model, channels=4, latent_size=8, batch_size=4
+    )
+    args = modes.Stacked(
+        mnist=str(mnist),
+        out=tmp_path / "run",
+        steps=2,
+        every=1,
+        samples=1500,
+        resolution=8,
+        model=config,
+    )
     assert modes.main(args) == 0
     of_data, *rows = map(json.loads, capsys.readouterr().out.splitlines())
     assert of_data["classifier_accuracy"] > mnist_classifier.WANTED

@@ -24,7 +24,9 @@ TOY = cyclegan.Config(shape=(32, 32, 3), channels=4, blocks=0, disc_channels=4, 
 def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("restore") / "run"
     path.mkdir()
-    checkpoint.write_config(path, {"genjax": "0", "model": "cyclegan", "config": dataclasses.asdict(TOY)})
+    checkpoint.write_config(
+        path, {"genjax": "0", "model": "cyclegan", "config": dataclasses.asdict(TOY)}
+    )
     checkpoint.export(path, toys.weights(cyclegan.recipe(TOY)))
     return path
 
@@ -34,7 +36,10 @@ def photos(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for i in range(3):
-        pictures.write(folder / f"{i}.png", np.random.default_rng(i).integers(60, 200, (24, 20, 3)).astype(np.uint8))
+        pictures.write(
+            folder / f"{i}.png",
+            np.random.default_rng(i).integers(60, 200, (24, 20, 3)).astype(np.uint8),
+        )
     return folder
 
 
@@ -59,7 +64,10 @@ def test_pairs_are_measured_by_name(run, photos, tmp_path, capsys):
         pictures.write(dark / path.name, pictures.read(path, 3) // 2)
     restore.pairs(run, photos, degraded=dark, out=tmp_path / "shown")
     row = json.loads(capsys.readouterr().out.splitlines()[-1])
-    both = [np.stack([pictures.read(folder / f"{i}.png", 3) for i in range(3)]) for folder in (dark, photos)]
+    both = [
+        np.stack([pictures.read(folder / f"{i}.png", 3) for i in range(3)])
+        for folder in (dark, photos)
+    ]
     assert row["n"] == 3
     assert row["psnr_input"] == pytest.approx(paired.psnr(*both).mean(), abs=1e-3)
     assert row["ssim_input"] == pytest.approx(paired.ssim(*both).mean(), abs=1e-3)
@@ -79,7 +87,9 @@ def test_made_pairs_and_the_way_back(run, photos, capsys):
     assert 0 < back["psnr"] < 30
 
 
-@pytest.mark.parametrize("options", [{}, {"making": "smoke"}, {"making": "haze", "degraded": "there"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"making": "smoke"}, {"making": "haze", "degraded": "there"}], ids=str
+)
 def test_bad_input_is_named(run, photos, options):
     if "degraded" in options:
         options = options | {"degraded": photos}

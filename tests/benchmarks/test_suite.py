@@ -14,11 +14,28 @@ from benchmarks import __main__ as suite
 from benchmarks import report
 
 ROOT = Path(suite.__file__).parent.parent
-FACTS = {"command": "python benchmarks/step_time.py vae", "date": "2026-01-02", "commit": "abc", "python": "3.11", "line": 0}
+FACTS = {
+    "command": "python benchmarks/step_time.py vae",
+    "date": "2026-01-02",
+    "commit": "abc",
+    "python": "3.11",
+    "line": 0,
+}
 STEP = FACTS | {
-    "part": "step", "model": "vae", "config": "mlp", "device": "cpu: X, 2 cores", "dtype": "float32", "batch_size": 128, "ms_per_step": 1.4234,
-    "images_per_sec": 90000.0, "ratio": 1.69, "ratio_spread": [1.6, 1.72], "share_of_peak": 0.375, "versions": {"jax": "0.10.2"}, "load": 0.1,
-}  # fmt: skip
+    "part": "step",
+    "model": "vae",
+    "config": "mlp",
+    "device": "cpu: X, 2 cores",
+    "dtype": "float32",
+    "batch_size": 128,
+    "ms_per_step": 1.4234,
+    "images_per_sec": 90000.0,
+    "ratio": 1.69,
+    "ratio_spread": [1.6, 1.72],
+    "share_of_peak": 0.375,
+    "versions": {"jax": "0.10.2"},
+    "load": 0.1,
+}
 
 
 @pytest.fixture
@@ -55,8 +72,12 @@ def test_folders_are_put_in_and_not_written_down(scripts, monkeypatch, capsys):
     monkeypatch.setattr(suite, "QUALITY", [("distances", "good.py RUNS DATA")])
     given = ["--runs", scripts / "my runs", "--data", scripts]
     assert ran(monkeypatch, "--out", scripts / "out.jsonl", "--only", "RUNS", *given) == 0
-    assert [row["metric"] for row in report.read(scripts / "out.jsonl")] == [str(scripts / "my runs")] * 2
-    assert {row["command"] for row in report.read(scripts / "out.jsonl")} == {"python benchmarks/good.py RUNS DATA"}
+    assert [row["metric"] for row in report.read(scripts / "out.jsonl")] == [
+        str(scripts / "my runs")
+    ] * 2
+    assert {row["command"] for row in report.read(scripts / "out.jsonl")} == {
+        "python benchmarks/good.py RUNS DATA"
+    }
 
 
 def test_a_case_that_fails_is_named_and_the_others_run(scripts, monkeypatch, capsys):
@@ -103,7 +124,9 @@ def test_the_projects_tables_are_what_the_report_writes(tmp_path):
         (tmp_path / name).write_text((ROOT / name).read_text())
     report.write(report.read(suite.RESULTS), tmp_path)
     for name in ("README.md", "benchmarks/RESULTS.md"):
-        assert (tmp_path / name).read_text() == (ROOT / name).read_text(), "run python -m benchmarks report"
+        assert (tmp_path / name).read_text() == (ROOT / name).read_text(), (
+            "run python -m benchmarks report"
+        )
 
 
 @pytest.mark.parametrize(
@@ -122,7 +145,9 @@ def test_what_moved_is_what_spreads_do_not_explain(change, said):
 
 def test_on_a_gpu_images_a_second_are_compared():
     there = STEP | {"device": "gpu: Y"}
-    text = report.compared([there], [there | {"images_per_sec": 180_000.0, "ratio": 0.1, "ratio_spread": [0.1, 0.1]}])
+    text = report.compared(
+        [there], [there | {"images_per_sec": 180_000.0, "ratio": 0.1, "ratio_spread": [0.1, 0.1]}]
+    )
     assert "| images_per_sec | 90,000 | 180,000 | **2.00 times** |" in text
 
 
@@ -142,6 +167,8 @@ def test_bytes_of_collectives_in_loops_count_as_often_as_they_run(monkeypatch):
         return jax.lax.scan(step, jnp.ones(3), length=5)[0]
 
     x = jax.ShapeDtypeStruct((16, 3), jnp.float32, sharding=split)
-    found = scaling.collectives(jax.jit(sums, out_shardings=everywhere).lower(x).compile().as_text())
+    found = scaling.collectives(
+        jax.jit(sums, out_shardings=everywhere).lower(x).compile().as_text()
+    )
     assert found == {"all-reduce": {"count": 5, "bytes": 60}}
     assert json.loads(json.dumps(found)) == found

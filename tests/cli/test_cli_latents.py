@@ -20,10 +20,16 @@ from genjax.files import outputs, videos
 from genjax.models import cyclegan, dcgan, stylegan2, vae
 from genjax.training import checkpoint
 
-STYLED = stylegan2.Config(shape=(8, 8, 3), latent_size=4, style_size=5, mapping_layers=1, channels=32, group_size=2)
-LABELLED = dcgan.Config(shape=(8, 8, 1), latent_size=3, channels=4, norm="none", conditional="concat", num_labels=3)
+STYLED = stylegan2.Config(
+    shape=(8, 8, 3), latent_size=4, style_size=5, mapping_layers=1, channels=32, group_size=2
+)
+LABELLED = dcgan.Config(
+    shape=(8, 8, 1), latent_size=3, channels=4, norm="none", conditional="concat", num_labels=3
+)
 CODED = vae.Config(shape=(8, 8, 1), hidden=(4,), latent_size=2)
-TRANSLATING = cyclegan.Config(shape=(16, 16, 3), channels=4, blocks=1, disc_channels=4, disc_layers=1)
+TRANSLATING = cyclegan.Config(
+    shape=(16, 16, 3), channels=4, blocks=1, disc_channels=4, disc_layers=1
+)
 CELL = 49  # pixels: an image of 8 made 48, and the gap to the next one
 
 
@@ -31,12 +37,22 @@ CELL = 49  # pixels: an image of 8 made 48, and the gap to the next one
 def runs(tmp_path_factory):
     """The folder of a run a model: styled, labelled, coded, translating."""
     folder = tmp_path_factory.mktemp("runs")
-    made = {"styled": (stylegan2, STYLED, 1.0), "labelled": (dcgan, LABELLED, 0.3), "coded": (vae, CODED, 0.5)}
-    for name, (module, config, scale) in (made | {"translating": (cyclegan, TRANSLATING, 0.02)}).items():
+    made = {
+        "styled": (stylegan2, STYLED, 1.0),
+        "labelled": (dcgan, LABELLED, 0.3),
+        "coded": (vae, CODED, 0.5),
+    }
+    for name, (module, config, scale) in (
+        made | {"translating": (cyclegan, TRANSLATING, 0.02)}
+    ).items():
         (folder / name).mkdir()
         kind = module.__name__.rsplit(".", 1)[-1]
-        checkpoint.write_config(folder / name, {"model": kind, "config": dataclasses.asdict(config)})
-        weights = jax.tree.map(lambda x: np.float32(x + 0.1), toys.weights(module.recipe(config), scale=scale))
+        checkpoint.write_config(
+            folder / name, {"model": kind, "config": dataclasses.asdict(config)}
+        )
+        weights = jax.tree.map(
+            lambda x: np.float32(x + 0.1), toys.weights(module.recipe(config), scale=scale)
+        )
         if name == "styled":  # its weights are divided by its learning rate
             weights["params"]["gen"]["mapping"]["dense_0"]["kernel"] *= 100
         checkpoint.export(folder / name, weights)
@@ -48,9 +64,18 @@ def loaded(run):
     """genjax.load's, the verbs compiled."""
     model, weights = genjax.load(run)
     static = {"sample": 2, "interpolate": (3, 5)}  # n; count and space
-    verbs = [name for name in ("sample", "generate", "synthesis", "style_mix", "mapping") if hasattr(model, name)]
+    verbs = [
+        name
+        for name in ("sample", "generate", "synthesis", "style_mix", "mapping")
+        if hasattr(model, name)
+    ]
     verbs += ["interpolate"] if hasattr(model, "synthesis") else []
-    return model._replace(**{name: jax.jit(getattr(model, name), static_argnums=static.get(name, ())) for name in verbs}), weights
+    return model._replace(
+        **{
+            name: jax.jit(getattr(model, name), static_argnums=static.get(name, ()))
+            for name in verbs
+        }
+    ), weights
 
 
 @pytest.fixture
@@ -96,7 +121,10 @@ def assert_same(first, second):
 
 @pytest.mark.parametrize("name", ["styled", "labelled", "coded"])
 def test_a_seeds_image_depends_on_the_seed_alone(runs, command, monkeypatch, name):
-    assert command("sample", runs / name, "--seeds", "0-3,7", "--grid", "3x2", "--out", "some.png")[0] == 0
+    assert (
+        command("sample", runs / name, "--seeds", "0-3,7", "--grid", "3x2", "--out", "some.png")[0]
+        == 0
+    )
     assert command("sample", runs / name, "--seeds", "7", "--out", "one.png")[0] == 0
     some = cells("some.png", 3, 2)
     assert_same(some[4], pixels("one.png"))  # alone it is of its own size
@@ -105,21 +133,58 @@ def test_a_seeds_image_depends_on_the_seed_alone(runs, command, monkeypatch, nam
     labels = np.int32([7 % 3]) if name == "labelled" else None
     assert_same(some[4:5], levels(model.sample(weights, jax.random.key(7), 1, labels)))
     monkeypatch.setattr(sampling, "BATCH", 2)
-    assert command("sample", runs / name, "--seeds", "0-3,7", "--grid", "3x2", "--out", "batched.png")[0] == 0
+    assert (
+        command("sample", runs / name, "--seeds", "0-3,7", "--grid", "3x2", "--out", "batched.png")[
+            0
+        ]
+        == 0
+    )
     assert_same(some, cells("batched.png", 3, 2))
 
 
 def test_one_seed_for_all_gives_what_the_verb_gives(runs, command):
-    assert command("sample", runs / "styled", "--seed", "3", "--grid", "3x1", "--truncation", "0.5", "--out", "x.png")[0] == 0
+    assert (
+        command(
+            "sample",
+            runs / "styled",
+            "--seed",
+            "3",
+            "--grid",
+            "3x1",
+            "--truncation",
+            "0.5",
+            "--out",
+            "x.png",
+        )[0]
+        == 0
+    )
     model, weights = loaded(runs / "styled")
-    assert_same(cells("x.png", 3, 1), levels(model.sample(weights, jax.random.key(3), 3, truncation=0.5)))
+    assert_same(
+        cells("x.png", 3, 1), levels(model.sample(weights, jax.random.key(3), 3, truncation=0.5))
+    )
 
 
 def test_truncation_to_nothing_gives_one_image(runs, command):
-    assert command("sample", runs / "coded", "--seeds", "0-2", "--truncation", "1", "--grid", "3x1", "--out", "x.png")[0] == 0
+    assert (
+        command(
+            "sample",
+            runs / "coded",
+            "--seeds",
+            "0-2",
+            "--truncation",
+            "1",
+            "--grid",
+            "3x1",
+            "--out",
+            "x.png",
+        )[0]
+        == 0
+    )
     assert np.ptp(cells("x.png", 3, 1), axis=0).max() > 1
     options = ("--label", 0, "--truncation", "0", "--grid", "3x1", "--force")
-    assert command("sample", runs / "labelled", "--seeds", "0,5,2", *options, "--out", "x.png")[0] == 0
+    assert (
+        command("sample", runs / "labelled", "--seeds", "0,5,2", *options, "--out", "x.png")[0] == 0
+    )
     same = cells("x.png", 3, 1)
     assert_same(same, same[[0, 0, 0]])
 
@@ -127,12 +192,34 @@ def test_truncation_to_nothing_gives_one_image(runs, command):
 def test_labels_are_each_class_in_turn_or_the_one_asked_for(runs, command):
     model, weights = loaded(runs / "labelled")
     for options, labels in (((), [0, 1, 2, 0]), (("--label", 1), [1] * 4)):
-        assert command("sample", runs / "labelled", "--n", 4, "--grid", "4x1", "--force", "--out", "x.png", *options)[0] == 0
-        assert_same(cells("x.png", 4, 1), levels(model.sample(weights, jax.random.key(0), 4, np.int32(labels))))
+        assert (
+            command(
+                "sample",
+                runs / "labelled",
+                "--n",
+                4,
+                "--grid",
+                "4x1",
+                "--force",
+                "--out",
+                "x.png",
+                *options,
+            )[0]
+            == 0
+        )
+        assert_same(
+            cells("x.png", 4, 1),
+            levels(model.sample(weights, jax.random.key(0), 4, np.int32(labels))),
+        )
 
 
 def test_large_images_are_drawn_fewer_at_once():
-    assert [sampling.batch_size((side, side, 3)) for side in (32, 256, 1024, 8192)] == [64, 64, 4, 1]
+    assert [sampling.batch_size((side, side, 3)) for side in (32, 256, 1024, 8192)] == [
+        64,
+        64,
+        4,
+        1,
+    ]
 
 
 def test_numbers_are_ranges_and_lists():
@@ -151,7 +238,18 @@ def frames_of(folder):
 
 @pytest.mark.parametrize(("space", "truncation"), [("z", 1.0), ("w", 0.8)])
 def test_a_walk_is_a_closed_loop_through_the_seeds(runs, command, tmp_path, space, truncation):
-    options = ("--seeds", "1,5,9", "--seconds", "1", "--fps", "24", "--space", space, "--truncation", truncation)
+    options = (
+        "--seeds",
+        "1,5,9",
+        "--seconds",
+        "1",
+        "--fps",
+        "24",
+        "--space",
+        space,
+        "--truncation",
+        truncation,
+    )
     code, said = command("interpolate", runs / "styled", *options, "--out", "walk")
     assert code == 0
     assert "24 frames" in said
@@ -159,8 +257,12 @@ def test_a_walk_is_a_closed_loop_through_the_seeds(runs, command, tmp_path, spac
     assert got.shape == (24, 8, 8, 3)
     model, weights = loaded(runs / "styled")
     stops = sampling.of_seeds([1, 5, 9], 4)
-    between = model.interpolate(weights, stops, stops[np.array([1, 2, 0])], 9, None, space, truncation)
-    assert_same(got, levels(between[:, :8].reshape(24, 8, 8, 3)))  # each stretch's end is the next one's start
+    between = model.interpolate(
+        weights, stops, stops[np.array([1, 2, 0])], 9, None, space, truncation
+    )
+    assert_same(
+        got, levels(between[:, :8].reshape(24, 8, 8, 3))
+    )  # each stretch's end is the next one's start
     steps = np.abs(got - np.roll(got, -1, axis=0)).mean(axis=(1, 2, 3))
     assert steps.min() > 0
     assert steps[-1] <= steps[:-1].max()
@@ -168,7 +270,20 @@ def test_a_walk_is_a_closed_loop_through_the_seeds(runs, command, tmp_path, spac
 
 def test_a_labelled_walk_keeps_its_label(runs, command, tmp_path):
     options = ("--seeds", "1,2", "--seconds", "0.5", "--fps", "4")
-    assert command("interpolate", runs / "labelled", *options, "--label", 2, "--truncation", 0.5, "--out", "walk")[0] == 0
+    assert (
+        command(
+            "interpolate",
+            runs / "labelled",
+            *options,
+            "--label",
+            2,
+            "--truncation",
+            0.5,
+            "--out",
+            "walk",
+        )[0]
+        == 0
+    )
     model, weights = loaded(runs / "labelled")
     stops = model.generate(weights, 0.5 * sampling.of_seeds([1, 2], 3), np.int32([2, 2]))
     assert_same(frames_of(tmp_path / "walk"), levels(stops))
@@ -178,13 +293,32 @@ def test_a_labelled_walk_keeps_its_label(runs, command, tmp_path):
 
 
 def test_a_gif_runs_for_the_seconds_asked_for_and_again(runs, command):
-    assert command("interpolate", runs / "styled", "--seeds", "0,1", "--seconds", "1", "--fps", "30", "--out", "a.gif")[0] == 0
+    assert (
+        command(
+            "interpolate",
+            runs / "styled",
+            "--seeds",
+            "0,1",
+            "--seconds",
+            "1",
+            "--fps",
+            "30",
+            "--out",
+            "a.gif",
+        )[0]
+        == 0
+    )
     with Image.open("a.gif") as image:
         durations = []
         for frame in range(image.n_frames):
             image.seek(frame)
             durations.append(image.info["duration"])
-        assert (len(durations), sum(durations), image.size, image.info["loop"]) == (30, 1000, (48, 48), 0)
+        assert (len(durations), sum(durations), image.size, image.info["loop"]) == (
+            30,
+            1000,
+            (48, 48),
+            0,
+        )
 
 
 @pytest.mark.parametrize("shape", [(47, 33, 3), (32, 48, 1), (16, 16, 4)])
@@ -203,7 +337,21 @@ def test_an_mp4_has_every_frame(tmp_path, shape):
 
 def test_a_walk_becomes_an_mp4(runs, command, tmp_path):
     pytest.importorskip("av")
-    assert command("interpolate", runs / "labelled", "--label", 0, "--seeds", "0,1", "--seconds", "0.2", "--out", "x.mp4")[0] == 0
+    assert (
+        command(
+            "interpolate",
+            runs / "labelled",
+            "--label",
+            0,
+            "--seeds",
+            "0,1",
+            "--seconds",
+            "0.2",
+            "--out",
+            "x.mp4",
+        )[0]
+        == 0
+    )
     assert (tmp_path / "x.mp4").read_bytes()[4:8] == b"ftyp"
     assert outputs.ours(tmp_path / "x.mp4")
 
@@ -229,7 +377,9 @@ def test_what_is_there_is_written_over_with_force_alone(runs, command, tmp_path)
     there = [f"{number:05}.png" for number in range(6)] + ["notes.txt"]
     assert sorted(path.name for path in (tmp_path / "walk").iterdir()) == there
     before = {path: path.read_bytes() for path in (tmp_path / "walk").iterdir()}
-    code, said = command(*walk, "walk", "--seconds", "2", "--force")  # its end would seem to be the longer walk's
+    code, said = command(
+        *walk, "walk", "--seconds", "2", "--force"
+    )  # its end would seem to be the longer walk's
     assert code == 2
     assert "holds frames beyond these 4 (00004.png, 2 in all)" in said
     assert "choose another folder" in said
@@ -255,7 +405,10 @@ def test_a_table_has_rows_columns_and_their_mixtures(runs, command):
     assert command("style-mix", runs / "styled", *options, "--out", "mix.png")[0] == 0
     got = cells("mix.png", 4, 3).reshape(3, 4, 8, 8, 3)
     model, weights = loaded(runs / "styled")
-    rows, columns = (model.mapping(weights, sampling.of_seeds(seeds, 4), None, 0.9) for seeds in ([8, 10], [5, 8, 2]))
+    rows, columns = (
+        model.mapping(weights, sampling.of_seeds(seeds, 4), None, 0.9)
+        for seeds in ([8, 10], [5, 8, 2])
+    )
     assert (got[0, 0] == 255).all()
     assert_same(got[0, 1:], levels(model.synthesis(weights, columns)))
     assert_same(got[1:, 0], levels(model.synthesis(weights, rows)))
@@ -268,7 +421,11 @@ def test_a_table_has_rows_columns_and_their_mixtures(runs, command):
 def test_what_is_exported_is_converted_and_drawn_from(runs, command, tmp_path):
     assert command("export", runs / "styled", "--out", "x.safetensors")[0] == 0
     arrays = load_file("x.safetensors")
-    assert {"G_ema.mapping.w_avg", "G_ema.synthesis.b8.conv0.resample_filter", "D.b4.out.weight"} <= arrays.keys()
+    assert {
+        "G_ema.mapping.w_avg",
+        "G_ema.synthesis.b8.conv0.resample_filter",
+        "D.b4.out.weight",
+    } <= arrays.keys()
     code, said = command("convert", "stylegan2", "x.safetensors", "--out", "run")
     assert code == 0
     assert "disc, gen" in said
@@ -328,11 +485,25 @@ def test_a_pickle_is_refused_and_not_run(runs, command, tmp_path):
     ("change", "said"),
     [
         (lambda arrays: arrays.pop("mapping.w_avg"), "mapping.w_avg"),
-        (lambda arrays: arrays.pop("synthesis.b8.conv0.bias"), "'synthesis.b8.conv0.bias' is missing"),
+        (
+            lambda arrays: arrays.pop("synthesis.b8.conv0.bias"),
+            "'synthesis.b8.conv0.bias' is missing",
+        ),
         (lambda arrays: arrays.update(extra=np.zeros(1, np.float32)), "'extra' is not expected"),
-        (lambda arrays: arrays.update({"synthesis.b8.conv1.bias": np.zeros(3, np.float32)}), "conv_1/bias is [3]"),
-        (lambda arrays: arrays.update({"synthesis.b8.torgb.weight": np.ones((), np.float32)}), "no StyleGAN2 has"),
-        (lambda arrays: arrays.update({"synthesis.b8.resample_filter": np.full((4, 4), 1 / 16, np.float32)}), "another filter"),
+        (
+            lambda arrays: arrays.update({"synthesis.b8.conv1.bias": np.zeros(3, np.float32)}),
+            "conv_1/bias is [3]",
+        ),
+        (
+            lambda arrays: arrays.update({"synthesis.b8.torgb.weight": np.ones((), np.float32)}),
+            "no StyleGAN2 has",
+        ),
+        (
+            lambda arrays: arrays.update(
+                {"synthesis.b8.resample_filter": np.full((4, 4), 1 / 16, np.float32)}
+            ),
+            "another filter",
+        ),
     ],
 )
 def test_other_arrays_are_refused(runs, command, tmp_path, change, said):

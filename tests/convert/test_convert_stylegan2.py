@@ -11,18 +11,30 @@ from genjax.errors import InputError
 from genjax.models import stylegan2
 
 TOY = stylegan2.Config(
-    shape=(8, 8, 3), latent_size=3, style_size=4, mapping_layers=2, channels=32, max_channels=4, batch_size=4, num_labels=2, conditional=True
+    shape=(8, 8, 3),
+    latent_size=3,
+    style_size=4,
+    mapping_layers=2,
+    channels=32,
+    max_channels=4,
+    batch_size=4,
+    num_labels=2,
+    conditional=True,
 )
 
 
 @pytest.fixture
 def arrays():
     gen, disc = convert.arrays(TOY, toys.weights(stylegan2.recipe(TOY)))
-    return {f"G_ema.{name}": x for name, x in gen.items()} | {f"D.{name}": x for name, x in disc.items()}
+    return {f"G_ema.{name}": x for name, x in gen.items()} | {
+        f"D.{name}": x for name, x in disc.items()
+    }
 
 
 def refusal(folder, arrays) -> str:
-    save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, folder / "net.safetensors")
+    save_file(
+        {name: np.ascontiguousarray(x) for name, x in arrays.items()}, folder / "net.safetensors"
+    )
     with pytest.raises(InputError) as refused:
         cli.convert("stylegan2", folder / "net.safetensors", out=folder / "run")
     assert str(refused.value).startswith(f"{folder / 'net.safetensors'}: ")
@@ -31,9 +43,16 @@ def refusal(folder, arrays) -> str:
 
 
 def test_whole_ones_are_read(arrays, tmp_path):
-    save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, tmp_path / "net.safetensors")
+    save_file(
+        {name: np.ascontiguousarray(x) for name, x in arrays.items()}, tmp_path / "net.safetensors"
+    )
     config, weights = convert.read(tmp_path / "net.safetensors")
-    assert (config.shape, config.num_labels, config.latent_size, config.mapping_layers) == ((8, 8, 3), 2, 3, 2)
+    assert (config.shape, config.num_labels, config.latent_size, config.mapping_layers) == (
+        (8, 8, 3),
+        2,
+        3,
+        2,
+    )
     assert weights["params"].keys() == {"gen", "disc"}
 
 
@@ -52,7 +71,17 @@ def test_every_array_that_is_not_finite_is_refused_by_name(arrays, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["synthesis.b" + "9" * 5000 + ".conv1.weight", "synthesis.b12.conv1.weight", "mapping.fc" + "9" * 5000 + ".weight", "mapping.fcx.weight", "x", ""]
+    "name",
+    [
+        "synthesis.b" + "9" * 5000 + ".conv1.weight",
+        "synthesis.b12.conv1.weight",
+        "mapping.fc" + "9" * 5000 + ".weight",
+        "mapping.fcx.weight",
+        "x",
+        "",
+    ],
 )
 def test_names_that_no_stylegan2_has_are_refused(arrays, tmp_path, name):
-    assert refusal(tmp_path, arrays | {f"G_ema.{name}": np.zeros((4, 4, 3, 3), np.float32)}).isprintable()
+    assert refusal(
+        tmp_path, arrays | {f"G_ema.{name}": np.zeros((4, 4, 3, 3), np.float32)}
+    ).isprintable()

@@ -90,6 +90,8 @@ def python():
     """Output of a program run in a fresh interpreter."""
 
     def run(program: str) -> str:
-        return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60).stdout
+        return subprocess.run(
+            [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
+        ).stdout
 
     return run

@@ -25,7 +25,10 @@ def npz(tmp_path):
 
 
 def idx(array: np.ndarray, kind: int = 8) -> bytes:
-    return struct.pack(f">BBBB{array.ndim}I", 0, 0, kind, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    return (
+        struct.pack(f">BBBB{array.ndim}I", 0, 0, kind, array.ndim, *array.shape)
+        + array.astype(np.uint8).tobytes()
+    )
 
 
 def test_digits(load, said):
@@ -78,7 +81,9 @@ def test_npz_test_split(npz, load, refused):
     assert source.size == 2
     assert source.arrays["labels"].tolist() == [0, 1]
     assert "has no split 'validation'" in refused(path, split="validation")
-    assert "has no split 'test' (it holds images); name the array x_test" in refused(npz(images=IMAGES), split="test")
+    assert "has no split 'test' (it holds images); name the array x_test" in refused(
+        npz(images=IMAGES), split="test"
+    )
 
 
 def test_npz_by_being_the_only_images(npz, load, refused):
@@ -110,7 +115,9 @@ def test_other_numbers_are_converted_with_a_line(npz, load, said, values, dtype,
 
 
 def test_twelve_bits_in_sixteen_are_refused(npz, refused):
-    assert "'images' is uint16 in [0, 4095]; scale it" in refused(npz(images=np.array([0, 4095], np.uint16).reshape(1, 1, 2)))
+    assert "'images' is uint16 in [0, 4095]; scale it" in refused(
+        npz(images=np.array([0, 4095], np.uint16).reshape(1, 1, 2))
+    )
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64"])
@@ -126,7 +133,13 @@ def test_numbers_of_unknown_range_are_refused(npz, refused, values):
 
 @pytest.mark.parametrize(
     "images",
-    [np.zeros((3, 2, 2, 2), np.uint8), np.zeros((2, 2), np.uint8), np.zeros((2, 0, 2), np.uint8), np.array("text"), np.uint8(1)]
+    [
+        np.zeros((3, 2, 2, 2), np.uint8),
+        np.zeros((2, 2), np.uint8),
+        np.zeros((2, 0, 2), np.uint8),
+        np.array("text"),
+        np.uint8(1),
+    ]
     + [np.zeros(shape) for shape in ((), (3,), (2, 2), (3, 2, 2, 2), (2, 0, 2), (1, 1, 1, 1, 1))],
 )
 def test_shapes_that_are_no_images_are_refused(npz, refused, images):
@@ -137,14 +150,27 @@ def test_no_images_at_all(npz, refused):
     assert "holds no images" in refused(npz(images=np.zeros((0, 2, 2), np.uint8)))
 
 
-@pytest.mark.parametrize("labels", [LABELS[:4], LABELS - 1, LABELS * 10**6, LABELS * 0.5, np.eye(5, dtype=int), np.int64(1), np.float32(0.5)])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LABELS[:4],
+        LABELS - 1,
+        LABELS * 10**6,
+        LABELS * 0.5,
+        np.eye(5, dtype=int),
+        np.int64(1),
+        np.float32(0.5),
+    ],
+)
 def test_labels_that_do_not_fit_are_refused(npz, refused, labels):
     assert "labels" in refused(npz(images=IMAGES, labels=labels))
 
 
 def test_pickled_objects_are_never_loaded(npz, refused):
     assert "pickled Python objects" in refused(npz(images=np.array([{}, []], dtype=object)))
-    assert "pickled Python objects" in refused(npz(images=IMAGES, labels=np.array([{}] * 5, dtype=object)))
+    assert "pickled Python objects" in refused(
+        npz(images=IMAGES, labels=np.array([{}] * 5, dtype=object))
+    )
 
 
 @pytest.mark.parametrize("content", [b"{}", b"", b"PK\x05\x06" + b"\0" * 18])
@@ -156,15 +182,29 @@ def test_what_is_no_npz_is_refused(tmp_path, refused, content):
 @pytest.mark.parametrize(
     ("header", "data", "why"),
     [
-        ("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 1000, 1000), }", b"x", "claims 1000000000000 bytes"),
-        ("{'descr': '|u1', 'fortran_order': False, 'shape': (3, 2, 2), }", b"x" * 11, "ends after 11 of the 12 bytes"),
-        ("{'descr': '|u1', 'fortran_order': False, 'shape': (3, 2, 2), }", b"x" * 13, "goes on after the 12 bytes"),
+        (
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 1000, 1000), }",
+            b"x",
+            "claims 1000000000000 bytes",
+        ),
+        (
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (3, 2, 2), }",
+            b"x" * 11,
+            "ends after 11 of the 12 bytes",
+        ),
+        (
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (3, 2, 2), }",
+            b"x" * 13,
+            "goes on after the 12 bytes",
+        ),
         ("{'descr': '|u1', 'fortran_order': False, 'shape': (-3, 2, 2), }", b"x" * 12, ""),
         ("__import__('os').abort()", b"", "cannot be read"),
     ],
 )
 def test_headers_that_lie_are_refused_without_allocating(tmp_path, refused, header, data, why):
-    array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header.encode() + b"\n" + data
+    array = (
+        b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header.encode() + b"\n" + data
+    )
     with zipfile.ZipFile(tmp_path / "set.npz", "w") as archive:
         archive.writestr("images.npy", array)
     refused(tmp_path / "set.npz")  # imports
@@ -235,12 +275,18 @@ def test_idx_files_that_lie_are_refused(folder, refused, content, why):
     ("content", "why"),
     [
         (gzip.compress(np.random.default_rng(0).bytes(5000))[:2000], "magic number"),
-        (gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (50, 9, 9))))[:2000], "ended before"),
+        (
+            gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (50, 9, 9))))[:2000],
+            "ended before",
+        ),
         (gzip.compress(idx(IMAGES)[:-1]), "ends after 29 of the 30 bytes"),
         (gzip.compress(idx(IMAGES))[:-9] + b"123456789", ""),
         (b"no gzip", "Not a gzipped file"),
         (b"", "magic number"),
-        (gzip.compress(struct.pack(">BBBBIII", 0, 0, 8, 3, 60000, 1000, 1000)), "claims 60000000000 bytes"),
+        (
+            gzip.compress(struct.pack(">BBBBIII", 0, 0, 8, 3, 60000, 1000, 1000)),
+            "claims 60000000000 bytes",
+        ),
     ],
     ids=["noise", "cut", "short", "crc", "plain", "empty", "claim"],
 )
@@ -255,7 +301,9 @@ def test_gzipped_idx_files_that_lie_are_refused(folder, refused, content, why):
 
 
 def test_idx_with_another_number_of_labels(folder, refused):
-    root = folder({"train-images-idx3-ubyte": idx(IMAGES), "train-labels-idx1-ubyte": idx(LABELS[:4])})
+    root = folder(
+        {"train-images-idx3-ubyte": idx(IMAGES), "train-labels-idx1-ubyte": idx(LABELS[:4])}
+    )
     assert "5 images but labels of uint8 (4,)" in refused(root)
 
 
@@ -297,7 +345,9 @@ def test_large_plain_arrays_stay_in_their_file(folder, load, write, small_memory
     assert (resident.arrays is None, streamed.arrays is None) == (False, True)
     assert streamed.fingerprint == resident.fingerprint
     for index in range(5):
-        np.testing.assert_array_equal(streamed.read(index)["images"], IMAGES[index][..., np.newaxis])
+        np.testing.assert_array_equal(
+            streamed.read(index)["images"], IMAGES[index][..., np.newaxis]
+        )
         assert streamed.read(index)["labels"] == LABELS[index]
     assert load(path, resident_mb=0, resolution=4, channels=3).read(2)["images"].shape == (4, 4, 3)
 
@@ -305,13 +355,21 @@ def test_large_plain_arrays_stay_in_their_file(folder, load, write, small_memory
 @pytest.mark.parametrize(
     ("write", "instead"),
     [
-        (lambda folder: as_npz(folder, IMAGES, LABELS, compression=zipfile.ZIP_DEFLATED), "save it as uint8 with numpy.savez"),
+        (
+            lambda folder: as_npz(folder, IMAGES, LABELS, compression=zipfile.ZIP_DEFLATED),
+            "save it as uint8 with numpy.savez",
+        ),
         (lambda folder: as_npz(folder, IMAGES / 255, LABELS), "save it as uint8 with numpy.savez"),
-        (lambda folder: as_npz(folder, np.asfortranarray(IMAGES), LABELS), "save it as uint8 with numpy.savez"),
+        (
+            lambda folder: as_npz(folder, np.asfortranarray(IMAGES), LABELS),
+            "save it as uint8 with numpy.savez",
+        ),
         (lambda folder: as_idx(folder, IMAGES, LABELS, gzip.compress), "unpack it with gunzip"),
     ],
 )
-def test_large_arrays_that_cannot_be_read_in_parts_are_refused(folder, refused, load, write, instead, small_memory):
+def test_large_arrays_that_cannot_be_read_in_parts_are_refused(
+    folder, refused, load, write, instead, small_memory
+):
     path = write(folder)
     message = refused(path, resident_mb=0)
     assert "; raise --resident-mb, or " in message
@@ -320,8 +378,13 @@ def test_large_arrays_that_cannot_be_read_in_parts_are_refused(folder, refused, 
     assert load(path, resident_mb=1).size == 5
 
 
-@pytest.mark.parametrize(("change", "why"), [(lambda c: c[:-1], "ends after 29 of the 30"), (lambda c: c + b"x", "goes on after the 30")])
-def test_large_plain_files_have_the_length_of_their_header(folder, refused, small_memory, change, why):
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [(lambda c: c[:-1], "ends after 29 of the 30"), (lambda c: c + b"x", "goes on after the 30")],
+)
+def test_large_plain_files_have_the_length_of_their_header(
+    folder, refused, small_memory, change, why
+):
     assert why in refused(folder({"train-images-idx3-ubyte": change(idx(IMAGES))}), resident_mb=0)
 
 
@@ -343,7 +406,9 @@ def test_pipes_are_not_opened(folder, refused, tmp_path):
 
 def test_a_gzip_bomb_is_refused_by_its_header(folder, refused):
     header = struct.pack(">BBBBIII", 0, 0, 8, 3, 2**11, 2**10, 2**10)
-    root = folder({"train-images-idx3-ubyte.gz": gzip.compress(header + bytes(2**22)) + bytes(2**21)})
+    root = folder(
+        {"train-images-idx3-ubyte.gz": gzip.compress(header + bytes(2**22)) + bytes(2**21)}
+    )
     tracemalloc.start()
     assert "takes 2048 MB, more than the 1024 MB that are read into memory" in refused(root)
     _, peak = tracemalloc.get_traced_memory()
@@ -351,7 +416,9 @@ def test_a_gzip_bomb_is_refused_by_its_header(folder, refused):
     assert peak < 2**22
 
 
-def test_a_member_whose_name_is_damaged_in_the_directory_alone_is_no_set_without_labels(npz, refused):
+def test_a_member_whose_name_is_damaged_in_the_directory_alone_is_no_set_without_labels(
+    npz, refused
+):
     path = npz(images=IMAGES, labels=LABELS)
     content = path.read_bytes()
     at = content.rindex(b"labels.npy")

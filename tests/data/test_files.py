@@ -43,7 +43,15 @@ def images(request, folder, archive):
 
 
 def test_class_folders_become_labels_in_the_order_of_their_names(images, load, said, encode):
-    source = load(images({"dog/1.png": encode((3, 3, 3)), "cat/deeper/2.png": encode((1, 1, 1)), "cat/9.PNG": encode((2, 2, 2))}))
+    source = load(
+        images(
+            {
+                "dog/1.png": encode((3, 3, 3)),
+                "cat/deeper/2.png": encode((1, 1, 1)),
+                "cat/9.PNG": encode((2, 2, 2)),
+            }
+        )
+    )
     assert source.num_labels == 2
     assert source.size == 3
     assert source.shape == (8, 8, 3)
@@ -57,20 +65,30 @@ def test_class_folders_become_labels_in_the_order_of_their_names(images, load, s
 
 
 def test_flat_and_single_class_sets_have_no_labels(images, load, encode):
-    for files in ({"1.png": encode()}, {"only/1.png": encode(), "only/2.png": encode()}, {"a/b/c/1.png": encode()}):
+    for files in (
+        {"1.png": encode()},
+        {"only/1.png": encode(), "only/2.png": encode()},
+        {"a/b/c/1.png": encode()},
+    ):
         source = load(images(files))
         assert source.num_labels == 0
         assert source.read(0).keys() == source.arrays.keys() == {"images"}
 
 
 def test_images_beside_class_folders_give_no_labels_and_a_line(images, load, said, encode):
-    assert load(images({"a/1.png": encode(), "b/1.png": encode(), "1.png": encode()})).num_labels == 0
+    assert (
+        load(images({"a/1.png": encode(), "b/1.png": encode(), "1.png": encode()})).num_labels == 0
+    )
     assert len(said) == 1
     assert "no labels" in said[0]
 
 
 def test_splits_are_picked_and_number_their_labels_alike(images, load, refused, encode):
-    files = {"set/Train/a/1.png": encode((1, 1, 1)), "set/Train/b/1.png": encode((2, 2, 2)), "set/val/b/1.png": encode((3, 3, 3))}
+    files = {
+        "set/Train/a/1.png": encode((1, 1, 1)),
+        "set/Train/b/1.png": encode((2, 2, 2)),
+        "set/val/b/1.png": encode((3, 3, 3)),
+    }
     root = images(files)
     train, validation = load(root), load(root, split="validation")
     np.testing.assert_array_equal(train.arrays["labels"], [0, 1])
@@ -85,7 +103,14 @@ def test_a_set_without_splits_has_only_train(images, refused, encode):
 
 
 def test_hidden_and_other_files_are_left_out_and_counted(images, load, said, summaries, encode):
-    files = {"1.png": encode(), ".2.png": b"x", "__MACOSX/._1.png": b"x", ".git/3.png": b"x", "LICENSE": b"x", "notes.txt": b"x"}
+    files = {
+        "1.png": encode(),
+        ".2.png": b"x",
+        "__MACOSX/._1.png": b"x",
+        ".git/3.png": b"x",
+        "LICENSE": b"x",
+        "notes.txt": b"x",
+    }
     thumbnails = {f"{folder}/9.png": encode() for folder in (".thumbnails", "a/@eaDir", "Thumbs")}
     assert load(images({**files, **thumbnails, "a/Thumbs.db": b"x", "4.TXT": b""})).size == 1
     assert said == []
@@ -94,33 +119,66 @@ def test_hidden_and_other_files_are_left_out_and_counted(images, load, said, sum
 
 
 def test_pictures_are_recognised_by_content(images, load, summaries, encode):
-    names = {"a.jfif": "JPEG", "b.JPE": "JPEG", "c.jpg_large": "JPEG", "d": "PNG", "e.dat": "TIFF", "f.jpg": "PNG", "g.img": "BMP"}
-    files = {name: encode((10 * i,) * 3, format=format) for i, (name, format) in enumerate(names.items())}
-    source = load(images({**files, "h.bin": b"BM is how this text begins, which is no picture", "i.json": b"{}"}))
+    names = {
+        "a.jfif": "JPEG",
+        "b.JPE": "JPEG",
+        "c.jpg_large": "JPEG",
+        "d": "PNG",
+        "e.dat": "TIFF",
+        "f.jpg": "PNG",
+        "g.img": "BMP",
+    }
+    files = {
+        name: encode((10 * i,) * 3, format=format) for i, (name, format) in enumerate(names.items())
+    }
+    source = load(
+        images(
+            {**files, "h.bin": b"BM is how this text begins, which is no picture", "i.json": b"{}"}
+        )
+    )
     assert np.abs(source.arrays["images"][:, 0, 0, 0].astype(int) - np.arange(0, 70, 10)).max() <= 1
     assert summaries == ["data: 9 files found, 7 used; left out: 1 .bin, 1 .json"]
 
 
-def test_formats_that_need_an_extra_are_counted_with_the_command(images, load, refused, summaries, encode, monkeypatch):
+def test_formats_that_need_an_extra_are_counted_with_the_command(
+    images, load, refused, summaries, encode, monkeypatch
+):
     monkeypatch.setattr(formats, "readers", lambda: {"PNG"})
     heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
     root = images({"0.png": encode(), **{f"{i}.HEIC": heic for i in range(3)}, "4": heic})
     assert load(root).size == 1
     install = '(needs pip install "genjax-image[heic]")'
-    assert summaries == [f"data: 5 files found, 1 used; left out: 3 .heic {install}, 1 HEIF {install}"]
+    assert summaries == [
+        f"data: 5 files found, 1 used; left out: 3 .heic {install}, 1 HEIF {install}"
+    ]
     assert 'genjax-image[heic]"' in refused(images({"a.png": heic}))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pillow_heif") is None, reason="the extra heic is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("pillow_heif") is None, reason="the extra heic is not installed"
+)
 def test_heic_is_read(images, load, encode):
     formats.readers()
-    levels = np.add.outer(np.arange(32), np.arange(48)).astype(np.uint8)[..., np.newaxis].repeat(3, axis=2)
-    source = load(images({"a.HEIC": encode(levels, format="HEIF", quality=95), "b": encode(levels, format="HEIF", quality=95)}))
+    levels = (
+        np.add.outer(np.arange(32), np.arange(48))
+        .astype(np.uint8)[..., np.newaxis]
+        .repeat(3, axis=2)
+    )
+    source = load(
+        images(
+            {
+                "a.HEIC": encode(levels, format="HEIF", quality=95),
+                "b": encode(levels, format="HEIF", quality=95),
+            }
+        )
+    )
     assert np.abs(source.arrays["images"].astype(int) - levels).max() < 8
 
 
 def test_many_kinds_of_files_are_summed_up(images, load, summaries, encode):
-    load(images({"1.png": encode(), **{f"{i}.{'abcdefghijklmnop'[i] * 3}": b"x" for i in range(12)}}))
+    load(
+        images({"1.png": encode(), **{f"{i}.{'abcdefghijklmnop'[i] * 3}": b"x" for i in range(12)}})
+    )
     assert summaries == [
         "data: 13 files found, 1 used; left out: "
         + ", ".join(f"1 .{letter * 3}" for letter in "abcdefgh")
@@ -129,7 +187,9 @@ def test_many_kinds_of_files_are_summed_up(images, load, summaries, encode):
 
 
 def test_the_summary_of_a_streamed_set_is_the_same(images, load, summaries, encode):
-    root = images({"train/1.png": encode(), "train/2.png": encode(), "test/3.png": encode(), "notes.txt": b""})
+    root = images(
+        {"train/1.png": encode(), "train/2.png": encode(), "test/3.png": encode(), "notes.txt": b""}
+    )
     for resident_mb in (0, 1):
         load(root, resident_mb=resident_mb)
     assert summaries == ["data: 4 files found, 2 used; left out: 1 .txt, 1 of other splits"] * 2
@@ -143,7 +203,11 @@ def test_sets_without_images_are_refused(images, refused, files):
 
 def test_the_most_common_size_wins_and_one_line_sums_up(images, load, said, encode):
     files = {f"{i}.png": encode(size=(8, 6)) for i in range(3)}
-    source = load(images({**files, "4.png": encode(size=(9, 9)), "5.png": encode(HALF, size=(8, 6), mode="RGBA")}))
+    source = load(
+        images(
+            {**files, "4.png": encode(size=(9, 9)), "5.png": encode(HALF, size=(8, 6), mode="RGBA")}
+        )
+    )
     assert source.shape == (6, 8, 3)
     assert said == [
         "data: images of 2 sizes, all become the most common, 6x8 (4 of 5 looked at); --resolution sets another",
@@ -155,7 +219,9 @@ def test_whole_images_are_of_one_size(images, load, refused, said, encode, monke
     files = {f"{i}.png": encode(size=(8, 6)) for i in range(9)}
     assert load(images(files), crop="whole").shape == (6, 8, 3)
     files["4.png"] = encode(size=(9, 9))
-    assert "images of 2 sizes (8 of 9 looked at are 6x8); whole images are compared" in refused(images(files), crop="whole")
+    assert "images of 2 sizes (8 of 9 looked at are 6x8); whole images are compared" in refused(
+        images(files), crop="whole"
+    )
     monkeypatch.setattr(items, "PROBED", 1)
     assert load(images(files), crop="whole", max_bad=0.2).size == 8
     assert "left out: 4.png (9x9, not 6x8)" in said[-1]
@@ -163,9 +229,16 @@ def test_whole_images_are_of_one_size(images, load, refused, said, encode, monke
 
 def test_a_folder_with_other_images_of_the_same_sizes_is_another(folder, load):
     def bitmap(value):
-        return b"BM" + struct.pack("<IIIIiiHHIIiiII", 54 + 192, 0, 54, 40, 8, 8, 1, 24, 0, 0, 0, 0, 0, 0) + bytes([value]) * 192
+        return (
+            b"BM"
+            + struct.pack("<IIIIiiHHIIiiII", 54 + 192, 0, 54, 40, 8, 8, 1, 24, 0, 0, 0, 0, 0, 0)
+            + bytes([value]) * 192
+        )
 
-    prints = [load(folder({f"{i}.bmp": bitmap(value) for i in range(4)})).fingerprint for value in (1, 2, 1)]
+    prints = [
+        load(folder({f"{i}.bmp": bitmap(value) for i in range(4)})).fingerprint
+        for value in (1, 2, 1)
+    ]
     assert prints[0] == prints[2] != prints[1]
 
 
@@ -181,7 +254,11 @@ def test_the_fingerprint_depends_on_every_file(folder, load, monkeypatch, reside
     monkeypatch.setattr("genjax.data.files.PROBED", 4)
 
     def bitmap(value):
-        return b"BM" + struct.pack("<IIIIiiHHIIiiII", 54 + 192, 0, 54, 40, 8, 8, 1, 24, 0, 0, 0, 0, 0, 0) + bytes([value]) * 192
+        return (
+            b"BM"
+            + struct.pack("<IIIIiiHHIIiiII", 54 + 192, 0, 54, 40, 8, 8, 1, 24, 0, 0, 0, 0, 0, 0)
+            + bytes([value]) * 192
+        )
 
     values = {f"{i:02d}.bmp": bitmap(i) for i in range(12)}
     first = load(folder(values), resident_mb=resident_mb)
@@ -190,12 +267,19 @@ def test_the_fingerprint_depends_on_every_file(folder, load, monkeypatch, reside
     for name in ("00.bmp", "01.bmp", "05.bmp", "11.bmp"):  # same names, same sizes
         other = load(folder({**values, name: bitmap(77)}), resident_mb=resident_mb)
         assert other.fingerprint != first.fingerprint
-        assert (other.earlier == first.earlier) == (name in ("01.bmp", "05.bmp"))  # what version 0.1.0 did not see
+        assert (other.earlier == first.earlier) == (
+            name in ("01.bmp", "05.bmp")
+        )  # what version 0.1.0 did not see
 
 
 def test_small_sets_and_zips_keep_the_fingerprints_of_version_0_1_0(folder, archive, load, encode):
-    files = {"a/1.bmp": encode(size=(2, 2), format="BMP"), "b/2.bmp": encode((0, 9, 0), size=(2, 2), format="BMP")}
-    lines = "".join(f"{name}\n{len(content)} {zlib.crc32(content)}\n" for name, content in files.items())
+    files = {
+        "a/1.bmp": encode(size=(2, 2), format="BMP"),
+        "b/2.bmp": encode((0, 9, 0), size=(2, 2), format="BMP"),
+    }
+    lines = "".join(
+        f"{name}\n{len(content)} {zlib.crc32(content)}\n" for name, content in files.items()
+    )
     digest = hashlib.sha256(lines.encode()).hexdigest()
     expected = hashlib.sha256(f"2 (2, 2, 3) center 2 {digest}".encode()).hexdigest()
     for root in (folder(files), archive(files)):
@@ -206,7 +290,9 @@ def test_small_sets_and_zips_keep_the_fingerprints_of_version_0_1_0(folder, arch
 def test_only_some_images_are_looked_at(images, load, encode, monkeypatch):
     opened = []
     open_image = decode.open_image
-    monkeypatch.setattr("genjax.data.files.open_image", lambda data: opened.append(1) or open_image(data))
+    monkeypatch.setattr(
+        "genjax.data.files.open_image", lambda data: opened.append(1) or open_image(data)
+    )
     monkeypatch.setattr(items, "PROBED", 4)
     monkeypatch.setattr(items, "SAMPLED", 2)
     source = load(images({f"{i:02d}.png": encode() for i in range(40)}), resident_mb=0)
@@ -220,8 +306,12 @@ def test_bad_files_are_listed_and_left_out_up_to_a_share(images, load, refused, 
     source = load(root, max_bad=0.1)
     assert source.size == 18
     assert len(said) == 1
-    assert said[0].startswith("data: 2 of 20 images cannot be read and are left out: 03.png (not an image), 07.png (")
-    np.testing.assert_array_equal(source.arrays["images"][:, 0, 0, 0], [i for i in range(20) if i not in (3, 7)])
+    assert said[0].startswith(
+        "data: 2 of 20 images cannot be read and are left out: 03.png (not an image), 07.png ("
+    )
+    np.testing.assert_array_equal(
+        source.arrays["images"][:, 0, 0, 0], [i for i in range(20) if i not in (3, 7)]
+    )
     message = refused(root)
     assert "2 of 20 images cannot be read: 03.png (not an image), 07.png (" in message
     assert "--max-bad 0.01" in message
@@ -236,7 +326,9 @@ def test_labels_stay_with_their_images_when_some_are_left_out(images, load, enco
 
 def test_resident_sets_cost_their_bytes_once(images, load, encode):
     random = np.random.default_rng(0)
-    root = images({f"{i:03d}.png": encode(random.integers(0, 256, (64, 64, 3), np.uint8)) for i in range(400)})
+    root = images(
+        {f"{i:03d}.png": encode(random.integers(0, 256, (64, 64, 3), np.uint8)) for i in range(400)}
+    )
     load(root, resolution=8)  # imports
     tracemalloc.start()
     source = load(root)
@@ -253,7 +345,10 @@ def test_the_fingerprint_tells_content_and_not_place(folder, load, encode):
     first = load(folder(files, "one"))
     assert load(folder(files, "other")).fingerprint == first.fingerprint
     assert load(folder({**files, "b/3.png": encode()}, "more")).fingerprint != first.fingerprint
-    assert load(folder({"a/1.png": encode(), "c/2.png": encode()}, "renamed")).fingerprint != first.fingerprint
+    assert (
+        load(folder({"a/1.png": encode(), "c/2.png": encode()}, "renamed")).fingerprint
+        != first.fingerprint
+    )
     assert load(folder(files, "one"), resolution=4).fingerprint != first.fingerprint
 
 
@@ -262,15 +357,21 @@ def test_long_loads_say_how_far_they_are(images, load, said, encode, monkeypatch
     monkeypatch.setattr("genjax.data.files.PROGRESS_SECONDS", 0.0)
     monkeypatch.setattr(items, "BLOCK", 2)
     load(images({f"{i}.png": encode() for i in range(5)}))
-    assert [line for line in said if "read" in line] == [f"data: read {count} of 5 images" for count in (2, 4, 5)]
-    assert [line for line in said if "looked" in line] == [f"data: looked at {count} of 5 images" for count in range(1, 6)]
+    assert [line for line in said if "read" in line] == [
+        f"data: read {count} of 5 images" for count in (2, 4, 5)
+    ]
+    assert [line for line in said if "looked" in line] == [
+        f"data: looked at {count} of 5 images" for count in range(1, 6)
+    ]
     assert "data: 4 pictures listed" in said
 
 
 def test_a_load_that_stalls_says_how_far_it_is(folder, load, said, encode, monkeypatch):
     convert = decode.convert
     monkeypatch.setattr(items, "PROGRESS_SECONDS", 0.05)
-    monkeypatch.setattr(items, "convert", lambda *arguments: time.sleep(0.15) or convert(*arguments))
+    monkeypatch.setattr(
+        items, "convert", lambda *arguments: time.sleep(0.15) or convert(*arguments)
+    )
     load(folder({f"{i}.png": encode() for i in range(4)}))  # one block
     assert any(line in said for line in ("data: read 1 of 4 images", "data: read 2 of 4 images"))
 
@@ -332,7 +433,9 @@ def test_names_that_are_not_text_are_shown_printably(folder, load, refused, said
     assert r"\udcff" in refused(root)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
+)
 def test_files_and_folders_without_permission(folder, refused, encode):
     root = folder({"1.png": encode(), "below/2.png": encode()})
     (root / "1.png").chmod(0)
@@ -397,7 +500,9 @@ def test_encrypted_members_are_bad_images(archive, refused, encode):
 
 
 def test_compressions_that_cannot_be_bounded_are_bad_images(archive, refused, encode):
-    assert "1.png (zip compression method 12" in refused(archive({"1.png": encode()}, zipfile.ZIP_BZIP2))
+    assert "1.png (zip compression method 12" in refused(
+        archive({"1.png": encode()}, zipfile.ZIP_BZIP2)
+    )
 
 
 def test_zip_bombs_are_read_no_further_than_the_limit(archive, refused, monkeypatch):
@@ -412,7 +517,10 @@ def test_zip_bombs_are_read_no_further_than_the_limit(archive, refused, monkeypa
 
 def test_members_that_are_no_pictures_are_not_inflated(archive, refused, encode, monkeypatch):
     monkeypatch.setattr("genjax.data.items.MAX_FILE_BYTES", 2**28)
-    path = archive({f"{i}.png": bytes(2**25) for i in range(4)} | {f"{i}.jpg": encode() + bytes(2**25) for i in range(4, 8)})
+    path = archive(
+        {f"{i}.png": bytes(2**25) for i in range(4)}
+        | {f"{i}.jpg": encode() + bytes(2**25) for i in range(4, 8)}
+    )
     tracemalloc.start()
     message = refused(path)
     _, peak = tracemalloc.get_traced_memory()
@@ -468,7 +576,9 @@ def test_streamed_zips_can_be_read_from_many_threads(archive, load, encode):
     path = archive({f"{i:03d}.png": encode(np.full((8, 8, 3), i, np.uint8)) for i in range(200)})
     source = load(path, resident_mb=0)
     with ThreadPoolExecutor(8) as pool:
-        values = list(pool.map(lambda index: source.read(index)["images"][0, 0, 0], list(range(200)) * 3))
+        values = list(
+            pool.map(lambda index: source.read(index)["images"][0, 0, 0], list(range(200)) * 3)
+        )
     assert values == list(range(200)) * 3
 
 
@@ -517,7 +627,9 @@ def test_messages_go_to_stderr_by_default(folder, capsys, encode):
     data.load(str(folder({"1.png": encode(5, mode="L")})), channels=3)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "data: 1 of 1 images converted: 1 grey to RGB\ndata: 1 file found, 1 used\n"
+    assert (
+        captured.err == "data: 1 of 1 images converted: 1 grey to RGB\ndata: 1 file found, 1 used\n"
+    )
 
 
 def test_messages_advise_only_options_that_the_command_has(folder, load, refused, said, encode):

@@ -48,9 +48,13 @@ def test_other_folders_are_sorted_as_text_and_named(images, load, encode):
 def test_another_order_of_classes_is_another_set(folder, load, encode):
     # Folders 1..11 had the labels of 1, 10, 11, 2 ... in version 0.1.0: its runs must not go on as if nothing were.
     def early(files, num_labels):
-        lines = "".join(f"{name}\n{len(files[name])} {zlib.crc32(files[name])}\n" for name in sorted(files))
+        lines = "".join(
+            f"{name}\n{len(files[name])} {zlib.crc32(files[name])}\n" for name in sorted(files)
+        )
         digest = hashlib.sha256(lines.encode()).hexdigest()
-        return hashlib.sha256(f"{len(files)} (8, 8, 3) center {num_labels} {digest}".encode()).hexdigest()
+        return hashlib.sha256(
+            f"{len(files)} (8, 8, 3) center {num_labels} {digest}".encode()
+        ).hexdigest()
 
     for first, same in ((1, False), (10, True)):  # 10..19 are in the same order either way
         files = numbered(encode, [f"{i}/x.png" for i in range(first, first + 10)])
@@ -69,7 +73,10 @@ def with_json(encode, content, names=NAMES):
 @pytest.mark.parametrize("wrapped", ["", "wrap/"])
 def test_labels_of_dataset_json(images, load, said, summaries, encode, wrapped):
     labels = [[name, i % 5] for i, name in enumerate(NAMES)]
-    files = {wrapped + name: content for name, content in with_json(encode, {"labels": labels[::-1]}).items()}
+    files = {
+        wrapped + name: content
+        for name, content in with_json(encode, {"labels": labels[::-1]}).items()
+    }
     source = load(images(files))
     assert source.num_labels == 5
     np.testing.assert_array_equal(source.arrays["labels"], np.arange(30) % 5)
@@ -87,7 +94,19 @@ def test_null_in_dataset_json_means_no_labels_and_no_classes(images, load, said,
 
 def test_labels_are_part_of_the_fingerprint(folder, load, encode):
     prints = {
-        load(folder(with_json(encode, {"labels": [[name, i % 5 if shift is None else (i + shift) % 5] for i, name in enumerate(NAMES)]}))).fingerprint
+        load(
+            folder(
+                with_json(
+                    encode,
+                    {
+                        "labels": [
+                            [name, i % 5 if shift is None else (i + shift) % 5]
+                            for i, name in enumerate(NAMES)
+                        ]
+                    },
+                )
+            )
+        ).fingerprint
         for shift in (None, 1, 2)
     }
     assert len(prints) == 3
@@ -132,12 +151,19 @@ def test_a_dataset_json_that_lies_is_refused(images, refused, encode, content, w
 
 def test_a_dataset_json_is_bounded(images, refused, encode, monkeypatch):
     monkeypatch.setattr("genjax.data.labels.JSON_BYTES", 1000)
-    assert "larger than 12720 bytes" in refused(images(with_json(encode, b'{"labels": [' + b"[]," * 5000 + b"[]]}")))
+    assert "larger than 12720 bytes" in refused(
+        images(with_json(encode, b'{"labels": [' + b"[]," * 5000 + b"[]]}"))
+    )
 
 
 @pytest.mark.parametrize("wrapped", ["", "horse2zebra/"])
-def test_sides_are_splits_and_both_are_two_classes_with_a_line(images, load, refused, said, encode, wrapped):
-    names = [f"{wrapped}{name}" for name in ("testA/1.png", "testB/1.png", "trainA/1.png", "trainA/2.png", "trainB/1.png")]
+def test_sides_are_splits_and_both_are_two_classes_with_a_line(
+    images, load, refused, said, encode, wrapped
+):
+    names = [
+        f"{wrapped}{name}"
+        for name in ("testA/1.png", "testB/1.png", "trainA/1.png", "trainA/2.png", "trainB/1.png")
+    ]
     root = images({name: encode((10 * i, 0, 0)) for i, name in enumerate(names)})
     assert data.has_sides(str(root))
     both = load(root)
@@ -155,7 +181,9 @@ def test_sides_are_splits_and_both_are_two_classes_with_a_line(images, load, ref
 
 
 def test_other_sets_have_no_sides(images, tmp_path, encode):
-    assert not data.has_sides(str(images(numbered(encode, ["train/1.png", "test/1.png", "trainA.png"]))))
+    assert not data.has_sides(
+        str(images(numbered(encode, ["train/1.png", "test/1.png", "trainA.png"])))
+    )
     os.mkfifo(tmp_path / "pipe.zip")
     (tmp_path / "loop").mkdir()
     (tmp_path / "loop/loop").symlink_to(tmp_path / "loop", target_is_directory=True)

@@ -19,11 +19,15 @@ def prepared(tmp_path, monkeypatch, encode):
     folder = tmp_path / "mnist" / "3.0.1"
     folder.mkdir(parents=True)
     tfds.builder("mnist", data_dir=str(tmp_path)).info.features.save_config(str(folder))
-    writer = ArrayRecordWriter(str(folder / "mnist-train.array_record-00000-of-00001"), "group_size:1")
+    writer = ArrayRecordWriter(
+        str(folder / "mnist-train.array_record-00000-of-00001"), "group_size:1"
+    )
     size = 0
     for index in range(20):
         example = tf_example_pb2.Example()
-        example.features.feature["image"].bytes_list.value.append(encode(np.full((28, 28), index, np.uint8)))
+        example.features.feature["image"].bytes_list.value.append(
+            encode(np.full((28, 28), index, np.uint8))
+        )
         example.features.feature["label"].int64_list.value.append(index % 10)
         record = example.SerializeToString()
         size += len(record)

@@ -22,7 +22,9 @@ def chi_square_in_range(counts: np.ndarray) -> bool:
 def test_every_epoch_visits_each_image_once(size):
     indices = data.order(7, np.arange(4 * size), size)
     assert indices.dtype == np.int32
-    np.testing.assert_array_equal(np.sort(indices.reshape(4, size), axis=1), np.tile(np.arange(size), (4, 1)))
+    np.testing.assert_array_equal(
+        np.sort(indices.reshape(4, size), axis=1), np.tile(np.arange(size), (4, 1))
+    )
 
 
 @pytest.mark.parametrize("size", [1, 3, 1797, 2**31 - 1])
@@ -38,7 +40,11 @@ def test_host_and_device_agree(size):
 
 def test_epochs_and_seeds_differ():
     size = 1000
-    epochs = [data.order(seed, np.arange(epoch * size, (epoch + 1) * size), size) for seed in range(4) for epoch in range(4)]
+    epochs = [
+        data.order(seed, np.arange(epoch * size, (epoch + 1) * size), size)
+        for seed in range(4)
+        for epoch in range(4)
+    ]
     for one, other in itertools.combinations([*epochs, np.arange(size)], 2):
         assert (one == other).mean() < 0.01  # about one fixed point is expected
 
@@ -57,7 +63,9 @@ def test_places_and_neighbours_are_uniform_over_seeds():
     shuffled = np.stack([data.order(seed, np.arange(size), size) for seed in range(seeds)])
     for place in range(size):
         assert chi_square_in_range(np.bincount(shuffled[:, place], minlength=size))
-    pairs = np.bincount(shuffled[:, 4] * size + shuffled[:, 5], minlength=size**2).reshape(size, size)
+    pairs = np.bincount(shuffled[:, 4] * size + shuffled[:, 5], minlength=size**2).reshape(
+        size, size
+    )
     assert (np.diag(pairs) == 0).all()
     assert chi_square_in_range(pairs[~np.eye(size, dtype=bool)])
 
@@ -66,7 +74,9 @@ def test_seeds_of_any_width_are_taken_modulo_two_to_the_32():
     where = np.arange(50)
     np.testing.assert_array_equal(data.order(5 + 2**40, where, 99), data.order(5, where, 99))
     np.testing.assert_array_equal(data.order(-1, where, 99), data.order(2**32 - 1, where, 99))
-    np.testing.assert_array_equal(data.order(np.int32(-1), where, 99), data.order(2**32 - 1, where, 99))
+    np.testing.assert_array_equal(
+        data.order(np.int32(-1), where, 99), data.order(2**32 - 1, where, 99)
+    )
 
 
 @pytest.mark.parametrize("size", [0, -1, 2**31])
@@ -95,20 +105,29 @@ def test_take_draws_each_image_once_an_epoch(size, batch_size):
 def test_take_inside_a_scan_is_take_step_by_step():
     arrays = {"images": jnp.arange(7, dtype=jnp.uint8).reshape(7, 1, 1, 1)}
     steps = jnp.arange(5, dtype=jnp.int32)
-    _, scanned = jax.jit(lambda: jax.lax.scan(lambda _, step: (None, data.take(arrays, 1, step, 4)), None, steps))()
+    _, scanned = jax.jit(
+        lambda: jax.lax.scan(lambda _, step: (None, data.take(arrays, 1, step, 4)), None, steps)
+    )()
     for step in range(5):
-        np.testing.assert_array_equal(scanned["images"][step], data.take(arrays, 1, step, 4)["images"])
+        np.testing.assert_array_equal(
+            scanned["images"][step], data.take(arrays, 1, step, 4)["images"]
+        )
 
 
 def test_positions_of_shares_make_up_the_batch():
     whole = positions(3, 8)
     np.testing.assert_array_equal(whole, np.arange(24, 32))
-    np.testing.assert_array_equal(np.concatenate([positions(3, 8, 0, 4), positions(3, 8, 4, 8)]), whole)
+    np.testing.assert_array_equal(
+        np.concatenate([positions(3, 8, 0, 4), positions(3, 8, 4, 8)]), whole
+    )
     np.testing.assert_array_equal(positions(jnp.int32(3), 8), whole)
 
 
 def test_prepare_scales_and_keeps_labels():
-    batch = {"images": jnp.array([0, 51, 255], jnp.uint8).reshape(3, 1, 1, 1), "labels": jnp.arange(3)}
+    batch = {
+        "images": jnp.array([0, 51, 255], jnp.uint8).reshape(3, 1, 1, 1),
+        "labels": jnp.arange(3),
+    }
     prepared = jax.jit(data.prepare, static_argnums=2)(batch, jax.random.key(0), False)
     assert prepared["images"].dtype == jnp.float32
     np.testing.assert_allclose(prepared["images"].reshape(-1), [-1, -0.6, 1], atol=1e-6)

@@ -15,7 +15,10 @@ from genjax.errors import InputError
 def numbered(folder, encode):
     """A folder of `count` images in two classes; image i is filled with the value i."""
     return lambda count: folder(
-        {f"{'ab'[i % 2]}/{i:03d}.png": encode(np.full((2, 3, 3), i, np.uint8)) for i in range(count)},
+        {
+            f"{'ab'[i % 2]}/{i:03d}.png": encode(np.full((2, 3, 3), i, np.uint8))
+            for i in range(count)
+        }
     )
 
 
@@ -41,7 +44,9 @@ def test_resident_and_streamed_give_the_same_batches(numbered, load, batch_size)
         for name in batch:
             assert batch[name].dtype == expected[name].dtype
             np.testing.assert_array_equal(batch[name], expected[name])
-    for from_array, from_files in zip(batches(resident, 0, 3), batches(streamed, 0, 3), strict=True):
+    for from_array, from_files in zip(
+        batches(resident, 0, 3), batches(streamed, 0, 3), strict=True
+    ):
         np.testing.assert_array_equal(from_array["images"], from_files["images"])
 
 
@@ -57,7 +62,9 @@ def test_a_stream_started_later_continues_the_same(numbered, load):
 @pytest.mark.parametrize("threads", [0, 1, 5])
 def test_threads_do_not_change_the_order(numbered, load, threads):
     source = load(numbered(10), resident_mb=0)
-    for one, other in zip(batches(source, 0, 8), batches(source, 0, 8, threads=threads, prefetch=1), strict=True):
+    for one, other in zip(
+        batches(source, 0, 8), batches(source, 0, 8, threads=threads, prefetch=1), strict=True
+    ):
         np.testing.assert_array_equal(one["images"], other["images"])
 
 
@@ -65,7 +72,9 @@ def test_processes_share_each_batch(numbered, load):
     source = load(numbered(10), resident_mb=0)
     shares = [batches(source, 2, 3, process_index=index, process_count=2) for index in range(2)]
     for step, whole in enumerate(batches(source, 2, 3)):
-        np.testing.assert_array_equal(np.concatenate([share[step]["images"] for share in shares]), whole["images"])
+        np.testing.assert_array_equal(
+            np.concatenate([share[step]["images"] for share in shares]), whole["images"]
+        )
     with pytest.raises(InputError, match="--batch-size 4"):
         data.stream(source, 0, 0, 4, process_count=3)
 
@@ -99,7 +108,9 @@ def test_too_many_bad_images_end_the_stream_with_one_line(numbered, load, encode
     source = load(root, resident_mb=0, max_bad=0.1)
     with pytest.raises(InputError) as caught:
         batches(source, 0, 5)
-    assert str(caught.value).startswith(f"--data '{root}': 2 of 10 images cannot be read: a/002.png (")
+    assert str(caught.value).startswith(
+        f"--data '{root}': 2 of 10 images cannot be read: a/002.png ("
+    )
     assert "--max-bad 0.1" in str(caught.value)
     assert str(caught.value).isprintable()
 
@@ -118,4 +129,9 @@ def test_arrays_too_large_to_be_resident_are_streamed_from_memory(tmp_path, load
 
 def test_import_is_light(python):
     heavy = ("PIL", "grain", "sklearn", "tensorflow_datasets")
-    assert python(f"import sys, genjax.data; print([name for name in {heavy} if name in sys.modules])").strip() == "[]"
+    assert (
+        python(
+            f"import sys, genjax.data; print([name for name in {heavy} if name in sys.modules])"
+        ).strip()
+        == "[]"
+    )

@@ -10,9 +10,13 @@ from genjax import data
 
 def numbered(size, first=0, resident=True):
     """Images whose every pixel is their number."""
-    images = np.broadcast_to(np.arange(first, first + size, dtype=np.uint8)[:, None, None, None], (size, 4, 6, 1)).copy()
+    images = np.broadcast_to(
+        np.arange(first, first + size, dtype=np.uint8)[:, None, None, None], (size, 4, 6, 1)
+    ).copy()
     read = lambda index: {"images": images[index]}
-    return data.Source("numbers", size, (4, 6, 1), 0, f"{first}", read, {"images": images} if resident else None)
+    return data.Source(
+        "numbers", size, (4, 6, 1), 0, f"{first}", read, {"images": images} if resident else None
+    )
 
 
 @pytest.mark.parametrize("resident", [True, False])
@@ -22,14 +26,19 @@ def test_each_side_has_every_image_once_an_epoch_in_an_order_of_its_own(resident
     stream = data.stream(both, 7, 0, 10, threads=1)
     batches = [next(stream) for _ in range(6)]
     stream.close()
-    seen = {name: np.concatenate([batch[name][:, 0, 0, 0] for batch in batches]) for name in ("images", "images_b")}
+    seen = {
+        name: np.concatenate([batch[name][:, 0, 0, 0] for batch in batches])
+        for name in ("images", "images_b")
+    }
     for epoch in range(3):
         assert sorted(seen["images"][20 * epoch : 20 * epoch + 20]) == list(range(20))
     for epoch in range(2):
         assert sorted(seen["images_b"][30 * epoch : 30 * epoch + 30]) == list(range(100, 130))
     same = data.unpaired(numbered(20), numbered(20, 100))
     batch = next(data.stream(same, 7, 0, 20, threads=1))
-    assert np.mean(batch["images"][:, 0, 0, 0] == batch["images_b"][:, 0, 0, 0] - 100) < 0.5  # pairs are not kept together
+    assert (
+        np.mean(batch["images"][:, 0, 0, 0] == batch["images_b"][:, 0, 0, 0] - 100) < 0.5
+    )  # pairs are not kept together
 
 
 def test_resident_and_streamed_batches_are_the_same():
@@ -46,24 +55,35 @@ def test_resident_and_streamed_batches_are_the_same():
 
 def test_a_mapped_set_is_mapped_image_by_image():
     for resident in (True, False):
-        source = data.mapped(numbered(5, 0, resident), "plus the index", lambda index, image: image + np.uint8(index))
+        source = data.mapped(
+            numbered(5, 0, resident), "plus the index", lambda index, image: image + np.uint8(index)
+        )
         assert [int(source.read(index)["images"][0, 0, 0]) for index in range(5)] == [0, 2, 4, 6, 8]
         assert (source.arrays is not None) == resident
         assert source.fingerprint != numbered(5).fingerprint
     np.testing.assert_array_equal(
-        data.mapped(numbered(5), "x", lambda i, image: image + np.uint8(i)).arrays["images"][:, 0, 0, 0], [0, 2, 4, 6, 8]
+        data.mapped(numbered(5), "x", lambda i, image: image + np.uint8(i)).arrays["images"][
+            :, 0, 0, 0
+        ],
+        [0, 2, 4, 6, 8],
     )
 
 
 def test_a_crop_is_a_part_of_the_image_at_any_place():
     levels = np.arange(5 * 7, dtype=np.uint8).reshape(1, 5, 7, 1)
-    batch = {"images": jnp.asarray(np.repeat(levels, 300, axis=0)), "images_b": jnp.asarray(np.repeat(levels, 300, axis=0))}
+    batch = {
+        "images": jnp.asarray(np.repeat(levels, 300, axis=0)),
+        "images_b": jnp.asarray(np.repeat(levels, 300, axis=0)),
+    }
     cut = jax.jit(data.prepare, static_argnums=(2, 3))(batch, jax.random.key(0), False, (3, 4))
     corners = {}
     for name in ("images", "images_b"):
         pixels = np.rint((np.asarray(cut[name]) + 1) * 127.5).astype(int)[..., 0]
         assert pixels.shape == (300, 3, 4)
-        np.testing.assert_array_equal(pixels - pixels[:, :1, :1], np.broadcast_to(levels[0, :3, :4, 0].astype(int), (300, 3, 4)))
+        np.testing.assert_array_equal(
+            pixels - pixels[:, :1, :1],
+            np.broadcast_to(levels[0, :3, :4, 0].astype(int), (300, 3, 4)),
+        )
         corners[name] = pixels[:, 0, 0]
         assert set(corners[name]) == {7 * row + column for row in range(3) for column in range(4)}
     assert np.mean(corners["images"] == corners["images_b"]) < 0.3

@@ -46,14 +46,20 @@ def test_haze_is_between_the_scene_and_the_airlight():
     assert np.nanmax(t) <= 1 + 1e-4
     assert np.nanmin(t) >= np.exp(-1.2) - 1e-4
     assert np.nanmax(np.nanmax(t, axis=3) - np.nanmin(t, axis=3)) < 1e-4
-    np.testing.assert_allclose(degrade.haze(jax.random.key(3), images, beta=(0, 0)), images, atol=1e-5)
+    np.testing.assert_allclose(
+        degrade.haze(jax.random.key(3), images, beta=(0, 0)), images, atol=1e-5
+    )
 
 
 def test_low_light_is_gain_times_a_power_and_noise_of_its_variance():
     images = jnp.broadcast_to(jnp.float32([0.2, 0.6])[:, None, None, None], (2, 100, 100, 3))
-    clean = degrade.lowlight(jax.random.key(0), images, gamma=(2, 2), gain=(0.5, 0.5), shot=0, read=0)
+    clean = degrade.lowlight(
+        jax.random.key(0), images, gamma=(2, 2), gain=(0.5, 0.5), shot=0, read=0
+    )
     np.testing.assert_allclose((clean + 1) / 2, 0.5 * ((images + 1) / 2) ** 2, atol=1e-6)
-    noisy = degrade.lowlight(jax.random.key(0), images, gamma=(2, 2), gain=(0.5, 0.5), shot=0.002, read=0.01)
+    noisy = degrade.lowlight(
+        jax.random.key(0), images, gamma=(2, 2), gain=(0.5, 0.5), shot=0.002, read=0.01
+    )
     level = 0.5 * np.array([0.36, 0.64])
     noise = np.asarray(noisy - clean)[:] / 2
     np.testing.assert_allclose(noise.var(axis=(1, 2, 3)), 0.002 * level + 1e-4, rtol=0.05)
@@ -63,11 +69,15 @@ def test_low_light_is_gain_times_a_power_and_noise_of_its_variance():
 def test_blur_is_the_gaussian_filter():
     image = np.zeros((1, 31, 31, 1), np.float32)
     image[0, 15, 15] = 1
-    blurred = np.asarray(degrade.blur(jax.random.key(0), jnp.asarray(image), sigma=(1.5, 1.5)))[0, :, :, 0]
+    blurred = np.asarray(degrade.blur(jax.random.key(0), jnp.asarray(image), sigma=(1.5, 1.5)))[
+        0, :, :, 0
+    ]
     taps = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
     taps /= taps.sum()
     np.testing.assert_allclose(blurred[10:21, 10:21], np.outer(taps, taps), atol=1e-6)
-    np.testing.assert_allclose(degrade.blur(jax.random.key(0), jnp.full((1, 9, 9, 3), 0.3)), 0.3, atol=1e-6)
+    np.testing.assert_allclose(
+        degrade.blur(jax.random.key(0), jnp.full((1, 9, 9, 3), 0.3)), 0.3, atol=1e-6
+    )
 
 
 def test_blocks_of_high_quality_are_nearly_the_image_and_a_constant_block_stays():
@@ -76,12 +86,18 @@ def test_blocks_of_high_quality_are_nearly_the_image_and_a_constant_block_stays(
     coarse = degrade.blocks(jax.random.key(0), images, quality=(10, 10))
     assert np.abs(fine - images).max() < 0.03
     assert np.abs(coarse - images).mean() > 3 * np.abs(fine - images).mean()
-    flat = jnp.full((1, 8, 8, 1), 16 / 127.5)  # its one coefficient, 8 * 16, is a multiple of the step of 16 at quality 50
-    np.testing.assert_allclose(degrade.blocks(jax.random.key(0), flat, quality=(50, 50)), flat, atol=1e-5)
+    flat = jnp.full(
+        (1, 8, 8, 1), 16 / 127.5
+    )  # its one coefficient, 8 * 16, is a multiple of the step of 16 at quality 50
+    np.testing.assert_allclose(
+        degrade.blocks(jax.random.key(0), flat, quality=(50, 50)), flat, atol=1e-5
+    )
 
 
 def test_gradients_reach_the_image():
     for name in ("haze", "lowlight", "blur"):
-        slope = jax.grad(lambda x, name=name: jnp.sum(degrade.DEGRADATIONS[name](jax.random.key(0), x)))(photos() * 0.5)
+        slope = jax.grad(
+            lambda x, name=name: jnp.sum(degrade.DEGRADATIONS[name](jax.random.key(0), x))
+        )(photos() * 0.5)
         assert np.all(np.isfinite(slope))
         assert np.any(slope != 0)

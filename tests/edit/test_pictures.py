@@ -64,10 +64,18 @@ def test_one_picture_is_what_the_verb_gives_in_either_direction(run, tmp_path):
     with Image.open(tmp_path / "a.png") as image:
         pixels = np.float32(image)[None] / 127.5 - 1
     for direction in ("a2b", "b2a"):
-        assert cli.translate(run, tmp_path / "a.png", direction=direction, out=tmp_path / direction) == 0
+        assert (
+            cli.translate(run, tmp_path / "a.png", direction=direction, out=tmp_path / direction)
+            == 0
+        )
         with Image.open(tmp_path / direction / "a.png") as image:
             got = np.int32(image)
-        assert np.abs(got - np.int32(genjax.to_uint8(model.translate(weights, pixels, direction)))[0]).max() <= 1
+        assert (
+            np.abs(
+                got - np.int32(genjax.to_uint8(model.translate(weights, pixels, direction)))[0]
+            ).max()
+            <= 1
+        )
 
 
 def test_large_pictures_go_through_in_tiles(run, tmp_path):
@@ -100,7 +108,9 @@ def test_what_cannot_be_written_is_named_with_the_reason_and_leaves_nothing(tmp_
     (tmp_path / "a.png").mkdir()
     with pytest.raises(InputError, match=r"a\.png: cannot be written \(Is a directory\)"):
         pictures.write(tmp_path / "a.png", pixels)
-    with pytest.raises(InputError, match=r"none/a\.png: cannot be written \(No such file or directory\)"):
+    with pytest.raises(
+        InputError, match=r"none/a\.png: cannot be written \(No such file or directory\)"
+    ):
         pictures.write(tmp_path / "none/a.png", pixels)
     with pytest.raises(InputError, match=r"a\.webp: cannot be written \(.*16383"):
         pictures.write(tmp_path / "a.webp", np.zeros((1, 2**14, 3), np.uint8))
@@ -137,7 +147,9 @@ def test_the_same_command_goes_on_and_redoes_what_has_changed(run, tmp_path, cap
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
     (tmp_path / "out/b.png").unlink()
     paint(tmp_path / "in/c.png", 9, 9)
-    with pytest.raises(InputError, match=r"c\.png \(1 in all\): is there already.*--force"):  # what was made of the old c.png
+    with pytest.raises(
+        InputError, match=r"c\.png \(1 in all\): is there already.*--force"
+    ):  # what was made of the old c.png
         cli.translate(run, tmp_path / "in", out=tmp_path / "out")
     capsys.readouterr()
     assert cli.translate(run, tmp_path / "in", out=tmp_path / "out", force=True) == 0
@@ -174,12 +186,16 @@ def test_translated_pictures_are_not_translated_again(run, tmp_path, monkeypatch
     for times in range(2):
         assert cli.translate(run, Path("."), out=Path(out)) == 0
         assert ("2 of them are genjax's own" in capsys.readouterr().err) == bool(times)
-        there = {str(path.relative_to(tmp_path / "in")) for path in (tmp_path / "in").rglob("*.png")}
+        there = {
+            str(path.relative_to(tmp_path / "in")) for path in (tmp_path / "in").rglob("*.png")
+        }
         made = {"translated/a.png", "translated/translated/theirs.png"}
         assert there == {"a.png", "translated/theirs.png"} | made
 
 
-def test_a_picture_that_cannot_be_written_or_needs_too_much_memory_is_left_out(run, tmp_path, monkeypatch, capsys):
+def test_a_picture_that_cannot_be_written_or_needs_too_much_memory_is_left_out(
+    run, tmp_path, monkeypatch, capsys
+):
     from genjax.edit import tiles
 
     for name, width in (("a.png", 8), ("long.png", 16_384), ("odd.png", 9), ("huge.png", 10)):
@@ -191,7 +207,9 @@ def test_a_picture_that_cannot_be_written_or_needs_too_much_memory_is_left_out(r
             if image.shape[1] == 9:
                 raise MemoryError
             if image.shape[1] == 10:
-                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 878 bytes.")
+                raise jax.errors.JaxRuntimeError(
+                    "RESOURCE_EXHAUSTED: Out of memory allocating 878 bytes."
+                )
             return image
 
         return translated
@@ -199,18 +217,33 @@ def test_a_picture_that_cannot_be_written_or_needs_too_much_memory_is_left_out(r
     monkeypatch.setattr(tiles, "translator", translator)
     assert cli.translate(run, tmp_path / "in", out=tmp_path / "out") == 1
     said = capsys.readouterr().err
-    assert "long.webp: cannot be written as .webp (a .webp of 8x16384 pixels: at most 16383 a side" in said
+    assert (
+        "long.webp: cannot be written as .webp (a .webp of 8x16384 pixels: at most 16383 a side"
+        in said
+    )
     for name in ("odd.png", "huge.png"):
         assert f"{name}: needs more memory than there is; try a smaller --tile; left out" in said
     assert "1 of 4 pictures translated" in said
     assert [path.name for path in (tmp_path / "out").glob("*.*g")] == ["a.png"]
 
 
-@pytest.mark.parametrize("names", [("c.gif", "c.gif.png"), ("c.ppm", "c.ppm.png"), ("a.JPG", "a.jpg"), ("d", "d.png"), ("e.gif", "e.gif.png/e.png")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("c.gif", "c.gif.png"),
+        ("c.ppm", "c.ppm.png"),
+        ("a.JPG", "a.jpg"),
+        ("d", "d.png"),
+        ("e.gif", "e.gif.png/e.png"),
+    ],
+)
 def test_two_pictures_never_become_one(run, tmp_path, names):
     for name in names:
         paint(tmp_path / "in" / name, format=None if "." in name else "PNG")
-    with pytest.raises(InputError, match=f": {names[0]} (and {names[1]} would be one file|would be the folder of {names[1]})"):
+    with pytest.raises(
+        InputError,
+        match=f": {names[0]} (and {names[1]} would be one file|would be the folder of {names[1]})",
+    ):
         cli.translate(run, tmp_path / "in", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -228,11 +261,7 @@ def test_unreadable_pictures_are_named_and_left_out(run, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [
-        ({"tile": 4}, "--tile 4"),
-        ({"overlap": 400}, "--overlap 400"),
-        ({"out": "file"}, "--out"),
-    ],
+    [({"tile": 4}, "--tile 4"), ({"overlap": 400}, "--overlap 400"), ({"out": "file"}, "--out")],
 )
 def test_options_that_mean_nothing_are_refused(run, tmp_path, options, named):
     paint(tmp_path / "in/a.png")
@@ -253,7 +282,12 @@ def test_pictures_are_found_by_content_and_the_rest_is_summed_up(tmp_path):
     (tmp_path / "zero.png").symlink_to("/dev/zero")
     said = []
     found = pictures.find(tmp_path, said.append)
-    assert [str(path.relative_to(tmp_path)) for path in found] == ["a.png", "c.jfif", "d", "deep/b.jpg"]
+    assert [str(path.relative_to(tmp_path)) for path in found] == [
+        "a.png",
+        "c.jfif",
+        "d",
+        "deep/b.jpg",
+    ]
     left_out = "3 in hidden or thumbnail folders, 2 pipes or devices, 1 .txt, 1 hidden"
     assert said == [f"11 files found, 4 used; left out: {left_out}"]
     assert pictures.find(tmp_path) == found
@@ -278,9 +312,12 @@ def test_a_picture_is_read_as_a_data_set_reads_it(tmp_path):
     paint(tmp_path / "a.jpg", 301, 203, quality=90)
     with Image.open(tmp_path / "a.jpg") as image:
         image.save(tmp_path / "a.png")
-    np.testing.assert_array_equal(pictures.read(tmp_path / "a.jpg", 3), pictures.read(tmp_path / "a.png", 3))
     np.testing.assert_array_equal(
-        pictures.read(tmp_path / "a.jpg", 3), data.load(str(tmp_path), max_bad=0, say=print).arrays["images"][0]
+        pictures.read(tmp_path / "a.jpg", 3), pictures.read(tmp_path / "a.png", 3)
+    )
+    np.testing.assert_array_equal(
+        pictures.read(tmp_path / "a.jpg", 3),
+        data.load(str(tmp_path), max_bad=0, say=print).arrays["images"][0],
     )
 
 
@@ -307,7 +344,9 @@ def test_a_run_of_another_model_is_refused(tmp_path):
     from genjax.models import vae
 
     config = vae.Config(shape=(8, 8, 1), hidden=(4,), latent_size=2)
-    checkpoint.write_config(tmp_path, {"model": "vae", "config": json.loads(json.dumps(dataclasses.asdict(config)))})
+    checkpoint.write_config(
+        tmp_path, {"model": "vae", "config": json.loads(json.dumps(dataclasses.asdict(config)))}
+    )
     checkpoint.export(tmp_path, core.weights(vae.recipe(config).init(jax.random.key(0))))
     paint(tmp_path / "a.png")
     with pytest.raises(InputError, match="another model"):

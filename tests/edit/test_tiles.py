@@ -32,7 +32,12 @@ def test_a_function_of_single_pixels_is_done_exactly_and_in_tiles_of_one_size(si
 def test_tiles_overlap_by_what_was_asked_and_fade_without_a_step():
     """Each tile painted in its own grey: neighbours differ by no more than one tile's step over the overlap."""
     calls = iter(range(100))
-    painted = tiled(lambda images: np.full_like(images, next(calls) % 2), np.zeros((32, 120, 1), np.float32), tile=32, overlap=12)
+    painted = tiled(
+        lambda images: np.full_like(images, next(calls) % 2),
+        np.zeros((32, 120, 1), np.float32),
+        tile=32,
+        overlap=12,
+    )
     row = painted[16, :, 0]
     assert row.min() == 0
     assert row.max() == 1
@@ -46,21 +51,36 @@ def test_sizes_that_mean_nothing_are_refused():
 
 
 def small(network="resnet"):
-    config = cyclegan.Config(shape=(32, 32, 3), channels=4, blocks=1, network=network, depth=2, disc_channels=4, disc_layers=1)
+    config = cyclegan.Config(
+        shape=(32, 32, 3),
+        channels=4,
+        blocks=1,
+        network=network,
+        depth=2,
+        disc_channels=4,
+        disc_layers=1,
+    )
     model = cyclegan.recipe(config)
     return compiled(model), toys.weights(model)
 
 
 def compiled(model):
     verbs = {"translate": model.translate, "statistics": model.statistics}
-    return model._replace(**{name: verb and jax.jit(verb, static_argnames="direction") for name, verb in verbs.items()})
+    return model._replace(
+        **{
+            name: verb and jax.jit(verb, static_argnames="direction")
+            for name, verb in verbs.items()
+        }
+    )
 
 
 @pytest.mark.parametrize("network", ["resnet", "unet"])
 def test_a_part_normalised_as_the_whole_is_the_part_of_the_whole(network):
     """But for the 40 pixels at its edges, which see the reflection."""
     model, weights = small(network)
-    image = picture(120, 128)[None] * np.linspace(0.01, 1, 128)[None, None, :, None].astype(np.float32)
+    image = picture(120, 128)[None] * np.linspace(0.01, 1, 128)[None, None, :, None].astype(
+        np.float32
+    )
     whole, kept = model.translate(weights, image), model.statistics(weights, image)
     middle = lambda x: np.asarray(x[:, 40:-40, 40:-40])
     part = middle(model.translate(weights, image[:, 8:112, 16:116], statistics=kept))
@@ -77,20 +97,30 @@ def test_tiles_have_the_contrast_of_the_whole_picture():
     image = np.where(right < 80, 128 + ripple, steps)[:, :, None].repeat(3, axis=2).astype(np.uint8)
     values = image.astype(np.float32) / 127.5 - 1
     together = translator(model, weights, tile=64, overlap=16)(image)
-    apart = np.asarray(ops.to_uint8(tiled(functools.partial(model.translate, weights), values, 64, 16)))
+    apart = np.asarray(
+        ops.to_uint8(tiled(functools.partial(model.translate, weights), values, 64, 16))
+    )
     once = np.asarray(ops.to_uint8(model.translate(weights, values[None])[0]))
     ripples = [float(x[48:112, 8:32].std(axis=(0, 1)).mean()) for x in (once, together, apart)]
     assert abs(ripples[1] - ripples[0]) < 0.5 * abs(ripples[2] - ripples[0]), ripples
 
 
 def test_statistics_of_the_image_itself_change_nothing():
-    config = cyclegan.Config(shape=(16, 16, 3), channels=4, blocks=2, disc_channels=4, disc_layers=1)
+    config = cyclegan.Config(
+        shape=(16, 16, 3), channels=4, blocks=2, disc_channels=4, disc_layers=1
+    )
     model = compiled(cyclegan.recipe(config))
     weights, image = toys.weights(model), picture(18, 22)[None]
     kept = model.statistics(weights, image, "b2a")
-    np.testing.assert_allclose(model.translate(weights, image, "b2a", kept), model.translate(weights, image, "b2a"), atol=1e-5)
+    np.testing.assert_allclose(
+        model.translate(weights, image, "b2a", kept),
+        model.translate(weights, image, "b2a"),
+        atol=1e-5,
+    )
     assert not np.allclose(
-        model.translate(weights, image[:, :8], "b2a", kept), model.translate(weights, image[:, :8], "b2a"), atol=1e-2
+        model.translate(weights, image[:, :8], "b2a", kept),
+        model.translate(weights, image[:, :8], "b2a"),
+        atol=1e-2,
     )
 
 

@@ -46,7 +46,9 @@ def test_a_regular_file_is_read_through_a_link(tmp_path):
         bounded.open_regular("a\0b")
 
 
-@pytest.mark.parametrize("value", [{"a": [1, 2.5, None, True, "\u00e9"]}, [], 3, "x", {"a": 2**63, "b": -(2**63)}])
+@pytest.mark.parametrize(
+    "value", [{"a": [1, 2.5, None, True, "\u00e9"]}, [], 3, "x", {"a": 2**63, "b": -(2**63)}]
+)
 def test_json_is_parsed(value):
     assert bounded.parse_json(json.dumps(value).encode()) == value
 
@@ -73,7 +75,30 @@ def test_json_that_no_settings_need_is_refused(text, why):
 
 def directory(extra: bytes, count: int) -> bytes:
     """A zip whose directory has `count` members with an extra field each, and no data."""
-    member = struct.pack("<IHHHHHHIIIHHHHHII", 0x02014B50, 20, 20, 0, 0, 0, 33, 0, 0, 0, 1, len(extra), 0, 0, 0, 0, 0) + b"a" + extra
+    member = (
+        struct.pack(
+            "<IHHHHHHIIIHHHHHII",
+            0x02014B50,
+            20,
+            20,
+            0,
+            0,
+            0,
+            33,
+            0,
+            0,
+            0,
+            1,
+            len(extra),
+            0,
+            0,
+            0,
+            0,
+            0,
+        )
+        + b"a"
+        + extra
+    )
     listed = member * count
     return listed + struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, count, count, len(listed), 0, 0)
 
@@ -91,7 +116,9 @@ def test_directories_that_take_long_are_refused_before_they_are_parsed(tmp_path)
         bounded.open_zip(path, 1000)
 
 
-@pytest.mark.parametrize("field", [28, 30, 32])  # lengths of an entry's name, extra field and comment
+@pytest.mark.parametrize(
+    "field", [28, 30, 32]
+)  # lengths of an entry's name, extra field and comment
 def test_a_length_that_hides_members_is_found(tmp_path, field):
     path = tmp_path / "x.npz"
     np.savez(path, **{name: np.zeros(2) for name in "abcd"})

@@ -31,10 +31,17 @@ def png_claiming(width: int, height: int) -> bytes:
     """A PNG whose header promises width x height pixels and whose data are none."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,11 +87,23 @@ def test_sixteen_bits(pixels_of, encode, said, format):
 # The same picture in every form: the same pixels
 
 SMOOTH = np.clip(
-    np.add.outer(np.arange(93) * 1.1, np.arange(131) * 0.9)[..., np.newaxis] * (1.0, 0.6, 0.3) + (0, 30, 60), 0, 255
+    np.add.outer(np.arange(93) * 1.1, np.arange(131) * 0.9)[..., np.newaxis] * (1.0, 0.6, 0.3)
+    + (0, 30, 60),
+    0,
+    255,
 ).astype(np.uint8)
 NOISE = np.random.default_rng(0).integers(0, 256, (93, 131, 3)).astype(np.uint8)
-PICTURE = np.where(np.indices((93, 131))[1][..., np.newaxis] % 40 < 20, SMOOTH, NOISE)  # odd sizes, edges, noise
-TARGETS = [(None, "center"), (32, "center"), (17, "none"), ((40, 23), "center"), ((23, 61), "none"), ((150, 99), "center")]
+PICTURE = np.where(
+    np.indices((93, 131))[1][..., np.newaxis] % 40 < 20, SMOOTH, NOISE
+)  # odd sizes, edges, noise
+TARGETS = [
+    (None, "center"),
+    (32, "center"),
+    (17, "none"),
+    ((40, 23), "center"),
+    ((23, 61), "none"),
+    ((150, 99), "center"),
+]
 
 
 @pytest.mark.parametrize(("resolution", "crop"), TARGETS)
@@ -105,11 +124,15 @@ TARGETS = [(None, "center"), (32, "center"), (17, "none"), ((40, 23), "center"),
         ("PPM", {}),
     ],
 )
-def test_a_file_gives_the_pixels_of_its_decoded_png(pixels_of, encode, format, options, resolution, crop):
+def test_a_file_gives_the_pixels_of_its_decoded_png(
+    pixels_of, encode, format, options, resolution, crop
+):
     content = encode(PICTURE, format=format, **options)
     with Image.open(io.BytesIO(content)) as image:
         decoded = encode(image.convert("RGB"))
-    got, expected = (pixels_of(c, resolution=resolution, crop=crop).astype(int) for c in (content, decoded))
+    got, expected = (
+        pixels_of(c, resolution=resolution, crop=crop).astype(int) for c in (content, decoded)
+    )
     assert np.abs(got - expected).max() <= 1
     if options.get("lossless") or format in ("PNG", "BMP", "TIFF", "PPM"):
         assert np.abs(got - pixels_of(encode(PICTURE), resolution=resolution, crop=crop)).max() == 0
@@ -118,7 +141,11 @@ def test_a_file_gives_the_pixels_of_its_decoded_png(pixels_of, encode, format, o
 @pytest.mark.parametrize("scale", [2, 3, 5, 8, 16])
 @pytest.mark.parametrize("size", [(321, 481), (256, 256), (255, 1023)])
 def test_a_large_jpeg_is_reduced_as_its_decoded_png(pixels_of, encode, size, scale):
-    levels = np.random.default_rng(scale).integers(0, 256, (size[0] // 8 + 1, size[1] // 8 + 1, 3)).astype(np.uint8)
+    levels = (
+        np.random.default_rng(scale)
+        .integers(0, 256, (size[0] // 8 + 1, size[1] // 8 + 1, 3))
+        .astype(np.uint8)
+    )
     picture = np.asarray(Image.fromarray(levels).resize(size[::-1], Image.Resampling.BICUBIC))
     content = encode(picture, format="JPEG", quality=90)
     decoded = encode(Image.open(io.BytesIO(content)).convert("RGB"))
@@ -131,17 +158,27 @@ def png(pixels, kind, bits=16, key=b""):
     """A PNG of the colour type `kind` with samples of `bits` bits, uint [h, w, c]; `key`: its transparent colour."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
     height, width = pixels.shape[:2]
     if bits == 16:
         rows = [row.astype(">u2").tobytes() for row in pixels]
     else:
-        binary = [np.unpackbits(row.astype(np.uint8).reshape(-1, 1), axis=1)[:, 8 - bits :].reshape(-1) for row in pixels]
+        binary = [
+            np.unpackbits(row.astype(np.uint8).reshape(-1, 1), axis=1)[:, 8 - bits :].reshape(-1)
+            for row in pixels
+        ]
         rows = [np.packbits(row).tobytes() for row in binary]
     header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     body = chunk(b"IHDR", header) + (chunk(b"tRNS", key) if key else b"")
-    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + body
+        + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+        + chunk(b"IEND", b"")
+    )
 
 
 def tiff_grey(values, bits):
@@ -149,8 +186,20 @@ def tiff_grey(values, bits):
     height, width = values.shape
     spread_out = (values[..., np.newaxis] >> np.arange(bits - 1, -1, -1)) & 1
     strip = b"".join(np.packbits(row.reshape(-1).astype(np.uint8)).tobytes() for row in spread_out)
-    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1), (278, height), (279, len(strip))]
-    page = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    tags = [
+        (256, width),
+        (257, height),
+        (258, bits),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, height),
+        (279, len(strip)),
+    ]
+    page = struct.pack("<H", len(tags)) + b"".join(
+        struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags
+    )
     strip += bytes(len(strip) % 2)
     return b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + page + bytes(4)
 
@@ -174,7 +223,8 @@ def grey_forms(encode):
         "16-bit TIFF": encode(grey.astype(np.uint16) * 257, format="TIFF"),
         "12-bit TIFF": tiff_grey(grey.astype(int) * 4095 // 255, 12),
         "16-bit PGM": b"P5 131 93 65535\n" + (grey.astype(">u2") * 257).tobytes(),
-        "12-bit PGM": b"P5 131 93 4095\n" + (grey.astype(int) * 4095 // 255).astype(">u2").tobytes(),
+        "12-bit PGM": b"P5 131 93 4095\n"
+        + (grey.astype(int) * 4095 // 255).astype(">u2").tobytes(),
         "32-bit TIFF": encode(grey.astype(np.int32) * 257, format="TIFF"),
         "lossless WebP": encode(image.convert("RGB"), format="WEBP", lossless=True),
         "turned PNG": encode(np.ascontiguousarray(np.rot90(grey)), exif=exif),
@@ -186,7 +236,9 @@ def grey_forms(encode):
 def test_a_grey_picture_is_the_same_in_every_mode(pixels_of, encode, resolution, crop):
     forms = grey_forms(encode)
     for channels in (1, 3, 4):
-        expected = pixels_of(forms["L"], resolution=resolution, crop=crop, channels=channels).astype(int)
+        expected = pixels_of(
+            forms["L"], resolution=resolution, crop=crop, channels=channels
+        ).astype(int)
         for name, content in forms.items():
             got = pixels_of(content, resolution=resolution, crop=crop, channels=channels)
             assert np.abs(got - expected).max() <= 1, (name, channels)
@@ -196,14 +248,20 @@ def test_one_bit_is_black_and_white(pixels_of, encode):
     bits = PICTURE[..., 0] > 100
     expected = np.where(bits, 255, 0)[..., np.newaxis]
     few = np.where(bits, 3, 0)[..., np.newaxis]
-    for content in (encode(Image.fromarray(bits)), encode(Image.fromarray(bits), format="TIFF"), png(few, 0, bits=2)):
+    for content in (
+        encode(Image.fromarray(bits)),
+        encode(Image.fromarray(bits), format="TIFF"),
+        png(few, 0, bits=2),
+    ):
         np.testing.assert_array_equal(pixels_of(content), expected)
 
 
 def test_a_transparent_picture_is_the_same_in_every_mode(pixels_of, encode):
     shown = np.zeros((12, 20), bool)
     shown[3:9, 4:15] = True
-    grey = np.where(shown, 85, 6).astype(np.uint8)  # 6, where it is transparent, must be seen nowhere
+    grey = np.where(shown, 85, 6).astype(
+        np.uint8
+    )  # 6, where it is transparent, must be seen nowhere
     alpha = np.where(shown, 255, 0).astype(np.uint8)
     la = Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)])
     palette = Image.fromarray(grey).convert("P")
@@ -217,15 +275,25 @@ def test_a_transparent_picture_is_the_same_in_every_mode(pixels_of, encode):
         "GIF": encode(palette, format="GIF", transparency=palette.getpixel((0, 0))),
         "grey and key": encode(Image.fromarray(grey), transparency=6),
         "RGB and key": encode(Image.fromarray(grey).convert("RGB"), transparency=(6, 6, 6)),
-        "16-bit grey and key": png(grey[..., np.newaxis].astype(int) * 257, 0, key=struct.pack(">H", 6 * 257)),
-        "16-bit RGB and key": png(grey[..., np.newaxis].repeat(3, -1).astype(int) * 257, 2, key=struct.pack(">HHH", *[6 * 257] * 3)),
+        "16-bit grey and key": png(
+            grey[..., np.newaxis].astype(int) * 257, 0, key=struct.pack(">H", 6 * 257)
+        ),
+        "16-bit RGB and key": png(
+            grey[..., np.newaxis].repeat(3, -1).astype(int) * 257,
+            2,
+            key=struct.pack(">HHH", *[6 * 257] * 3),
+        ),
         "16-bit LA": png(np.stack([grey, alpha], -1).astype(int) * 257, 4),
         "2-bit grey and key": png(two, 0, bits=2, key=struct.pack(">H", 3)),  # 1 of 3 is 85
     }
     for resolution in (None, (7, 11), (30, 47)):
         for channels in (1, 3, 4):
-            expected = pixels_of(forms["RGBA"], resolution=resolution, channels=channels).astype(int)
-            visible = expected[..., 3:] > 0 if channels == 4 else np.ones((*expected.shape[:2], 1), bool)
+            expected = pixels_of(forms["RGBA"], resolution=resolution, channels=channels).astype(
+                int
+            )
+            visible = (
+                expected[..., 3:] > 0 if channels == 4 else np.ones((*expected.shape[:2], 1), bool)
+            )
             for name, content in forms.items():
                 got = pixels_of(content, resolution=resolution, channels=channels)
                 assert np.abs((got - expected) * visible).max() <= 1, (name, channels, resolution)
@@ -240,7 +308,9 @@ def test_hidden_colours_do_not_bleed_when_resized(pixels_of, encode, channels):
     if channels == 4:
         assert got[..., 1][got[..., 3] > 16].max() <= 8
     else:
-        assert np.abs(got[..., 1] - got[..., 2]).max() <= 1  # over white, green and blue are equal everywhere
+        assert (
+            np.abs(got[..., 1] - got[..., 2]).max() <= 1
+        )  # over white, green and blue are equal everywhere
 
 
 def test_tall_transparent_pictures_lie_over_white(pixels_of, encode, monkeypatch):
@@ -251,22 +321,32 @@ def test_tall_transparent_pictures_lie_over_white(pixels_of, encode, monkeypatch
     assert np.abs(pixels_of(encode(pixels)) - expected).max() <= 1
 
 
-@pytest.mark.parametrize(("bits", "told"), [(12, "12 bits"), (10, "10 bits"), (14, "14 bits"), (16, ""), (15, "")])
+@pytest.mark.parametrize(
+    ("bits", "told"), [(12, "12 bits"), (10, "10 bits"), (14, "14 bits"), (16, ""), (15, "")]
+)
 @pytest.mark.parametrize("resident_mb", [0, 1])
-def test_sixteen_bits_that_hold_fewer_are_reported_once_for_the_set(folder, load, said, encode, bits, told, resident_mb):
+def test_sixteen_bits_that_hold_fewer_are_reported_once_for_the_set(
+    folder, load, said, encode, bits, told, resident_mb
+):
     rng = np.random.default_rng(0)
     dark = {f"{i}.png": encode(rng.integers(0, 50, (8, 8)).astype(np.uint16)) for i in range(3)}
     files = {**dark, "9.png": encode(rng.integers(0, 2**bits, (64, 64)).astype(np.uint16))}
     load(folder(files), resolution=8, resident_mb=resident_mb, crop="none")
     assert [line for line in said if "nearly black" in line] == (
-        [f"data: the 16-bit pictures are nearly black: no value needs more than {told}; rescale them to 0..65535"] if told else []
+        [
+            f"data: the 16-bit pictures are nearly black: no value needs more than {told}; rescale them to 0..65535"
+        ]
+        if told
+        else []
     )
 
 
 def test_masks_of_0_and_1_are_reported(folder, load, said, encode):
     mask = np.random.default_rng(0).integers(0, 2, (8, 8)).astype(np.uint8)
     load(folder({"1.png": encode(mask), "2.png": encode(mask)}))
-    assert said == ["data: the 8-bit pictures are nearly black: their values are 0 and 1 only, as of masks; multiply them by 255"]
+    assert said == [
+        "data: the 8-bit pictures are nearly black: their values are 0 and 1 only, as of masks; multiply them by 255"
+    ]
     said.clear()
     load(folder({"1.png": encode(mask), "2.png": encode(mask * 255)}))
     assert said == []
@@ -276,7 +356,9 @@ def test_masks_of_0_and_1_are_reported(folder, load, said, encode):
 def test_pages_of_a_tiff_that_are_left_out_are_reported(folder, load, said, encode, resident_mb):
     pages = [Image.new("L", (8, 8), 40 * value) for value in range(1, 6)]
     files = {"stack.tif": encode(pages[0], format="TIFF", save_all=True, append_images=pages[1:])}
-    source = load(folder({**files, "plain.tif": encode(pages[1], format="TIFF")}), resident_mb=resident_mb)
+    source = load(
+        folder({**files, "plain.tif": encode(pages[1], format="TIFF")}), resident_mb=resident_mb
+    )
     assert [int(source.read(i)["images"][0, 0, 0]) for i in range(2)] == [80, 40]
     assert len(said) == 1
     assert said[0].endswith("1 multi-page (first page)")
@@ -302,7 +384,9 @@ def test_exif_rotation(pixels_of, encode, format):
 
 def test_animated_gif_gives_its_first_frame(pixels_of, encode, said):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
-    pixels = pixels_of(encode(frames[0], format="GIF", save_all=True, append_images=frames[1:]), "one.gif")
+    pixels = pixels_of(
+        encode(frames[0], format="GIF", save_all=True, append_images=frames[1:]), "one.gif"
+    )
     assert (pixels == np.uint8(RED)).all()
     assert "animated (first frame)" in said[0]
     assert len(said) == 1
@@ -317,7 +401,10 @@ def test_a_centre_crop_stays_within_any_picture():
         picture = Image.new("L", (width, height), 7)
         for target in ((160, 240), (3, 7), (height, 1)):
             assert fit(picture, *target, "center").getextrema() == (7, 7)
-    assert fit(Image.new("L", (481, 321)), 160, 240, "center").size == (240, 160)  # 240 * (481 / 240) is more than 481
+    assert fit(Image.new("L", (481, 321)), 160, 240, "center").size == (
+        240,
+        160,
+    )  # 240 * (481 / 240) is more than 481
 
 
 def test_centre_crop_keeps_the_aspect_and_none_stretches(pixels_of, encode, said):
@@ -355,7 +442,10 @@ def test_one_pixel(pixels_of, encode):
         (b"just text", "not an image"),
         (b"", "empty file"),
         (png_claiming(20_000, 20_000), "more than 67108864 pixels"),
-        (png_claiming(10_000, 10_000), "more than 67108864 pixels"),  # Pillow itself would only warn
+        (
+            png_claiming(10_000, 10_000),
+            "more than 67108864 pixels",
+        ),  # Pillow itself would only warn
         (png_claiming(2_000_000_000, 2_000_000_000), "more than 67108864 pixels"),
         (png_claiming(100, 100), ""),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, ""),

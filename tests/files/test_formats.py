@@ -40,16 +40,22 @@ def test_the_first_bytes_tell_the_format(head, kind):
     assert formats.kind(head) == kind
 
 
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000"])
+@pytest.mark.parametrize(
+    "format", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000"]
+)
 def test_what_pillow_writes_is_recognised_and_passes(encode, format):
-    content = encode(np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8), format=format)
+    content = encode(
+        np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8), format=format
+    )
     assert formats.kind(content[: formats.HEAD_BYTES]) == format
     assert formats.inspect(format, content) == formats.Structure(1, 8)
 
 
 def tiff(entries, behind=b"", order="<"):
     """A TIFF of one page with the entries (tag, type, count, value); `behind` begins at byte 8."""
-    page = struct.pack(order + "H", len(entries)) + b"".join(struct.pack(order + "HHII", *entry) for entry in entries)
+    page = struct.pack(order + "H", len(entries)) + b"".join(
+        struct.pack(order + "HHII", *entry) for entry in entries
+    )
     start = b"II*\0" if order == "<" else b"MM\0*"
     return start + struct.pack(order + "I", 8 + len(behind)) + behind + page + bytes(4)
 
@@ -83,16 +89,31 @@ HOSTILE = {
     "junk.jpg": (b"\xff\xd8\xff\xe0\0\2" + b"x" * 2**20, "markers or bytes without meaning"),
     "markers.jpg": (b"\xff\xd8" + b"\xff\xe1\0\2" * 70_000, "markers or bytes without meaning"),
     "chunks.png": (png_with(EMPTY_CHUNK * 70_000), "more than 65536 chunks"),
-    "comment.gif": (gif_with(b"!\xfe" + (b"\xff" + b"x" * 255) * 1000 + b"\0"), "bytes of comments"),
+    "comment.gif": (
+        gif_with(b"!\xfe" + (b"\xff" + b"x" * 255) * 1000 + b"\0"),
+        "bytes of comments",
+    ),
     "extensions.gif": (gif_with(b"!\xfe\1x\0" * 70_000), "bytes of comments"),
-    "blocks.gif": (gif_with(b",\0\0\0\0\x08\0\x08\0\0\x02" + b"\1x" * 600_000 + b"\0"), "blocks before its second frame"),
-    "tags.tif": (tiff([(1000 + i, 1, 2**16, 8) for i in range(2000)], bytes(2**16)), "tags of 131072000 bytes"),
+    "blocks.gif": (
+        gif_with(b",\0\0\0\0\x08\0\x08\0\0\x02" + b"\1x" * 600_000 + b"\0"),
+        "blocks before its second frame",
+    ),
+    "tags.tif": (
+        tiff([(1000 + i, 1, 2**16, 8) for i in range(2000)], bytes(2**16)),
+        "tags of 131072000 bytes",
+    ),
     "many.tif": (tiff([(1000 + i, 1, 1, 8) for i in range(5000)]), "a page of 5000 tags"),
     "strips.tif": (tiff([(273, 4, 2**20, 8)], bytes(2**22)), "1048576 strips"),
     "plain.ppm": (b"P3 3000 3000 255\n" + b"1 " * 1000, "decoded slowly"),
     "maximum.pgm": (b"P5 3000 3000 254\n" + bytes(1000), "decoded slowly"),
-    "comment.ppm": (b"P6\n#" + b"x" * 2**20 + b"\n8 8 255\n" + bytes(192), "no header in its first 65536 bytes"),
-    "lengths.bmp": (b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, 9000, 5000, 1, 8, 1, 0, 0, 0, 0, 0), "run lengths"),
+    "comment.ppm": (
+        b"P6\n#" + b"x" * 2**20 + b"\n8 8 255\n" + bytes(192),
+        "no header in its first 65536 bytes",
+    ),
+    "lengths.bmp": (
+        b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, 9000, 5000, 1, 8, 1, 0, 0, 0, 0, 0),
+        "run lengths",
+    ),
 }
 
 
@@ -113,14 +134,20 @@ def test_structures_that_would_cost_too_much_are_bad_images(folder, refused, nam
 
 def test_a_video_behind_a_photo_is_not_taken_for_scans(folder, load, encode):
     photo = encode((200, 100, 50), size=(64, 64), format="JPEG")
-    video = np.random.default_rng(0).bytes(2**16) + b"\xff\xda" * 500 + b"\xff\x00" * 10  # a phone's motion photo
+    video = (
+        np.random.default_rng(0).bytes(2**16) + b"\xff\xda" * 500 + b"\xff\x00" * 10
+    )  # a phone's motion photo
     assert load(folder({"1.jpg": photo + video})).size == 1
 
 
 def test_directories_of_a_tiff_that_form_a_loop_end(folder, load, refused):
     loop = b"II*\0" + struct.pack("<I", 8) + struct.pack("<HI", 0, 14) + struct.pack("<HI", 0, 8)
     assert formats.inspect("TIFF", loop).pictures == 2
-    chain = b"II*\0" + struct.pack("<I", 8) + b"".join(struct.pack("<HI", 0, 14 + 6 * i) for i in range(10_000))
+    chain = (
+        b"II*\0"
+        + struct.pack("<I", 8)
+        + b"".join(struct.pack("<HI", 0, 14 + 6 * i) for i in range(10_000))
+    )
     assert formats.inspect("TIFF", chain).pictures == formats.MAX_PAGES
     refused(folder({"1.tif": loop}))
 
@@ -128,7 +155,9 @@ def test_directories_of_a_tiff_that_form_a_loop_end(folder, load, refused):
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_bits_and_pages_of_a_tiff(order, encode):
     short = lambda value: value if order == "<" else value << 16
-    assert formats.inspect("TIFF", tiff([(258, 3, 1, short(12))], order=order)) == formats.Structure(1, 12)
+    assert formats.inspect(
+        "TIFF", tiff([(258, 3, 1, short(12))], order=order)
+    ) == formats.Structure(1, 12)
     three = struct.pack(order + "HHH", 16, 16, 16) + bytes(2)
     assert formats.inspect("TIFF", tiff([(258, 3, 3, 8)], three, order)) == formats.Structure(1, 16)
     pages = [Image.new("L", (8, 8), value) for value in range(5)]
@@ -151,5 +180,7 @@ def test_a_png_whose_chunks_do_not_match_their_checksums_is_damaged():
         broken[place] ^= 0x10
         with pytest.raises(ValueError, match="damaged"):
             formats.inspect("PNG", bytes(broken))
-    text = struct.pack(">I", 5) + b"tEXta\0bcd" + bytes(4)  # what pixels do not depend on may be wrong
+    text = (
+        struct.pack(">I", 5) + b"tEXta\0bcd" + bytes(4)
+    )  # what pixels do not depend on may be wrong
     assert formats.inspect("PNG", whole[: begin - 4] + text + whole[begin - 4 :]).pictures == 1

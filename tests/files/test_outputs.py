@@ -69,7 +69,9 @@ def there(tmp_path):
     (tmp_path / "soft.npz").symlink_to("set.npz")
     (tmp_path / "into_run.png").symlink_to("run/model.safetensors")
     (tmp_path / "gallery").mkdir()
-    (tmp_path / "gallery/a.png").symlink_to("../shown.png")  # what a folder of links shows is read, too
+    (tmp_path / "gallery/a.png").symlink_to(
+        "../shown.png"
+    )  # what a folder of links shows is read, too
     (tmp_path / "shown.png").write_bytes(PNG)
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "dangling.png").symlink_to("nowhere")
@@ -96,7 +98,11 @@ def there(tmp_path):
         ("gallery/a.png", "is read", "is read"),
         ("gallery/b.png", "", ""),
         ("loop.png", "no regular file", "no regular file"),
-        ("loop.png/new.png", "cannot be written|not in a folder", "cannot be written|not in a folder"),
+        (
+            "loop.png/new.png",
+            "cannot be written|not in a folder",
+            "cannot be written|not in a folder",
+        ),
         ("x" * 300 + ".png", "too long", "too long"),
         ("nul\0l.png", "null", "null"),
         ("dangling.png", "no regular file", "no regular file"),
@@ -158,8 +164,12 @@ def test_which_temporary_files_are_removed(tmp_path, monkeypatch):
     (old / "config.json").write_bytes(b"")
     os.utime(old, (time.time() - 2 * outputs.STALE_SECONDS,) * 2)
     outputs.sweep(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {name for name, stays in names.items() if stays}
-    monkeypatch.setattr(outputs, "_STARTED", time.time() + 100)  # of a container's earlier life, where numbers repeat
+    assert {path.name for path in tmp_path.iterdir()} == {
+        name for name, stays in names.items() if stays
+    }
+    monkeypatch.setattr(
+        outputs, "_STARTED", time.time() + 100
+    )  # of a container's earlier life, where numbers repeat
     outputs.sweep(tmp_path)
     assert not (tmp_path / f".genjax-{os.getpid()}-{here}-00000000.part").exists()
 
@@ -199,7 +209,9 @@ def notes(names=NAMES, tile=8, **sources):
 
 
 def opened(out, names=NAMES, tile=8, sources=(), **options):
-    return outputs.open_folder(out, names, notes(names, tile, **dict(sources)).__getitem__, **options)
+    return outputs.open_folder(
+        out, names, notes(names, tile, **dict(sources)).__getitem__, **options
+    )
 
 
 def write(folder, *names, tile=8):
@@ -288,7 +300,14 @@ def test_what_appears_meanwhile_stays(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "names", [["a.png", "a.png"], ["A.png", "a.png"], ["\u00e9.png", "e\u0301.png"], ["STRASSE.png", "stra\u00dfe.png"], ["x.png", "X.png/a.png"]]
+    "names",
+    [
+        ["a.png", "a.png"],
+        ["A.png", "a.png"],
+        ["\u00e9.png", "e\u0301.png"],
+        ["STRASSE.png", "stra\u00dfe.png"],
+        ["x.png", "X.png/a.png"],
+    ],
 )
 def test_two_outputs_never_have_one_name(tmp_path, names):
     with pytest.raises(InputError, match=r"would be (one file|the folder of)"):
@@ -313,7 +332,9 @@ def test_an_error_of_the_disk_names_the_file_and_not_its_temporary_one(tmp_path,
 
     folder = opened(tmp_path / "out")
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(InputError, match=r"out/a\.png: cannot be written \(No space left on device\)"):
+    with pytest.raises(
+        InputError, match=r"out/a\.png: cannot be written \(No space left on device\)"
+    ):
         write(folder, "a.png")
     with pytest.raises(OSError, match="No space left") as caught:
         outputs.write_atomically(tmp_path / "a.json", b"")
@@ -328,16 +349,49 @@ def runs(tmp_path_factory):
     """The folders of a conditional GAN, whose config.json names its classes, a StyleGAN2 and a CycleGAN."""
     folder = tmp_path_factory.mktemp("runs")
     configs = {
-        "labelled": (dcgan, dcgan.Config(shape=(8, 8, 1), latent_size=3, channels=4, norm="none", conditional="concat", num_labels=3), 0.3),
-        "styled": (stylegan2, stylegan2.Config(shape=(8, 8, 3), latent_size=4, style_size=5, mapping_layers=1, channels=32, group_size=2), 1),
-        "translating": (cyclegan, cyclegan.Config(shape=(16, 16, 3), channels=4, blocks=1, disc_channels=4, disc_layers=1), 0.02),
-    }  # fmt: skip
+        "labelled": (
+            dcgan,
+            dcgan.Config(
+                shape=(8, 8, 1),
+                latent_size=3,
+                channels=4,
+                norm="none",
+                conditional="concat",
+                num_labels=3,
+            ),
+            0.3,
+        ),
+        "styled": (
+            stylegan2,
+            stylegan2.Config(
+                shape=(8, 8, 3),
+                latent_size=4,
+                style_size=5,
+                mapping_layers=1,
+                channels=32,
+                group_size=2,
+            ),
+            1,
+        ),
+        "translating": (
+            cyclegan,
+            cyclegan.Config(
+                shape=(16, 16, 3), channels=4, blocks=1, disc_channels=4, disc_layers=1
+            ),
+            0.02,
+        ),
+    }
     for name, (module, config, scale) in configs.items():
         (folder / name).mkdir()
-        settings = {"model": module.__name__.rsplit(".", 1)[-1], "config": dataclasses.asdict(config)}
+        settings = {
+            "model": module.__name__.rsplit(".", 1)[-1],
+            "config": dataclasses.asdict(config),
+        }
         classes = {"data": {"classes": ["7", "cat", "dog"]}} if name == "labelled" else {}
         checkpoint.write_config(folder / name, settings | classes)
-        weights = jax.tree.map(lambda x: np.float32(x + 0.1), toys.weights(module.recipe(config), scale=scale))
+        weights = jax.tree.map(
+            lambda x: np.float32(x + 0.1), toys.weights(module.recipe(config), scale=scale)
+        )
         checkpoint.export(folder / name, weights)
     return folder
 
@@ -362,7 +416,11 @@ SETS = "set.npz other.npz --extractor pixels"
 FILES = {  # a command to the option of its output, the output's suffix, a file that it reads
     "sample": ("sample RUN/labelled --n 2 --out", ".png", "RUN/labelled/model.safetensors"),
     "interpolate": (f"{WALK} 2 --out", ".gif", "RUN/labelled/config.json"),
-    "style-mix": ("style-mix RUN/styled --rows 1 --columns 2 --layers 0 --out", ".png", "RUN/styled/model.safetensors"),
+    "style-mix": (
+        "style-mix RUN/styled --rows 1 --columns 2 --layers 0 --out",
+        ".png",
+        "RUN/styled/model.safetensors",
+    ),
     "export": ("export RUN/styled --out", ".safetensors", "RUN/styled/model.safetensors"),
     "eval": (f"eval {SETS} --metrics kid --json", ".json", "other.npz"),
     "nearest": (f"nearest {SETS} --rows 2 --k 2 --out", ".png", "set.npz"),
@@ -386,7 +444,10 @@ def everything(*folders):
 
 def make_inputs(folder):
     for seed, name in enumerate(("set", "other")):
-        np.savez(folder / f"{name}.npz", images=np.random.default_rng(seed).integers(0, 256, (8, 8, 8, 1), np.uint8))
+        np.savez(
+            folder / f"{name}.npz",
+            images=np.random.default_rng(seed).integers(0, 256, (8, 8, 8, 1), np.uint8),
+        )
     (folder / "pictures").mkdir()
     for name in ("a.png", "b.png"):
         Image.fromarray(PIXELS).save(folder / "pictures" / name)
@@ -396,7 +457,12 @@ def assert_refused(genjax, words, why, *folders):
     before = everything(*folders)
     code, said = genjax(*words)
     *summary, line = said.splitlines()
-    assert (code, why in line, line[:8], len(summary) <= (words[0] == "translate")) == (2, True, "genjax: ", True), (words, said)
+    assert (code, why in line, line[:8], len(summary) <= (words[0] == "translate")) == (
+        2,
+        True,
+        "genjax: ",
+        True,
+    ), (words, said)
     assert everything(*folders) == before, words
 
 
@@ -428,7 +494,13 @@ def test_a_file_is_lost_by_no_command(genjax, runs, tmp_path, command):
         ways["folder"] = ("one ", "one ")  # picture, table
     for name, reasons in ways.items():
         for force, why in zip(([], ["--force"]), reasons, strict=True):
-            assert_refused(genjax, [*words, f"{name}{suffix}", *force], f"{option} {name}{suffix}: {why}", tmp_path, runs)
+            assert_refused(
+                genjax,
+                [*words, f"{name}{suffix}", *force],
+                f"{option} {name}{suffix}: {why}",
+                tmp_path,
+                runs,
+            )
     before = everything(tmp_path, runs)
     assert genjax(*words, f"mine{suffix}")[0] == 0
     mine = tmp_path / f"mine{suffix}"
@@ -448,12 +520,26 @@ def test_a_folders_files_are_lost_by_no_command(genjax, runs, tmp_path, command)
     (tmp_path / "file").write_bytes(b"dear")
     for out in ("file", "file/out", words[1]):
         for force in ([], ["--force"]):
-            assert_refused(genjax, [*words, out, *force], f"--out {out.replace('RUN/', f'{runs}/')}: ", tmp_path, runs)
+            assert_refused(
+                genjax,
+                [*words, out, *force],
+                f"--out {out.replace('RUN/', f'{runs}/')}: ",
+                tmp_path,
+                runs,
+            )
     for out, make, reasons in (
-        ("theirs", lambda path: path.write_bytes(b"dear"), ("is there already", "was not written by genjax")),
+        (
+            "theirs",
+            lambda path: path.write_bytes(b"dear"),
+            ("is there already", "was not written by genjax"),
+        ),
         ("folder", lambda path: path.mkdir(), ("no regular file", "no regular file")),
         ("null", lambda path: path.symlink_to("/dev/null"), ("no regular file", "no regular file")),
-        ("link", lambda path: path.symlink_to("../set.npz"), ("is there already", "was not written by genjax")),
+        (
+            "link",
+            lambda path: path.symlink_to("../set.npz"),
+            ("is there already", "was not written by genjax"),
+        ),
     ):
         (tmp_path / out).mkdir()
         make(tmp_path / out / name)
@@ -489,7 +575,9 @@ def test_convert_replaces_only_what_it_wrote(genjax, runs, tmp_path):
             assert_refused(genjax, [*words, out, *force], text, tmp_path)
     assert genjax(*words, "deep/run")[0] == 0
     before = everything(tmp_path)
-    assert_refused(genjax, [*words, "deep/run"], "exists; choose another folder, or add --force", tmp_path)
+    assert_refused(
+        genjax, [*words, "deep/run"], "exists; choose another folder, or add --force", tmp_path
+    )
     (tmp_path / "deep/run/model.safetensors").write_bytes(b"")
     assert genjax(*words, "deep/run", "--force")[0] == 0
     assert everything(tmp_path) == before
@@ -504,13 +592,21 @@ def test_a_killed_conversion_is_done_when_repeated(genjax, tmp_path, monkeypatch
     )
     words = ["convert", "stylegan2", "net.safetensors", "--out", "run"]
     environment = os.environ | {"XLA_FLAGS": toys.ONE_DEVICE}
-    killed = subprocess.run([sys.executable, "-c", code, *words], check=False, env=environment, stderr=subprocess.DEVNULL)
+    killed = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        check=False,
+        env=environment,
+        stderr=subprocess.DEVNULL,
+    )
     assert killed.returncode == -signal.SIGKILL
     [left] = [path for path in tmp_path.iterdir() if path.name != "net.safetensors"]
     assert outputs.PART.fullmatch(left.name)
     assert genjax(*words)[0] == 0
     assert {path.name for path in tmp_path.iterdir()} == {"net.safetensors", "run"}
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {checkpoint.CONFIG, checkpoint.WEIGHTS}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        checkpoint.CONFIG,
+        checkpoint.WEIGHTS,
+    }
 
 
 # --- single files ------------------------------------------------------------------------
@@ -561,7 +657,9 @@ def test_a_grid_has_its_gap_between_images_only(tmp_path, gap):
     with Image.open(tmp_path / "grid.png") as image:
         pixels = np.asarray(image)
     assert pixels.shape == (100 + gap, 180 + 2 * gap, 3)
-    assert not any(edge.any() for edge in (pixels[0, :60], pixels[-1, -60:], pixels[:50, 0], pixels[-50:, -1]))
+    assert not any(
+        edge.any() for edge in (pixels[0, :60], pixels[-1, -60:], pixels[:50, 0], pixels[-50:, -1])
+    )
     assert (pixels[50 : 50 + gap] == 255).all()
 
 
@@ -588,10 +686,14 @@ def test_classes_go_by_name_or_number(runs):
         sampling.class_index(load(runs / "styled")[0], "cat", names)
 
 
-@pytest.mark.parametrize("classes", [None, 3, {}, ["a", 3], [["a"]], ["dog\x1b[31m\n"] * 3, ["x" * 10**6]])
+@pytest.mark.parametrize(
+    "classes", [None, 3, {}, ["a", 3], [["a"]], ["dog\x1b[31m\n"] * 3, ["x" * 10**6]]
+)
 def test_classes_on_record_may_be_anything(genjax, runs, tmp_path, classes):
     shutil.copytree(runs / "labelled", tmp_path / "run")
-    checkpoint.write_config(tmp_path / "run", checkpoint.read_config(runs / "labelled") | {"data": {"classes": classes}})
+    checkpoint.write_config(
+        tmp_path / "run", checkpoint.read_config(runs / "labelled") | {"data": {"classes": classes}}
+    )
     code, said = genjax("sample", "run", "--label", "doge")
     assert code == 2
     assert len(said.splitlines()) == 1
@@ -600,11 +702,18 @@ def test_classes_on_record_may_be_anything(genjax, runs, tmp_path, classes):
     assert genjax("sample", "run", "--label", "2", "--n", "1")[0] == 0
 
 
-def test_what_a_runs_settings_are_not_is_said_without_options_that_the_command_lacks(genjax, runs, tmp_path):
+def test_what_a_runs_settings_are_not_is_said_without_options_that_the_command_lacks(
+    genjax, runs, tmp_path
+):
     shutil.copytree(runs / "labelled", tmp_path / "run")
     settings = checkpoint.read_config(tmp_path / "run")
-    for change, why in (({"shape": [7, 8, 1]}, "resolution 7 8: each side"), ({"channels": 0}, "channels 0")):
-        checkpoint.write_config(tmp_path / "run", settings | {"config": settings["config"] | change})
+    for change, why in (
+        ({"shape": [7, 8, 1]}, "resolution 7 8: each side"),
+        ({"channels": 0}, "channels 0"),
+    ):
+        checkpoint.write_config(
+            tmp_path / "run", settings | {"config": settings["config"] | change}
+        )
         code, said = genjax("sample", "run")
         assert code == 2
         assert f"config.json: {why}" in said
@@ -630,9 +739,18 @@ def test_what_a_runs_settings_are_not_is_said_without_options_that_the_command_l
         ("sample RUN/labelled --step -1", "--step -1"),
         ("sample RUN/labelled --truncation inf", "--truncation"),
         ("sample RUN/labelled --truncation 1e30", "--truncation 1e+30"),
-        ("sample RUN/labelled --grid 2000x1 --out x.jpg", "--out x.jpg: a .jpg of 48x97999 pixels: at most 65500"),
-        ("sample RUN/labelled --grid 1x400 --out x.webp", "--out x.webp: a .webp of 19599x48 pixels: at most 16383"),
-        ("interpolate RUN/labelled --seeds 0,1 --label 1 --seconds inf", "--seconds inf: a finite number"),
+        (
+            "sample RUN/labelled --grid 2000x1 --out x.jpg",
+            "--out x.jpg: a .jpg of 48x97999 pixels: at most 65500",
+        ),
+        (
+            "sample RUN/labelled --grid 1x400 --out x.webp",
+            "--out x.webp: a .webp of 19599x48 pixels: at most 16383",
+        ),
+        (
+            "interpolate RUN/labelled --seeds 0,1 --label 1 --seconds inf",
+            "--seconds inf: a finite number",
+        ),
         ("interpolate RUN/labelled --seeds 0,1 --label 1 --seconds -1", "--seconds -1"),
         ("interpolate RUN/labelled --seeds 0,1 --label 1 --fps -1", "--fps -1"),
         ("interpolate RUN/labelled --seeds 0,1 --label 1 --step -2", "--step -2"),
@@ -645,7 +763,9 @@ def test_what_a_runs_settings_are_not_is_said_without_options_that_the_command_l
         ("export RUN/styled --out x.npz", "--out x.npz: give a NAME.safetensors"),
     ],
 )
-def test_what_means_nothing_is_refused_before_anything_is_written(genjax, runs, tmp_path, words, said):
+def test_what_means_nothing_is_refused_before_anything_is_written(
+    genjax, runs, tmp_path, words, said
+):
     make_inputs(tmp_path)
     assert_refused(genjax, words.split(), said, tmp_path)
 

@@ -26,17 +26,38 @@ def number(value: int) -> bytes:
     return b"J" + value.to_bytes(4, "little", signed=True)
 
 
-def tensor(key="0", kind="FloatStorage", size=6, offset=0, shape=(2, 3), strides=(3, 1), module="torch") -> bytes:
+def tensor(
+    key="0", kind="FloatStorage", size=6, offset=0, shape=(2, 3), strides=(3, 1), module="torch"
+) -> bytes:
     numbers = lambda values: b"(" + b"".join(map(number, values)) + b"t"
-    storage = b"(" + text("storage") + f"c{module}\n{kind}\n".encode() + text(key) + text("cpu") + number(size) + b"tQ"
+    storage = (
+        b"("
+        + text("storage")
+        + f"c{module}\n{kind}\n".encode()
+        + text(key)
+        + text("cpu")
+        + number(size)
+        + b"tQ"
+    )
     arguments = (
-        b"(" + storage + number(offset) + numbers(shape) + numbers(strides) + b"\x89" + b"ccollections\nOrderedDict\n)R" + b"t"
+        b"("
+        + storage
+        + number(offset)
+        + numbers(shape)
+        + numbers(strides)
+        + b"\x89"
+        + b"ccollections\nOrderedDict\n)R"
+        + b"t"
     )
     return b"ctorch._utils\n_rebuild_tensor_v2\n" + arguments + b"R"
 
 
 def ordered(**values: bytes) -> bytes:
-    return b"ccollections\nOrderedDict\n)R(" + b"".join(text(name) + value for name, value in values.items()) + b"u"
+    return (
+        b"ccollections\nOrderedDict\n)R("
+        + b"".join(text(name) + value for name, value in values.items())
+        + b"u"
+    )
 
 
 VALUES = np.arange(6, dtype=np.float32)
@@ -54,10 +75,16 @@ def save(path, description: bytes, *, data: bytes = VALUES.tobytes(), key="0", e
 def test_a_state_dict_is_read(tmp_path):
     description = instructions(
         ordered(
-            **{"module.w": tensor(), "t": tensor(shape=(3, 2), strides=(1, 3)), "b": tensor(shape=(2,), strides=(1,), offset=4)}
+            **{
+                "module.w": tensor(),
+                "t": tensor(shape=(3, 2), strides=(1, 3)),
+                "b": tensor(shape=(2,), strides=(1,), offset=4),
+            }
         )
     )
-    got = pth.state_dict(save(tmp_path / "w.pth", description, extra=[("archive/byteorder", "little")]))
+    got = pth.state_dict(
+        save(tmp_path / "w.pth", description, extra=[("archive/byteorder", "little")])
+    )
     assert list(got) == ["w", "t", "b"]
     np.testing.assert_array_equal(got["w"], VALUES.reshape(2, 3))
     np.testing.assert_array_equal(got["t"], VALUES.reshape(2, 3).T)
@@ -69,13 +96,23 @@ def test_a_state_dict_is_read(tmp_path):
 
 def test_keys_are_texts_numbers_and_names_of_classes(tmp_path):
     """As optimizers (ids of parameters, 64 bits) and Lightning (classes of callbacks) keep their states."""
-    keys = number(3) + b"N" + b"\x8a\x07" + (140234567890123).to_bytes(7, "little") + b"N" + b"cmodule\nCallback\n" + b"N"
+    keys = (
+        number(3)
+        + b"N"
+        + b"\x8a\x07"
+        + (140234567890123).to_bytes(7, "little")
+        + b"N"
+        + b"cmodule\nCallback\n"
+        + b"N"
+    )
     description = instructions(b"}(" + keys + text("w") + tensor() + b"u")
     assert list(pth.state_dict(save(tmp_path / "w.pth", description))) == ["w"]
 
 
 def test_a_checkpoint_that_keeps_the_weights_under_a_key_is_read(tmp_path):
-    description = instructions(b"}(" + text("epoch") + number(3) + text("state_dict") + ordered(w=tensor()) + b"u")
+    description = instructions(
+        b"}(" + text("epoch") + number(3) + text("state_dict") + ordered(w=tensor()) + b"u"
+    )
     assert list(pth.state_dict(save(tmp_path / "w.pth", description))) == ["w"]
 
 
@@ -83,7 +120,9 @@ def test_the_layout_before_the_zip_is_read(tmp_path):
     parts = [
         pickle.dumps(pth.LEGACY_MAGIC, 2),
         pickle.dumps(1001, 2),
-        pickle.dumps({"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}, 2),
+        pickle.dumps(
+            {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}, 2
+        ),
         instructions(ordered(w=tensor())),
         pickle.dumps(["0"], 2),
         (6).to_bytes(8, "little"),
@@ -99,7 +138,9 @@ def test_the_layout_before_the_zip_is_read(tmp_path):
 
 def legacy(keys: bytes) -> bytes:
     head = (pth.LEGACY_MAGIC, 1001, {"little_endian": True})
-    return b"".join(pickle.dumps(part, 2) for part in head) + instructions(ordered(w=tensor())) + keys
+    return (
+        b"".join(pickle.dumps(part, 2) for part in head) + instructions(ordered(w=tensor())) + keys
+    )
 
 
 DEEP = b"K\x01" + b"\x85" * 200_000  # a tuple in a tuple in a tuple ..., whose hash is as deep
@@ -110,7 +151,15 @@ class Hostile:
         return os.system, ("touch executed",)
 
 
-STORAGE = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + number(6) + b"tQq\x00"
+STORAGE = (
+    b"("
+    + text("storage")
+    + b"ctorch\nFloatStorage\n"
+    + text("0")
+    + text("cpu")
+    + number(6)
+    + b"tQq\x00"
+)
 HOSTILE = {
     "a system call": pickle.dumps({"w": Hostile()}, 2),
     "a system call, protocol 5": pickle.dumps({"w": Hostile()}, 5),
@@ -128,10 +177,14 @@ HOSTILE = {
     "an offset beyond the storage": instructions(ordered(w=tensor(offset=1))),
     "a negative stride": instructions(ordered(w=tensor(strides=(-3, 1)))),
     "a negative offset": instructions(ordered(w=tensor(offset=-1))),
-    "a huge shape of stride 0": instructions(ordered(w=tensor(shape=(2**30, 2**30), strides=(0, 0)))),
+    "a huge shape of stride 0": instructions(
+        ordered(w=tensor(shape=(2**30, 2**30), strides=(0, 0)))
+    ),
     "another member's data": instructions(ordered(w=tensor(key="../data.pkl"))),
     "more values than there are": instructions(ordered(w=tensor(size=7))),
-    "fewer values than there are": instructions(ordered(w=tensor(size=5, shape=(5,), strides=(1,)))),
+    "fewer values than there are": instructions(
+        ordered(w=tensor(size=5, shape=(5,), strides=(1,)))
+    ),
     "an empty stack": b"\x80\x02.",
     "no mark": b"\x80\x02t.",
     "a missing memo": b"\x80\x02h\x05.",
@@ -141,20 +194,35 @@ HOSTILE = {
     "deep keys": instructions(b"}(" + DEEP + b"Nu"),
     "a deep name": instructions(b"}" + DEEP + text("x") + b"\x93Ns"),
     "a storage of a deep type": instructions(
-        b"(" + text("storage") + text("torch") + DEEP + b"\x93" + (text("0") + number(1)) * 2 + b"tQ"
+        b"("
+        + text("storage")
+        + text("torch")
+        + DEEP
+        + b"\x93"
+        + (text("0") + number(1)) * 2
+        + b"tQ"
     ),
     "deep keys of storages": legacy(instructions(b"](" + DEEP + b"e")),
     "a key of many digits": instructions(b"}" + b"\x8a\x09" + bytes(8) + b"\x01" + b"Ns"),
-    "a number of a megabyte": instructions(b"}" + text("a") + b"\x8b" + (2**20).to_bytes(4, "little") + b"\x7f" * 2**20 + b"s"),
+    "a number of a megabyte": instructions(
+        b"}" + text("a") + b"\x8b" + (2**20).to_bytes(4, "little") + b"\x7f" * 2**20 + b"s"
+    ),
     "a shape of long numbers": instructions(
-        b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\x00(" + b"\x8a\xff" + b"\x7f" * 255 + b"t(K\x01ttR"
+        b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + STORAGE
+        + b"K\x00("
+        + b"\x8a\xff"
+        + b"\x7f" * 255
+        + b"t(K\x01ttR"
     ),
     "a number in many figures": instructions(b"}" + text("a") + b"L" + b"9" * 100_000 + b"L\ns"),
     "a text that claims a terabyte": instructions(b"\x8d" + (2**40).to_bytes(8, "little") + b"x"),
     "a line without an end": instructions(b"c" + b"x" * 2**24),
     "two names for one": instructions(ordered(**{"module.w": tensor(), "w": tensor()})),
     "a memo of many digits": b"N" + b"p%d\n" % 2**64 + b"0}.",
-    "a shape of many dimensions": instructions(ordered(w=tensor(shape=(1,) * 33, strides=(1,) * 33))),
+    "a shape of many dimensions": instructions(
+        ordered(w=tensor(shape=(1,) * 33, strides=(1,) * 33))
+    ),
     "a mark that is gone": instructions(b"(tt"),
     "no end": b"\x80\x02}",
     "no pickle": b"\xff\xfe",
@@ -199,7 +267,9 @@ def test_values_that_a_file_is_too_small_for_are_not_inflated(tmp_path):
 
 
 def test_many_views_of_one_storage_do_not_become_many_copies(tmp_path):
-    views = {f"w{i}": tensor(size=2**20, shape=(2**10, 2**10), strides=(1, 2**10)) for i in range(100)}
+    views = {
+        f"w{i}": tensor(size=2**20, shape=(2**10, 2**10), strides=(1, 2**10)) for i in range(100)
+    }
     save(tmp_path / "w.pth", instructions(ordered(**views)), data=bytes(2**22))
     with pytest.raises(InputError, match=f"claims {100 * 2**22} bytes"):
         pth.state_dict(tmp_path / "w.pth")
@@ -215,7 +285,17 @@ def test_values_are_held_once(tmp_path, layout):
     path = save(tmp_path / "w.pth", description, data=values.tobytes())
     if layout == "legacy":
         head = [pickle.dumps(part, 2) for part in (pth.LEGACY_MAGIC, 1001, {"little_endian": True})]
-        path.write_bytes(b"".join([*head, description, pickle.dumps(["0"], 2), size.to_bytes(8, "little"), values.tobytes()]))
+        path.write_bytes(
+            b"".join(
+                [
+                    *head,
+                    description,
+                    pickle.dumps(["0"], 2),
+                    size.to_bytes(8, "little"),
+                    values.tobytes(),
+                ]
+            )
+        )
     with toys.memory_below(1.3 * values.nbytes):
         got = pth.state_dict(path)["w"]
     np.testing.assert_array_equal(got, values)
@@ -239,7 +319,11 @@ SLOW = {
     + b"ctorch._utils\n_rebuild_tensor_v2\n(h\x00K\x00h\x01h\x01tR0" * 10_000
     + b"}",
     "many marks over a deep stack": b"N" * 100_000 + b"(t0" * 100_000 + b"}",
-    "one list for many dicts": b"](" + PAIR * 30_000 + b"eq\x00" + b"ccollections\nOrderedDict\n(h\x00tR0" * 30_000 + b"}",
+    "one list for many dicts": b"]("
+    + PAIR * 30_000
+    + b"eq\x00"
+    + b"ccollections\nOrderedDict\n(h\x00tR0" * 30_000
+    + b"}",
 }
 
 
@@ -278,11 +362,18 @@ def test_missing_files_and_folders_are_named(tmp_path):
 @pytest.mark.reference
 def test_published_files_are_read_as_torch_reads_them(shared):
     torch = pytest.importorskip("torch")
-    paths = [path for path in sorted((shared / "weights").iterdir()) if path.suffix in (".pth", ".th", ".ckpt")]
+    paths = [
+        path
+        for path in sorted((shared / "weights").iterdir())
+        if path.suffix in (".pth", ".th", ".ckpt")
+    ]
     assert paths
     for path in paths:
         theirs = torch.load(path, weights_only=True, map_location="cpu")
-        theirs = {name.removeprefix("module."): value.numpy() for name, value in theirs.get("state_dict", theirs).items()}
+        theirs = {
+            name.removeprefix("module."): value.numpy()
+            for name, value in theirs.get("state_dict", theirs).items()
+        }
         ours = pth.state_dict(path)
         assert ours.keys() == theirs.keys()
         for name, value in ours.items():

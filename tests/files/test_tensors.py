@@ -33,7 +33,9 @@ def test_arrays_are_read_as_numpy_reads_them(tmp_path, save):
 
 def npy(shape, values=b"", dtype="<f4") -> bytes:
     buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": dtype, "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": dtype, "fortran_order": False, "shape": shape}
+    )
     return buffer.getvalue() + values
 
 
@@ -53,12 +55,18 @@ def patched(data: bytes, offset: int, value: bytes) -> bytes:
 
 def damaged(data: bytes) -> bytes:
     middle = data.index(b"w.npy") + 40
-    return data[:middle] + bytes(255 - byte for byte in data[middle : middle + 20]) + data[middle + 20 :]
+    return (
+        data[:middle]
+        + bytes(255 - byte for byte in data[middle : middle + 20])
+        + data[middle + 20 :]
+    )
 
 
 WHOLE = npy((6,), np.arange(6, dtype=np.float32).tobytes())
 HOSTILE = {
-    "damaged deflate": damaged(archive(npy((2**10,), np.random.default_rng(0).bytes(2**12)), zipfile.ZIP_DEFLATED)),
+    "damaged deflate": damaged(
+        archive(npy((2**10,), np.random.default_rng(0).bytes(2**12)), zipfile.ZIP_DEFLATED)
+    ),
     "damaged values": damaged(archive(WHOLE)),
     "a header that claims 4 TiB": archive(npy((2**40,))),
     "a header that claims less than there is": archive(npy((3,), bytes(24))),
@@ -93,7 +101,9 @@ def test_hostile_and_damaged_archives_are_refused_in_one_line_and_little_memory(
 def test_many_members_together_are_bounded(tmp_path):
     with zipfile.ZipFile(tmp_path / "w.npz", "w", zipfile.ZIP_DEFLATED) as file:
         for number in range(5):
-            file.writestr(f"{number}.npy", npy((pth.SMALL_BYTES // 16,), bytes(pth.SMALL_BYTES // 4)))
+            file.writestr(
+                f"{number}.npy", npy((pth.SMALL_BYTES // 16,), bytes(pth.SMALL_BYTES // 4))
+            )
     with pytest.raises(InputError, match="more than a file of its size holds"):
         tensors.read(tmp_path / "w.npz")
 
@@ -103,10 +113,14 @@ def test_zeros_shrink_and_are_no_bomb(tmp_path):
     assert tensors.read(tmp_path / "w.npz")["bias"].shape == (2**22,)
 
 
-@pytest.mark.parametrize("content", [b"", b"text", bytes(100), (2**40).to_bytes(8, "little") + b"{}"], ids=range(4))
+@pytest.mark.parametrize(
+    "content", [b"", b"text", bytes(100), (2**40).to_bytes(8, "little") + b"{}"], ids=range(4)
+)
 def test_damaged_safetensors_are_refused(tmp_path, content):
     (tmp_path / "w.safetensors").write_bytes(content)
-    with pytest.raises(InputError, match=r"w\.safetensors: cannot be read \(.*; give an intact \.safetensors"):
+    with pytest.raises(
+        InputError, match=r"w\.safetensors: cannot be read \(.*; give an intact \.safetensors"
+    ):
         tensors.read(tmp_path / "w.safetensors")
 
 
@@ -118,11 +132,18 @@ def described(shape="[2]", offsets="[0, 8]", dtype='"F32"') -> str:
     return f'{{"dtype": {dtype}, "shape": {shape}, "data_offsets": {offsets}}}'
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int64, np.int8, np.uint16, np.bool_])
+@pytest.mark.parametrize(
+    "dtype", [np.float64, np.float32, np.float16, np.int64, np.int8, np.uint16, np.bool_]
+)
 def test_safetensors_are_read_as_their_package_writes_them(tmp_path, dtype):
     from safetensors.numpy import save_file
 
-    arrays = {"w": np.arange(6).reshape(2, 3).astype(dtype), "scalar": np.asarray(3, dtype), "none": np.zeros((0, 2), dtype), "\u00e9": np.ones(5, np.float32)}
+    arrays = {
+        "w": np.arange(6).reshape(2, 3).astype(dtype),
+        "scalar": np.asarray(3, dtype),
+        "none": np.zeros((0, 2), dtype),
+        "\u00e9": np.ones(5, np.float32),
+    }
     save_file(arrays, tmp_path / "w.safetensors", metadata={"format": "x"})
     got = tensors.read(tmp_path / "w.safetensors")
     assert got.keys() == arrays.keys()
@@ -136,7 +157,9 @@ def named(**arrays: str) -> str:
 
 
 LIES = {
-    "one name twice": named(a=described("[1]", "[0, 4]"))[:-1] + ", " + named(a=described("[1]", "[4, 8]"))[1:],
+    "one name twice": named(a=described("[1]", "[0, 4]"))[:-1]
+    + ", "
+    + named(a=described("[1]", "[4, 8]"))[1:],
     "overlapping values": named(a=described(), b=described()),
     "a gap": named(a=described("[1]", "[4, 8]")),
     "fewer values than there are": named(a=described("[1]", "[0, 4]")),
@@ -166,14 +189,21 @@ def test_one_member_twice_and_other_things_than_numbers_are_refused(tmp_path):
         file.writestr("w", npy((1,), bytes(4)))
     with pytest.raises(InputError, match="two members of one name"):
         tensors.read(tmp_path / "w.npz")
-    for array in (np.array(["text"]), np.zeros(3, np.complex64), np.zeros(3, "M8[s]"), np.zeros(3, [("a", "f4")])):
+    for array in (
+        np.array(["text"]),
+        np.zeros(3, np.complex64),
+        np.zeros(3, "M8[s]"),
+        np.zeros(3, [("a", "f4")]),
+    ):
         np.savez(tmp_path / "w.npz", w=array)
         with pytest.raises(InputError, match="no numbers"):
             tensors.read(tmp_path / "w.npz")
 
 
 def test_arrays_that_are_not_finite_are_named():
-    tensors.check_finite({"a": np.ones(3, np.float32), "b": np.arange(3), "c": np.zeros(0, np.float16)})
+    tensors.check_finite(
+        {"a": np.ones(3, np.float32), "b": np.arange(3), "c": np.zeros(0, np.float16)}
+    )
     for value in (np.nan, np.inf, -np.inf):
         with pytest.raises(InputError, match="'b' is not finite"):
             tensors.check_finite({"a": np.ones(3), "b": np.array([0, value])})

@@ -18,7 +18,11 @@ class Showing:
 
     def __init__(self, num_labels, batch_size=8):
         self.config = types.SimpleNamespace(
-            batch_size=batch_size, num_labels=num_labels, conditional="concat", shape=(1, 1, 1), latent_size=1
+            batch_size=batch_size,
+            num_labels=num_labels,
+            conditional="concat",
+            shape=(1, 1, 1),
+            latent_size=1,
         )
 
     def sample(self, weights, key, n, labels):
@@ -35,13 +39,28 @@ def measured(hook):
 
 
 def test_each_class_in_turn_over_all_batches():
-    hook = hooks.evaluation(Showing(100), 1, "eval/fd", lambda batches, count: np.concatenate(list(batches)).ravel(), 30, 0)
+    hook = hooks.evaluation(
+        Showing(100),
+        1,
+        "eval/fd",
+        lambda batches, count: np.concatenate(list(batches)).ravel(),
+        30,
+        0,
+    )
     np.testing.assert_array_equal(measured(hook), np.arange(30))
 
 
 def test_the_classes_that_are_given():
     classes = np.int32([5, 5, 3, 200, 5, 0, 1, 5, 5, 7, 2])
-    hook = hooks.evaluation(Showing(201), 1, "eval/fd", lambda batches, count: np.concatenate(list(batches)).ravel(), 11, 0, classes)
+    hook = hooks.evaluation(
+        Showing(201),
+        1,
+        "eval/fd",
+        lambda batches, count: np.concatenate(list(batches)).ravel(),
+        11,
+        0,
+        classes,
+    )
     np.testing.assert_array_equal(measured(hook), classes)
 
 
@@ -50,7 +69,9 @@ def test_eval_every_draws_classes_as_often_as_the_data_have_them(tmp_path, monke
     for label, count in (("a", 27), ("b", 0), ("c", 3)):
         (tmp_path / "set" / label).mkdir(parents=True)
         for index in range(max(count, 1)):
-            Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "set" / label / f"{index}.png")
+            Image.fromarray(np.zeros((8, 8), np.uint8)).save(
+                tmp_path / "set" / label / f"{index}.png"
+            )
     source = data.load(str(tmp_path / "set"), resident_mb=0 if streamed else 9)
     assert (source.arrays is None) == streamed
     seen = []
@@ -67,5 +88,9 @@ def test_eval_every_draws_classes_as_often_as_the_data_have_them(tmp_path, monke
 
 
 def test_what_a_bar_shows_is_no_markup(capsys):
-    assert list(script.progress()([1, 2], 2, "folder [red]cat[/red] :smile:\x1b[31m: 2 images")) == [1, 2]
-    assert "folder [red]cat[/red] :smile:\\x1b[31m: 2 images" in " ".join(capsys.readouterr().err.split())
+    assert list(
+        script.progress()([1, 2], 2, "folder [red]cat[/red] :smile:\x1b[31m: 2 images")
+    ) == [1, 2]
+    assert "folder [red]cat[/red] :smile:\\x1b[31m: 2 images" in " ".join(
+        capsys.readouterr().err.split()
+    )

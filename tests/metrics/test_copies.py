@@ -46,7 +46,9 @@ def test_what_is_held_out_of_the_set_itself_is_its_test_split(tmp_path):
     images = np.concatenate([pixels(3, 3), samples[3:]])
     own = nearest(known, images, held_out=known, k=1).found
     other = nearest(known, images, held_out=str(tmp_path / "other"), k=1).found
-    np.testing.assert_allclose(own.ratio, own.distances[:, 0] / np.median(own.distances[:3, 0]), rtol=1e-5)
+    np.testing.assert_allclose(
+        own.ratio, own.distances[:, 0] / np.median(own.distances[:3, 0]), rtol=1e-5
+    )
     assert not np.allclose(own.ratio, other.ratio)
 
 
@@ -60,13 +62,26 @@ def test_the_sheet_has_a_row_a_sample():
 def test_the_command_compares_a_run_at_its_own_size(tmp_path, monkeypatch, capsys):
     config = dcgan.Config(shape=(8, 8, 3), latent_size=3, channels=4, norm="none")
     (tmp_path / "run").mkdir()
-    checkpoint.write_config(tmp_path / "run", {"model": "dcgan", "config": dataclasses.asdict(config)})
+    checkpoint.write_config(
+        tmp_path / "run", {"model": "dcgan", "config": dataclasses.asdict(config)}
+    )
     checkpoint.export(tmp_path / "run", toys.weights(dcgan.recipe(config), scale=0.5))
     (tmp_path / "data").mkdir()
     for index, image in enumerate(pixels(12, size=16)):
         Image.fromarray(image).save(tmp_path / "data" / f"{index}.png")
     out = tmp_path / "nearest.png"
-    arguments = [str(tmp_path / "data"), str(tmp_path / "run"), "--n", "20", "--rows", "4", "--k", "2", "--out", str(out)]
+    arguments = [
+        str(tmp_path / "data"),
+        str(tmp_path / "run"),
+        "--n",
+        "20",
+        "--rows",
+        "4",
+        "--k",
+        "2",
+        "--out",
+        str(out),
+    ]
     monkeypatch.setattr(sys, "argv", ["genjax", "nearest", *arguments])
     with pytest.raises(SystemExit) as end:
         cli.main()
@@ -94,4 +109,6 @@ def test_what_cannot_be_compared_is_said(options, said):
 
 def test_pixels_are_an_extractor_without_weights():
     extractor = extractors.extractor("pixels")
-    np.testing.assert_allclose(extractor.features(pixels(2)), pixels(2).reshape(2, -1) / 255, rtol=1e-6)
+    np.testing.assert_allclose(
+        extractor.features(pixels(2)), pixels(2).reshape(2, -1) / 255, rtol=1e-6
+    )

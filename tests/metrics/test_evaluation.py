@@ -63,10 +63,15 @@ def quiet(*arguments, **options):
 
 
 def test_all_metrics_come_from_the_features_of_every_image():
-    real, fake = pixels(37), pixels(29, 1, 20, 220)  # neither is a multiple of the batch or of 8 devices
+    real, fake = (
+        pixels(37),
+        pixels(29, 1, 20, 220),
+    )  # neither is a multiple of the batch or of 8 devices
     found = quiet(real, fake, ["fd", "kid", "prdc"], batch_size=16)
     a, b = np.asarray(project(real)), np.asarray(project(fake))
-    assert found.values["fd_toy"] == pytest.approx(frechet.frechet_distance(frechet.moments(a), frechet.moments(b)), rel=1e-4)
+    assert found.values["fd_toy"] == pytest.approx(
+        frechet.frechet_distance(frechet.moments(a), frechet.moments(b)), rel=1e-4
+    )
     assert found.values["kd_toy"] == pytest.approx(kid.kernel_distance(a, b, 0).mean, rel=1e-4)
     scores = prdc.manifold_scores(a, b)._asdict()
     assert {name: found.values[name] for name in scores} == pytest.approx(scores)
@@ -82,9 +87,16 @@ def test_all_metrics_come_from_the_features_of_every_image():
 
 def test_json_has_no_numbers_that_json_lacks():
     found = quiet(pixels(9), pixels(9, 1), ["fd"])
-    changed = dataclasses.replace(found, values={"a": np.inf, "b": np.nan, "c": -np.inf, "d": 1.5}).as_json()
+    changed = dataclasses.replace(
+        found, values={"a": np.inf, "b": np.nan, "c": -np.inf, "d": 1.5}
+    ).as_json()
     refuse = lambda name: pytest.fail(name)
-    assert json.loads(changed, parse_constant=refuse)["values"] == {"a": None, "b": None, "c": None, "d": 1.5}
+    assert json.loads(changed, parse_constant=refuse)["values"] == {
+        "a": None,
+        "b": None,
+        "c": None,
+        "d": 1.5,
+    }
 
 
 def test_order_does_not_matter_but_collapse_and_copies_show():
@@ -114,28 +126,40 @@ def test_a_distance_of_many_wide_features_is_announced(monkeypatch):
     monkeypatch.setattr(evaluation, "FEW", 0)
     with pytest.warns(UserWarning, match="over 48 numbers an image takes many minutes"):
         evaluate(pixels(50), pixels(60, 1), ["fd"], extractor=wide)
-    evaluate(pixels(47), pixels(60, 1), ["fd"], extractor=wide)  # from the side of the 47 it does not
+    evaluate(
+        pixels(47), pixels(60, 1), ["fd"], extractor=wide
+    )  # from the side of the 47 it does not
 
 
 def test_an_extractors_own_protocol_is_the_results():
     real, fake = pixels(40), pixels(40, 1)
     own = evaluate(real, fake, ["kid"], extractor=TOY._replace(protocol="nvidia"), protocol="clean")
     assert own.protocol == "nvidia"
-    divided = [quiet(real, fake, ["fd"], protocol=name).values["fd_toy"] for name in ("nvidia", "clean")]
+    divided = [
+        quiet(real, fake, ["fd"], protocol=name).values["fd_toy"] for name in ("nvidia", "clean")
+    ]
     assert divided[0] < divided[1]  # by 40 and by 39
 
 
 def test_floats_in_their_range_are_the_bytes_they_round_to():
     real, fake = pixels(40), pixels(40, 1)
-    assert quiet(real, np.float32(fake) / 127.5 - 1, ["fd"]).values == quiet(real, fake, ["fd"]).values
+    assert (
+        quiet(real, np.float32(fake) / 127.5 - 1, ["fd"]).values == quiet(real, fake, ["fd"]).values
+    )
 
 
-def test_features_of_the_real_set_are_kept_and_made_anew_where_damaged(tmp_path, cache, monkeypatch):
+def test_features_of_the_real_set_are_kept_and_made_anew_where_damaged(
+    tmp_path, cache, monkeypatch
+):
     real, fake = folder(tmp_path / "real", pixels(20)), pixels(20, 1)
     first = quiet(str(real), fake, ["fd"])
     extracted = []
     extract = features.extract
-    monkeypatch.setattr(features, "extract", lambda images, *a, **k: extracted.append(images.name) or extract(images, *a, **k))
+    monkeypatch.setattr(
+        features,
+        "extract",
+        lambda images, *a, **k: extracted.append(images.name) or extract(images, *a, **k),
+    )
     assert quiet(str(real), fake, ["fd"]).values == first.values
     assert extracted == ["array of 20 images"]
     (file,) = cache.iterdir()
@@ -148,7 +172,11 @@ def test_features_of_the_real_set_are_kept_and_made_anew_where_damaged(tmp_path,
 
 def test_features_that_were_changed_are_made_anew(tmp_path, cache):
     """A whole file with other numbers, or another set's file under this set's name."""
-    real, other, fake = folder(tmp_path / "real", pixels(20)), folder(tmp_path / "other", pixels(20, 5)), pixels(20, 1)
+    real, other, fake = (
+        folder(tmp_path / "real", pixels(20)),
+        folder(tmp_path / "other", pixels(20, 5)),
+        pixels(20, 1),
+    )
     right, wrong = quiet(str(real), fake, ["fd"]).values, quiet(str(other), fake, ["fd"]).values
     assert right != wrong
     files = sorted(cache.iterdir(), key=lambda path: path.stat().st_mtime_ns)
@@ -157,9 +185,14 @@ def test_features_that_were_changed_are_made_anew(tmp_path, cache):
     with safe_open(files[0], "np") as file:
         metadata, found = file.metadata(), {"features": file.get_tensor("features")}
     hostile = [
-        save({"features": 2 * found["features"] + 1}, metadata), save({"features": 2 * found["features"] + 1}), save({}, metadata),
-        save({"features": found["features"].reshape(-1)}, metadata), files[1].read_bytes(), whole[:-1], b"",
-    ]  # fmt: skip
+        save({"features": 2 * found["features"] + 1}, metadata),
+        save({"features": 2 * found["features"] + 1}),
+        save({}, metadata),
+        save({"features": found["features"].reshape(-1)}, metadata),
+        files[1].read_bytes(),
+        whole[:-1],
+        b"",
+    ]
     for content in hostile:
         files[0].write_bytes(content)
         assert quiet(str(real), fake, ["fd"]).values == right
@@ -169,7 +202,9 @@ def test_features_that_were_changed_are_made_anew(tmp_path, cache):
 @pytest.mark.parametrize("of_run", [False, True])
 def test_a_killed_pass_goes_on_where_it_was(tmp_path, cache, monkeypatch, of_run):
     monkeypatch.setattr(features, "CHUNK", 16)
-    toy = extractors.wrap(lambda images: project(images[:, ::2, ::2] if of_run else images), "toy", digest="toy")
+    toy = extractors.wrap(
+        lambda images: project(images[:, ::2, ::2] if of_run else images), "toy", digest="toy"
+    )
     real = sets.open_set(pixels(56))
     real = gan_run(tmp_path / "run").open(56, 3) if of_run else real
     read = []
@@ -186,15 +221,21 @@ def test_a_killed_pass_goes_on_where_it_was(tmp_path, cache, monkeypatch, of_run
 
     with pytest.raises(KeyboardInterrupt):
         features.kept(counted(45), toy, ("features",), batch_size=8)
-    part = outputs._part("x").replace(f"-{os.getpid()}-", f"-{2**22 + 1}-")  # of a killed one: no process has this number
+    part = outputs._part("x").replace(
+        f"-{os.getpid()}-", f"-{2**22 + 1}-"
+    )  # of a killed one: no process has this number
     (cache / part).write_bytes(b"")
     assert len(list(cache.glob("*.safetensors"))) == 2
     found = features.kept(counted(None), toy, ("features",), batch_size=8)
     assert read == [0, 32]
-    np.testing.assert_array_equal(found["features"], features.extract(real, toy, batch_size=8)["features"])
+    np.testing.assert_array_equal(
+        found["features"], features.extract(real, toy, batch_size=8)["features"]
+    )
     assert len(list(cache.iterdir())) == 4
     assert features.complete(real, toy, ("features",))
-    np.testing.assert_array_equal(features.kept(counted(0), toy, ("features",))["features"], found["features"])
+    np.testing.assert_array_equal(
+        features.kept(counted(0), toy, ("features",))["features"], found["features"]
+    )
     features.forget(real, toy, ("features",))
     assert not list(cache.iterdir())
 
@@ -203,11 +244,25 @@ def test_what_a_run_draws_is_kept_until_the_evaluation_is_done(tmp_path, cache, 
     run, made = gan_run(tmp_path / "run"), []
     toy = extractors.wrap(lambda images: project(images[:, ::2, ::2]), "toy", digest="toy")
     extract = features.extract
-    monkeypatch.setattr(features, "extract", lambda images, *a, **k: made.append(images.name) or extract(images, *a, **k))
+    monkeypatch.setattr(
+        features,
+        "extract",
+        lambda images, *a, **k: made.append(images.name) or extract(images, *a, **k),
+    )
     measure = frechet.frechet_distance
     fails = iter([False, True])  # in the second draw
-    monkeypatch.setattr(frechet, "frechet_distance", lambda *a, **k: (next(fails, False) and 1 / 0) or measure(*a, **k))
-    ask = lambda: evaluate(np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8), run.path, ["fd"], extractor=toy, count=40)
+    monkeypatch.setattr(
+        frechet,
+        "frechet_distance",
+        lambda *a, **k: (next(fails, False) and 1 / 0) or measure(*a, **k),
+    )
+    ask = lambda: evaluate(
+        np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8),
+        run.path,
+        ["fd"],
+        extractor=toy,
+        count=40,
+    )
     with pytest.raises(ZeroDivisionError), pytest.warns(UserWarning, match="biased"):
         ask()
     made.clear()
@@ -228,7 +283,11 @@ def test_a_choice_of_images_is_one_of_the_seed():
     some = sets.open_set(real, 20, seed=1)
     (chosen,) = some.batches()
     assert len({image.tobytes() for image in chosen} & {image.tobytes() for image in real}) == 20
-    assert some.fingerprint == sets.open_set(real, 20, seed=1).fingerprint != sets.open_set(real, 20, seed=2).fingerprint
+    assert (
+        some.fingerprint
+        == sets.open_set(real, 20, seed=1).fingerprint
+        != sets.open_set(real, 20, seed=2).fingerprint
+    )
 
 
 def test_rebatching_keeps_all_images_in_order():
@@ -258,17 +317,27 @@ def test_two_runs_are_measured_as_what_both_draw(tmp_path):
     toy = extractors.wrap(lambda images: project(images[:, ::2, ::2]), "toy", digest="toy")
     few = {"extractor": toy, "count": 30, "real_count": 50}
     with pytest.warns(UserWarning, match="biased"):
-        found, same = (evaluate(first.path, other.path, ["fd"], **few) for other in (first, second)[::-1])
+        found, same = (
+            evaluate(first.path, other.path, ["fd"], **few) for other in (first, second)[::-1]
+        )
     assert (found.real_count, found.fake_count, found.draws) == (50, 30, 3)
     assert "first, seed 3" in found.real  # latents of its own: equal ones would be at distance 0
-    images = [np.concatenate(list(run.open(n, seed).batches(0))) for run, n, seed in ((first, 50, 3), (second, 30, 0))]
+    images = [
+        np.concatenate(list(run.open(n, seed).batches(0)))
+        for run, n, seed in ((first, 50, 3), (second, 30, 0))
+    ]
     a, b = (frechet.moments(toy.features(x)) for x in images)
     alone = found.values["fd_toy"] - 3 * found.spread["fd_toy"]
-    assert alone < frechet.frechet_distance(a, b) < found.values["fd_toy"] + 3 * found.spread["fd_toy"]
+    assert (
+        alone < frechet.frechet_distance(a, b) < found.values["fd_toy"] + 3 * found.spread["fd_toy"]
+    )
     assert 0 < same.values["fd_toy"] < found.values["fd_toy"]
     assert found.real_weights != found.fake_weights
     assert same.real_weights == same.fake_weights == found.real_weights
-    assert found.real_weights == hashlib.sha256((first.path / "model.safetensors").read_bytes()).hexdigest()
+    assert (
+        found.real_weights
+        == hashlib.sha256((first.path / "model.safetensors").read_bytes()).hexdigest()
+    )
 
 
 def test_a_run_is_drawn_from_three_times(tmp_path):
@@ -282,7 +351,9 @@ def test_a_run_is_drawn_from_three_times(tmp_path):
     sampled = np.asarray(jax.jit(model.sample, static_argnums=2)(weights, jax.random.key(5), 70))
     np.testing.assert_allclose(drawn, 127.5 * (sampled + 1), atol=0.51)
     toy = extractors.wrap(lambda images: project(images[:, ::2, ::2]), "toy")
-    real = folder(tmp_path / "real", np.random.default_rng(0).integers(0, 256, (40, 16, 16), np.uint8))
+    real = folder(
+        tmp_path / "real", np.random.default_rng(0).integers(0, 256, (40, 16, 16), np.uint8)
+    )
     with pytest.warns(UserWarning, match="biased"):
         found = evaluate(str(real), run, ["fd"], extractor=toy, count=40)
     assert "40 images of 8x8x3" in found.real
@@ -295,7 +366,9 @@ def test_a_run_is_drawn_from_three_times(tmp_path):
 
 
 def test_a_spec_is_brought_to_the_size_that_a_run_draws(tmp_path):
-    grey = folder(tmp_path / "real", np.random.default_rng(0).integers(0, 256, (12, 16, 16), np.uint8))
+    grey = folder(
+        tmp_path / "real", np.random.default_rng(0).integers(0, 256, (12, 16, 16), np.uint8)
+    )
     assert sets.open_set(str(grey)).shape == (16, 16, 1)
     images = sets.open_set(str(grey), shape=(8, 6, 3))
     assert images.shape == (8, 6, 3)
@@ -317,8 +390,14 @@ def test_a_spec_is_brought_to_the_size_that_a_run_draws(tmp_path):
         ({"count": 0}, "fake: has 5 images, and some"),
         ({"real_count": -3}, "real: has 9 images, and -3"),
         ({"batch_size": 0}, "batch_size 0: at least 1"),
-        ({"metrics": ["fid"], "extractor": "resnet20"}, "--metrics fid: .*fd is the Frechet distance of any extractor, fid that of the inc"),
-        ({"metrics": ["fid"], "extractor": "inception"}, "weights of inception: .*the extractor pixels needs none.* fd_pixels"),
+        (
+            {"metrics": ["fid"], "extractor": "resnet20"},
+            "--metrics fid: .*fd is the Frechet distance of any extractor, fid that of the inc",
+        ),
+        (
+            {"metrics": ["fid"], "extractor": "inception"},
+            "weights of inception: .*the extractor pixels needs none.* fd_pixels",
+        ),
         ({"metrics": ["prdc"]}, "--metrics prdc: .*at least 6"),
     ],
 )
@@ -333,7 +412,10 @@ def test_what_cannot_be_measured_is_said(options, said, monkeypatch):
     [
         (pixels(9).astype(np.int64), "real: images are uint8, or float in .* not int64"),
         (pixels(9).astype(np.float32), r"real: float images are in \[-1, 1\], these in \[0, 255\]"),
-        (np.where(np.arange(48).reshape(4, 4, 3) == 7, np.nan, pixels(9) / 255), r"these in \[nan, nan\]"),
+        (
+            np.where(np.arange(48).reshape(4, 4, 3) == 7, np.nan, pixels(9) / 255),
+            r"these in \[nan, nan\]",
+        ),
         (pixels(9).astype(np.float16) / 255, "not float16"),
         (pixels(9) > 99, "not bool"),
         (pixels(9)[0], r"real: images are \[n, height, width, channels\]"),
@@ -351,7 +433,10 @@ def test_floats_are_the_bytes_that_they_stand_for():
     for dtype in (np.float32, np.float64, jnp.bfloat16):
         (seen,) = sets.open_set((images / 127.5 - 1).astype(dtype)).batches(0)
         np.testing.assert_allclose(seen, images, atol=1 if dtype == jnp.bfloat16 else 0)
-    with pytest.raises(InputError, match=r"real: .*no value of these is below 0: make those in \[0, 1\] 2 \* x - 1, or give uint8"):
+    with pytest.raises(
+        InputError,
+        match=r"real: .*no value of these is below 0: make those in \[0, 1\] 2 \* x - 1, or give uint8",
+    ):
         evaluate(images / 255, images, ["kid"], extractor=TOY)
     bright = np.full((9, 4, 4, 3), 200, np.uint8)  # as bytes there is no doubt
     assert next(sets.open_set(bright).batches(0)).min() == 200
@@ -360,10 +445,15 @@ def test_floats_are_the_bytes_that_they_stand_for():
 RULES = protocols.protocol("clean")
 MATRIX = np.random.default_rng(3).normal(size=(6 * 6 * 3, 5)).astype(np.float32)
 SIZED = extractors.Extractor(
-    "sized", lambda params, images, taps: of_resized(params, protocols.resized(images, RULES, (6, 6)), taps), protocol="clean", digest="1",
+    "sized",
+    lambda params, images, taps: of_resized(params, protocols.resized(images, RULES, (6, 6)), taps),
+    protocol="clean",
+    digest="1",
     frechet_name="fd_sized",
-    resized=extractors.Resized(lambda images: protocols.resized_on_host(images, RULES, (6, 6)), lambda *a: of_resized(*a)),
-)  # fmt: skip
+    resized=extractors.Resized(
+        lambda images: protocols.resized_on_host(images, RULES, (6, 6)), lambda *a: of_resized(*a)
+    ),
+)
 
 
 def of_resized(params, x, taps):
@@ -414,7 +504,9 @@ def test_only_resizing_extractors_take_several_sizes(tmp_path):
 def test_several_sizes_are_refused(tmp_path):
     """A protocol resizes whole images: cut to the commonest size first, they would give another distance under its name."""
     mixed = folder(tmp_path / "mixed", [*pixels(5), np.zeros((4, 8, 3), np.uint8)])
-    with pytest.raises(InputError, match=r"real '.*mixed': images of 2 sizes .*make them of one size first"):
+    with pytest.raises(
+        InputError, match=r"real '.*mixed': images of 2 sizes .*make them of one size first"
+    ):
         sets.open_set(str(mixed), option="real")
     assert sets.open_set(str(mixed), shape=(4, 4, 3)).count == 6  # as a run draws them
 
@@ -424,28 +516,40 @@ def test_each_set_has_its_own_split(tmp_path):
     folder(tmp_path / "real/train", pixels(5))
     folder(tmp_path / "real/test", pixels(9, 1))
     fake = folder(tmp_path / "fake", pixels(7, 2))
-    truth, [made] = sets.open_pair(str(tmp_path / "real"), str(fake), None, of_run=0, seeds=[0], split="test")
+    truth, [made] = sets.open_pair(
+        str(tmp_path / "real"), str(fake), None, of_run=0, seeds=[0], split="test"
+    )
     assert (truth.count, made.count) == (9, 7)
-    truth, [made] = sets.open_pair(str(fake), str(tmp_path / "real"), None, of_run=0, seeds=[0], fake_split="test")
+    truth, [made] = sets.open_pair(
+        str(fake), str(tmp_path / "real"), None, of_run=0, seeds=[0], fake_split="test"
+    )
     assert (truth.count, made.count) == (7, 9)
 
 
 def test_a_conditional_run_draws_classes_as_often_as_real_images_have_them(tmp_path, monkeypatch):
-    config = dcgan.Config(shape=(8, 8, 3), latent_size=3, channels=4, norm="none", conditional="concat", num_labels=2)
+    config = dcgan.Config(
+        shape=(8, 8, 3), latent_size=3, channels=4, norm="none", conditional="concat", num_labels=2
+    )
     (tmp_path / "run").mkdir()
-    checkpoint.write_config(tmp_path / "run", {"model": "dcgan", "config": dataclasses.asdict(config)})
+    checkpoint.write_config(
+        tmp_path / "run", {"model": "dcgan", "config": dataclasses.asdict(config)}
+    )
     checkpoint.export(tmp_path / "run", toys.weights(dcgan.recipe(config)))
     (tmp_path / "real").mkdir()
     for label, count in (("a", 18), ("b", 2)):
         folder(tmp_path / "real" / label, pixels(count))
     drawn = []
-    monkeypatch.setattr(sampling, "drawn", lambda *arguments: drawn.append(arguments[5]) or iter([]))
+    monkeypatch.setattr(
+        sampling, "drawn", lambda *arguments: drawn.append(arguments[5]) or iter([])
+    )
     for real in (tmp_path / "real", tmp_path / "real/a"):
         _, [made] = sets.open_pair(str(real), tmp_path / "run", 2000, of_run=0, seeds=[3])
         list(made.batches())
         assert ("labels as often as real ones" in made.name) == (real.name == "real")
     assert drawn[0].mean() == pytest.approx(0.1, abs=0.02)
-    np.testing.assert_array_equal(drawn[1], np.arange(2000) % 2)  # without labels each class in turn
+    np.testing.assert_array_equal(
+        drawn[1], np.arange(2000) % 2
+    )  # without labels each class in turn
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -465,10 +569,18 @@ def test_labels_are_as_frequent_in_every_kind_of_source(tmp_path, streamed):
     assert drawn.mean() == pytest.approx(0.2, abs=0.02)
     assert drawn.dtype == np.int32
     chosen = np.sort(np.random.default_rng(1).choice(50, 12, replace=False))
-    np.testing.assert_array_equal(sets.open_set(source, 12, seed=1).labels(np.arange(12)), expected[chosen])
-    assert sets.class_labels(SimpleNamespace(config=SimpleNamespace(conditional="none")), 9, 0, real) is None
+    np.testing.assert_array_equal(
+        sets.open_set(source, 12, seed=1).labels(np.arange(12)), expected[chosen]
+    )
+    assert (
+        sets.class_labels(SimpleNamespace(config=SimpleNamespace(conditional="none")), 9, 0, real)
+        is None
+    )
     few = SimpleNamespace(config=SimpleNamespace(conditional="concat", num_labels=1))
-    with pytest.raises(InputError, match=r"real: 50 images.*: has 2 classes, and the model draws 1; give the set that it was"):
+    with pytest.raises(
+        InputError,
+        match=r"real: 50 images.*: has 2 classes, and the model draws 1; give the set that it was",
+    ):
         sets.class_labels(few, 9, 0, real)
 
 
@@ -482,7 +594,9 @@ def test_images_that_the_extractor_refuses_are_named():
 
 def test_every_metric_of_the_table_can_be_asked_for():
     head = extractors.Extractor(
-        "toy", lambda params, images, taps: {tap: project(images) for tap in taps}, taps=("features", "logits")
+        "toy",
+        lambda params, images, taps: {tap: project(images) for tap in taps},
+        taps=("features", "logits"),
     )
     with pytest.warns(UserWarning, match="biased"):
         found = evaluate(pixels(64), pixels(64, 1), list(evaluation.METRICS), extractor=head)
@@ -492,22 +606,38 @@ def test_every_metric_of_the_table_can_be_asked_for():
 
 def test_the_command_prints_and_writes(shared, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(extractors.VARIABLE, str(shared / "weights"))
-    monkeypatch.setattr(sys, "argv", [
-        "genjax", "eval", str(folder(tmp_path / "real", pixels(12))), str(folder(tmp_path / "fake", pixels(12, 1))), "--extractor", "resnet20",
-        "--metrics", "fd,kid", "--json", str(tmp_path / "out.json"),
-    ])  # fmt: skip
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "genjax",
+            "eval",
+            str(folder(tmp_path / "real", pixels(12))),
+            str(folder(tmp_path / "fake", pixels(12, 1))),
+            "--extractor",
+            "resnet20",
+            "--metrics",
+            "fd,kid",
+            "--json",
+            str(tmp_path / "out.json"),
+        ],
+    )
     with pytest.raises(SystemExit) as end, pytest.warns(UserWarning, match="biased"):
         cli.main()
     assert end.value.code == 0
     printed = dict(line.split(" ")[:2] for line in capsys.readouterr().out.splitlines())
     written = json.loads((tmp_path / "out.json").read_text())
-    assert {name: float(value) for name, value in printed.items()} == pytest.approx(written["values"], rel=1e-3)
+    assert {name: float(value) for name, value in printed.items()} == pytest.approx(
+        written["values"], rel=1e-3
+    )
     assert written["digest"].startswith("12fca82f")
 
 
 def command(monkeypatch, *arguments):
     """(exit code) of `genjax eval` with the pixels."""
-    monkeypatch.setattr(sys, "argv", ["genjax", "eval", *map(str, arguments), "--extractor", "pixels"])
+    monkeypatch.setattr(
+        sys, "argv", ["genjax", "eval", *map(str, arguments), "--extractor", "pixels"]
+    )
     with pytest.raises(SystemExit) as end:
         cli.main()
     return end.value.code
@@ -516,7 +646,10 @@ def command(monkeypatch, *arguments):
 @pytest.mark.filterwarnings("ignore:.*biased")
 def test_a_run_may_come_first_and_several_may_follow(tmp_path, monkeypatch, capsys):
     run, other = gan_run(tmp_path / "run"), gan_run(tmp_path / "other", seed=1)
-    real = folder(tmp_path / "[red] real :cat:", np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), np.uint8))
+    real = folder(
+        tmp_path / "[red] real :cat:",
+        np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), np.uint8),
+    )
     out = tmp_path / "out.json"
     results = {}
     for name, sets_, options in (
@@ -524,7 +657,21 @@ def test_a_run_may_come_first_and_several_may_follow(tmp_path, monkeypatch, caps
         ("turned", [run.path, real], ["--n", 16, "--real-n", 12]),
         ("table", [real, run.path, other.path], ["--n", 12, "--real-n", 16]),
     ):
-        assert command(monkeypatch, *sets_, "--metrics", "kid,fd", "--draws", 2, "--json", out, "--force", *options) == 0
+        assert (
+            command(
+                monkeypatch,
+                *sets_,
+                "--metrics",
+                "kid,fd",
+                "--draws",
+                2,
+                "--json",
+                out,
+                "--force",
+                *options,
+            )
+            == 0
+        )
         results[name], said = json.loads(out.read_text()), capsys.readouterr()
         assert "[red] real :cat:" in said.err
         printed = [line.split() for line in said.out.splitlines()]
@@ -533,7 +680,10 @@ def test_a_run_may_come_first_and_several_may_follow(tmp_path, monkeypatch, caps
     assert results["turned"] == results["usual"] == results["table"][0]
     assert results["usual"]["real_count"] == 16
     assert results["table"][1]["fake_weights"] != results["table"][0]["fake_weights"]
-    assert command(monkeypatch, run.path, other.path, "--metrics", "kid", "--n", 12, "--real-n", 12) == 0
+    assert (
+        command(monkeypatch, run.path, other.path, "--metrics", "kid", "--n", 12, "--real-n", 12)
+        == 0
+    )
     said = capsys.readouterr()
     assert "against 12 images of" in said.err
     assert "genjax eval DATA RUN RUN" in said.err

@@ -7,7 +7,14 @@ import pytest
 import scipy.linalg
 import toys
 
-from genjax.metrics.frechet import Moments, dense_scatter, frechet_distance, frechet_infinity, merge, moments
+from genjax.metrics.frechet import (
+    Moments,
+    dense_scatter,
+    frechet_distance,
+    frechet_infinity,
+    merge,
+    moments,
+)
 
 
 def normal(seed, n, d):
@@ -27,16 +34,27 @@ def spread(seed, d):
 
 def test_known_gaussians():
     ones, eye = np.ones(5), np.eye(5)
-    assert frechet_distance(gaussian(0 * ones, eye), gaussian(2 * ones, eye)) == pytest.approx(20, rel=1e-12)
-    assert frechet_distance(gaussian(ones, 4 * eye), gaussian(ones, 9 * eye)) == pytest.approx(5, rel=1e-12)
-    assert frechet_distance(gaussian(ones, spread(0, 5)), gaussian(ones, spread(0, 5))) == pytest.approx(0, abs=1e-12)
+    assert frechet_distance(gaussian(0 * ones, eye), gaussian(2 * ones, eye)) == pytest.approx(
+        20, rel=1e-12
+    )
+    assert frechet_distance(gaussian(ones, 4 * eye), gaussian(ones, 9 * eye)) == pytest.approx(
+        5, rel=1e-12
+    )
+    assert frechet_distance(
+        gaussian(ones, spread(0, 5)), gaussian(ones, spread(0, 5))
+    ) == pytest.approx(0, abs=1e-12)
 
 
 def test_commuting_covariances():
     axes = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0]
-    first, second = np.arange(6.0), np.arange(6.0)[::-1] ** 2  # both have a direction without variance
+    first, second = (
+        np.arange(6.0),
+        np.arange(6.0)[::-1] ** 2,
+    )  # both have a direction without variance
     a, b = (gaussian(np.zeros(6), axes * values @ axes.T) for values in (first, second))
-    assert frechet_distance(a, b) == pytest.approx(np.sum((np.sqrt(first) - np.sqrt(second)) ** 2), rel=1e-6)
+    assert frechet_distance(a, b) == pytest.approx(
+        np.sum((np.sqrt(first) - np.sqrt(second)) ** 2), rel=1e-6
+    )
 
 
 def test_covariances_that_do_not_commute():
@@ -50,7 +68,10 @@ def test_covariances_that_do_not_commute():
 def test_fewer_images_than_features():
     """Covariances without full rank, where a matrix root of their product is far from accurate: here the answer is known."""
     a, b = np.zeros((2, 40, 100))
-    a[:20, :20], b[:20, 20:40] = np.eye(20), np.eye(20)  # 20 of 40 images in directions that the other set lacks
+    a[:20, :20], b[:20, 20:40] = (
+        np.eye(20),
+        np.eye(20),
+    )  # 20 of 40 images in directions that the other set lacks
     variance = np.trace(np.cov(a.T))
     expected = 2 * variance + np.sum((a.mean(0) - b.mean(0)) ** 2)
     assert frechet_distance(moments(a), moments(b)) == pytest.approx(expected, rel=1e-6)
@@ -66,7 +87,10 @@ def dense(x):
 def test_few_images_of_wide_features_are_measured_from_their_side(n, m, ddof):
     """The same distance from rows as from the [d, d] covariances and SciPy's matrix root."""
     spreads = np.geomspace(0.1, 3, 120)
-    x, y = np.float64(normal(0, n, 120)) * spreads, np.float64(normal(1, m, 120)) * spreads[::-1] + 0.2
+    x, y = (
+        np.float64(normal(0, n, 120)) * spreads,
+        np.float64(normal(1, m, 120)) * spreads[::-1] + 0.2,
+    )
     a, b = moments(x), moments(y)
     assert (a.wide, b.wide) == (n < 120, m < 120)
     c1, c2 = (np.cov(z.T, ddof=ddof) for z in (x, y))
@@ -75,7 +99,9 @@ def test_few_images_of_wide_features_are_measured_from_their_side(n, m, ddof):
     value = frechet_distance(a, b, ddof)
     assert value == pytest.approx(frechet_distance(dense(a), dense(b), ddof), rel=1e-6)
     assert value == pytest.approx(frechet_distance(b, a, ddof), rel=1e-9)
-    assert value == pytest.approx(expected, rel=1e-4 if min(n, m) < 120 else 1e-9)  # SciPy's root of a singular product
+    assert value == pytest.approx(
+        expected, rel=1e-4 if min(n, m) < 120 else 1e-9
+    )  # SciPy's root of a singular product
 
 
 @pytest.mark.parametrize(("n", "m"), [(40, 50), (200, 50), (40, 200), (200, 250)])
@@ -83,7 +109,9 @@ def test_extrapolation_of_wide_features(n, m):
     x, y = normal(0, n, 120), normal(1, m, 120) + 0.1
     line = frechet_infinity(moments(x), y, seed=3, points=2, smallest=m // 2)
     order = np.random.default_rng(3).permutation(m)
-    half, whole = (frechet_distance(dense(moments(x)), dense(moments(y[order[:k]]))) for k in (m // 2, m))
+    half, whole = (
+        frechet_distance(dense(moments(x)), dense(moments(y[order[:k]]))) for k in (m // 2, m)
+    )
     assert line.value == pytest.approx(2 * whole - half, rel=1e-5)
 
 
@@ -93,7 +121,9 @@ def test_wide_features_take_no_square_matrix():
     with toys.memory_below(1e8):
         value = frechet_distance(merge(moments(x[:25]), moments(x[25:])), moments(y))
         frechet_infinity(moments(x), y, seed=0, points=3)
-    assert value == pytest.approx(12288 * 2, rel=0.1)  # rows of two small sets are all but orthogonal
+    assert value == pytest.approx(
+        12288 * 2, rel=0.1
+    )  # rows of two small sets are all but orthogonal
 
 
 def test_wide_moments_merge_to_those_of_both():
@@ -117,9 +147,13 @@ def test_moments_are_those_of_all_rows():
 def test_merging_loses_no_digits():
     """Mean 1e4 and deviation 1 leave four digits of float32, and 8 digits of float64's sums of squares: none more may be lost."""
     x = 1e4 + normal(1, 3001, 4)
-    batches = functools.reduce(merge, (moments(x[start : start + 7]) for start in range(0, len(x), 7)))
+    batches = functools.reduce(
+        merge, (moments(x[start : start + 7]) for start in range(0, len(x), 7))
+    )
     np.testing.assert_allclose(batches.mean, np.float64(x).mean(0), rtol=1e-15)
-    np.testing.assert_allclose(batches.scatter / 3000, np.cov(np.float64(x).T), rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(
+        batches.scatter / 3000, np.cov(np.float64(x).T), rtol=1e-11, atol=1e-11
+    )
     streams = merge(moments(x[:1]), merge(moments(x[1:1000]), moments(x[1000:])))
     np.testing.assert_allclose(streams.scatter, batches.scatter, rtol=1e-11, atol=1e-8)
 
@@ -127,19 +161,25 @@ def test_merging_loses_no_digits():
 def test_order_changes_nothing():
     x, y = normal(0, 300, 6), normal(1, 200, 6) + 1
     shuffled = np.random.default_rng(0).permutation(x)
-    assert frechet_distance(moments(shuffled), moments(y)) == pytest.approx(frechet_distance(moments(x), moments(y)), rel=1e-12)
+    assert frechet_distance(moments(shuffled), moments(y)) == pytest.approx(
+        frechet_distance(moments(x), moments(y)), rel=1e-12
+    )
 
 
 def test_ddof_is_a_factor_of_the_covariances():
     x, y = (moments(normal(seed, 50, 3)) for seed in (0, 1))
     mean = np.sum((x.mean - y.mean) ** 2)
-    assert frechet_distance(x, y, ddof=0) - mean == pytest.approx((frechet_distance(x, y) - mean) * 49 / 50, rel=1e-9)
+    assert frechet_distance(x, y, ddof=0) - mean == pytest.approx(
+        (frechet_distance(x, y) - mean) * 49 / 50, rel=1e-9
+    )
 
 
 @pytest.mark.parametrize(("n", "expected"), [(100, 256.2), (1000, 33.5), (4000, 8.315)])
 def test_bias_over_the_number_of_images(n, expected):
     """Two samples of one distribution, 256 features: figures of NumPy and SciPy."""
-    assert frechet_distance(moments(normal(2, n, 256)), moments(normal(3, n, 256))) == pytest.approx(expected, rel=0.02)
+    assert frechet_distance(
+        moments(normal(2, n, 256)), moments(normal(3, n, 256))
+    ) == pytest.approx(expected, rel=0.02)
 
 
 def test_extrapolation_removes_the_bias():

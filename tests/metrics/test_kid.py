@@ -15,7 +15,9 @@ def normal(seed, n, d=16):
 def defined(x, y):
     """Equation 4 of the paper, its sums over pairs i != j written out, in float64."""
     kernel = lambda a, b: (np.float64(a) @ np.float64(b) / len(a) + 1) ** 3
-    within = lambda z: np.mean([kernel(z[i], z[j]) for i in range(len(z)) for j in range(len(z)) if i != j])
+    within = lambda z: np.mean(
+        [kernel(z[i], z[j]) for i in range(len(z)) for j in range(len(z)) if i != j]
+    )
     return within(x) + within(y) - 2 * np.mean([kernel(a, b) for a in x for b in y])
 
 

@@ -28,7 +28,9 @@ def pairs(n=5):
 
 
 lengths = jax.jit(
-    lambda first, second, t, space, epsilon: ppl.path_lengths(generate, distance, first, second, t, space=space, epsilon=epsilon),
+    lambda first, second, t, space, epsilon: ppl.path_lengths(
+        generate, distance, first, second, t, space=space, epsilon=epsilon
+    ),
     static_argnums=(3, 4),
 )
 
@@ -43,10 +45,16 @@ def test_straight_ways_through_a_linear_generator():
 
 def test_great_circles_through_a_linear_generator():
     """Between latents of one length the image moves by the angle, that long."""
-    first, second = (3 * x / np.linalg.norm(x, axis=1, keepdims=True) for x in map(np.asarray, pairs()))
+    first, second = (
+        3 * x / np.linalg.norm(x, axis=1, keepdims=True) for x in map(np.asarray, pairs())
+    )
     angle = np.arccos(np.sum(first * second, axis=1) / 9)
     for t in (0.0, 0.7):
-        np.testing.assert_allclose(lengths(first, second, np.full(5, t, np.float32), "z", 1e-2), (3 * angle) ** 2, rtol=1e-3)
+        np.testing.assert_allclose(
+            lengths(first, second, np.full(5, t, np.float32), "z", 1e-2),
+            (3 * angle) ** 2,
+            rtol=1e-3,
+        )
 
 
 def test_slerp_meets_both_ends_and_keeps_to_the_sphere():
@@ -56,13 +64,17 @@ def test_slerp_meets_both_ends_and_keeps_to_the_sphere():
     np.testing.assert_allclose(slerp(first, second, jnp.ones((5, 1))), second, atol=1e-5)
     np.testing.assert_allclose(slerp(first, first, jnp.full((5, 1), 0.3)), first, atol=1e-5)
     between = np.linalg.norm(slerp(first, second, jnp.full((5, 1), 0.5)), axis=1)
-    np.testing.assert_allclose(between, (np.linalg.norm(first, axis=1) + np.linalg.norm(second, axis=1)) / 2, rtol=1e-5)
+    np.testing.assert_allclose(
+        between, (np.linalg.norm(first, axis=1) + np.linalg.norm(second, axis=1)) / 2, rtol=1e-5
+    )
 
 
 def test_percentiles_are_discarded():
     values = np.random.default_rng(0).permutation(np.arange(1000.0))
     values[values == 999] = 1e9
-    assert ppl.summary(values) == np.arange(9.0, 991.0).mean()  # the 1st percentile lies at 9.99, the 99th at 989.01
+    assert (
+        ppl.summary(values) == np.arange(9.0, 991.0).mean()
+    )  # the 1st percentile lies at 9.99, the 99th at 989.01
     assert ppl.summary(values, (0.0, 100.0)) > 1e5
     assert ppl.summary(np.float32([3])) == 3
 
@@ -98,7 +110,9 @@ def test_rounded_images_and_unknown_ways_are_refused():
         with pytest.raises(ValueError, match=words):
             ppl.perceptual_path_length(normal, moved, distance, key=jax.random.key(0), samples=8)
     with pytest.raises(ValueError, match=r"float images are in \[-1, 1\], these in"):
-        ppl.perceptual_path_length(normal, lambda z: 255 * generate(z), distance, key=jax.random.key(0), samples=8)
+        ppl.perceptual_path_length(
+            normal, lambda z: 255 * generate(z), distance, key=jax.random.key(0), samples=8
+        )
     for options in ({"sampling": "middle"}, {"samples": 0}, {"batch_size": 0}):
         with pytest.raises(ValueError, match=r"full or end|at least 1"):
             ppl.perceptual_path_length(normal, generate, distance, key=jax.random.key(0), **options)

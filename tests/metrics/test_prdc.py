@@ -22,7 +22,12 @@ def defined(real, fake, k, k_density):
     across = distances(fake, real)
     balls = across <= radius(real, k_density)
     precise, recalled = across <= radius(real, k), across <= radius(fake, k)[:, None]
-    return precise.any(1).mean(), recalled.any(0).mean(), balls.sum() / (k_density * len(fake)), balls.any(0).mean()
+    return (
+        precise.any(1).mean(),
+        recalled.any(0).mean(),
+        balls.sum() / (k_density * len(fake)),
+        balls.any(0).mean(),
+    )
 
 
 @pytest.fixture(params=["differences", "reduced", "crowded"])
@@ -41,7 +46,9 @@ def way(request, monkeypatch):
 
 def of_all(near_pairs):
     """As if all pairs might be near."""
-    return lambda index, block, limit: near_pairs(index, block._replace(lower=np.zeros_like(block.lower)), limit)
+    return lambda index, block, limit: near_pairs(
+        index, block._replace(lower=np.zeros_like(block.lower)), limit
+    )
 
 
 def correlated(seed, n, d=24):
@@ -53,7 +60,9 @@ def correlated(seed, n, d=24):
 @pytest.mark.parametrize(("k", "k_density"), [(3, 5), (1, 1), (4, 2)])
 def test_definition(way, k, k_density):
     real, fake = correlated(0, 203), 0.3 + 0.94 * correlated(1, 151)
-    assert manifold_scores(real, fake, k=k, k_density=k_density) == pytest.approx(defined(real, fake, k, k_density), rel=1e-12)
+    assert manifold_scores(real, fake, k=k, k_density=k_density) == pytest.approx(
+        defined(real, fake, k, k_density), rel=1e-12
+    )
 
 
 def test_nearest_neighbours_are_those_of_the_definition(way):
@@ -72,7 +81,9 @@ def test_the_cheap_comparison_is_used_where_it_pays(monkeypatch):
         index = neighbours.make_index(correlated(seed, 203), 1)
         assert index.basis.shape == (24, 12)
         assert index.right.shape == (204, index.size + 3)
-    assert neighbours.make_index(correlated(0, 100), 1).basis is None  # too few to take directions from
+    assert (
+        neighbours.make_index(correlated(0, 100), 1).basis is None
+    )  # too few to take directions from
     wide = normal(0, 400, 200)
     assert neighbours.make_index(wide, 1).basis is None  # no direction tells more than another
 
@@ -83,7 +94,10 @@ def test_lower_bounds_are_below():
     queries = points[:100] + np.float32(1e-3) * normal(1, 100, 64)
     basis = np.linalg.qr(np.random.default_rng(0).standard_normal((64, 20)).astype(np.float32))[0]
     for size in (0, 3, 19, 20):
-        x, y = (neighbours._shorten(neighbours._reduce(z, points.mean(0), basis), size) for z in (queries, points))
+        x, y = (
+            neighbours._shorten(neighbours._reduce(z, points.mean(0), basis), size)
+            for z in (queries, points)
+        )
         assert (distances(x, y) <= distances(queries, points) * (1 + 1e-5) + 1e-4).all()
 
 
@@ -103,7 +117,11 @@ def test_near_copies_are_found_far_from_the_origin():
     samples = training[:50] + np.float32(1e-3) * normal(1, 50)
     found = nearest_neighbours(samples, training)
     np.testing.assert_array_equal(found.indices[:, 0], np.arange(50))
-    np.testing.assert_allclose(found.distances[:, 0], np.linalg.norm(np.float64(samples) - training[:50], axis=1), rtol=1e-5)
+    np.testing.assert_allclose(
+        found.distances[:, 0],
+        np.linalg.norm(np.float64(samples) - training[:50], axis=1),
+        rtol=1e-5,
+    )
 
 
 def test_ratio_of_images_that_are_no_copies_is_about_1():
@@ -137,14 +155,20 @@ def test_equal_distributions():
 def test_order_changes_nothing(way):
     real, fake = correlated(0, 203), correlated(1, 151)
     shuffle = np.random.default_rng(0).permutation
-    assert manifold_scores(shuffle(real), shuffle(fake)) == pytest.approx(manifold_scores(real, fake), rel=1e-12)
+    assert manifold_scores(shuffle(real), shuffle(fake)) == pytest.approx(
+        manifold_scores(real, fake), rel=1e-12
+    )
 
 
 def test_whether_the_radius_itself_is_within():
     """Points on a line, 1 apart; the fake ones at just a radius of some."""
     real, fake = np.float32([[0], [1], [2], [3]]), np.float32([[-1], [4], [40]])
-    closed, opened = (manifold_scores(real, fake, k=1, k_density=1, closed=closed) for closed in (True, False))
-    assert closed == pytest.approx((2 / 3, 1, 2 / 3, 1 / 2))  # a fake image's own ball holds all of the real ones
+    closed, opened = (
+        manifold_scores(real, fake, k=1, k_density=1, closed=closed) for closed in (True, False)
+    )
+    assert closed == pytest.approx(
+        (2 / 3, 1, 2 / 3, 1 / 2)
+    )  # a fake image's own ball holds all of the real ones
     assert opened == pytest.approx((0, 1, 0, 0))
 
 
@@ -162,8 +186,14 @@ def test_the_same_images_as_both_sets(way):
 
 def test_exact_duplicates_by_hand():
     """On a line, k = 1: twins at 0, single images at 3 and 5; their radii are 0, 0, 2 and 2."""
-    real, fake = np.float32([[0], [0], [3], [5]]), np.float32([[0], [5], [5], [7]])  # radii 5, 0, 0, 2
-    scores = {closed: manifold_scores(real, fake, k=1, k_density=1, closed=closed) for closed in (True, False, None)}
+    real, fake = (
+        np.float32([[0], [0], [3], [5]]),
+        np.float32([[0], [5], [5], [7]]),
+    )  # radii 5, 0, 0, 2
+    scores = {
+        closed: manifold_scores(real, fake, k=1, k_density=1, closed=closed)
+        for closed in (True, False, None)
+    }
     # Fake 0 is at the radius of both twins; each 5 within that of 5 and at that of 3; 7 at that of 5.
     assert scores[True] == pytest.approx((1, 1, (2 + 2 + 2 + 1) / 4, 1))
     # Real 0, 0 and 3 lie within the ball of fake 0, and 5 only at the edge of others.
@@ -178,7 +208,10 @@ def test_exact_duplicates_are_counted_as_in_prdc(k):
     compute_prdc = pytest.importorskip("prdc").compute_prdc
     for seed in range(8):
         random = np.random.default_rng(seed)
-        real, fake = (random.integers(0, 4 + more, (n, 3)).astype(np.float32) for n, more in ((60, 0), (45, 2)))
+        real, fake = (
+            random.integers(0, 4 + more, (n, 3)).astype(np.float32)
+            for n, more in ((60, 0), (45, 2))
+        )
         theirs = compute_prdc(real, fake, k)
         ours = manifold_scores(real, fake, k=k, k_density=k, closed=False)
         assert ours._asdict() == pytest.approx(theirs, rel=1e-12)
@@ -202,5 +235,7 @@ def test_what_is_refused():
         manifold_scores(normal(0, 10), normal(1, 10, 4))
     with pytest.raises(ValueError, match="5 neighbours among 4"):
         nearest_neighbours(normal(0, 10), normal(1, 4), 5)
-    with pytest.raises(ValueError, match="held_out and training features are of one width, not 4 and 16"):
+    with pytest.raises(
+        ValueError, match="held_out and training features are of one width, not 4 and 16"
+    ):
         nearest_neighbours(normal(0, 10), normal(1, 10), held_out=normal(2, 10, 4))

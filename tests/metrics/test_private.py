@@ -26,7 +26,9 @@ def test_folders_are_made_for_their_user_alone(root):
         assert cache.private("programs/x86-1") == root / "programs" / "x86-1"
     finally:
         os.umask(before)
-    assert [mode(path) for path in (root, root / "programs", root / "programs/x86-1")] == [0o700] * 3
+    assert [mode(path) for path in (root, root / "programs", root / "programs/x86-1")] == [
+        0o700
+    ] * 3
     assert cache.private("programs/x86-1") == root / "programs" / "x86-1"
 
 
@@ -35,7 +37,10 @@ def test_folders_are_made_for_their_user_alone(root):
 def test_what_others_may_write_to_is_not_used(root, part, wrong):
     (root / "features").mkdir(parents=True)
     (root / part).chmod(wrong)
-    with pytest.warns(UserWarning, match=r"nothing is cached: others may write to .*chmod go-w it, or set GENJAX_CACHE"):
+    with pytest.warns(
+        UserWarning,
+        match=r"nothing is cached: others may write to .*chmod go-w it, or set GENJAX_CACHE",
+    ):
         assert cache.private("features") is None
     (root / part).chmod(0o755)  # readable by others is no danger to what is read
     before = mode(root)
@@ -49,7 +54,9 @@ def test_what_others_may_write_to_is_not_used(root, part, wrong):
 def test_what_another_user_owns_is_not_used(root, monkeypatch):
     cache.private("features")
     monkeypatch.setattr(os, "geteuid", lambda: root.stat().st_uid + 1)
-    with pytest.warns(UserWarning, match="belongs to another user; set GENJAX_CACHE to a folder of your own"):
+    with pytest.warns(
+        UserWarning, match="belongs to another user; set GENJAX_CACHE to a folder of your own"
+    ):
         assert cache.private("features") is None
 
 

@@ -35,13 +35,19 @@ def test_inception_score_depends_on_the_order_of_sorted_images():
     logits = certain(np.arange(1000) // 100, 10)
     assert inception_score(logits).mean == pytest.approx(1)  # each part is one class
     assert inception_score(logits, seed=0).mean > 9
-    assert inception_score(logits, seed=0) == inception_score(logits, seed=0) != inception_score(logits, seed=1)
+    assert (
+        inception_score(logits, seed=0)
+        == inception_score(logits, seed=0)
+        != inception_score(logits, seed=1)
+    )
 
 
 def test_parts_are_consecutive_and_cover_all():
     logits = np.random.default_rng(0).standard_normal((25, 4))
     parts = [inception_score(x, splits=1).mean for x in (logits[:8], logits[8:16], logits[16:])]
-    assert inception_score(logits, splits=3) == pytest.approx((np.mean(parts), np.std(parts)), rel=1e-12)
+    assert inception_score(logits, splits=3) == pytest.approx(
+        (np.mean(parts), np.std(parts)), rel=1e-12
+    )
 
 
 def test_logits_so_far_apart_that_a_probability_underflows():
@@ -51,7 +57,9 @@ def test_logits_so_far_apart_that_a_probability_underflows():
 def test_class_histogram_of_labels_and_of_probabilities():
     labels = np.array([0, 2, 2, 2])
     np.testing.assert_array_equal(class_histogram(labels, 4), [0.25, 0, 0.75, 0])
-    np.testing.assert_allclose(class_histogram(np.eye(4, dtype=np.float32)[labels]), [0.25, 0, 0.75, 0])
+    np.testing.assert_allclose(
+        class_histogram(np.eye(4, dtype=np.float32)[labels]), [0.25, 0, 0.75, 0]
+    )
     np.testing.assert_allclose(class_histogram(np.array([[0.5, 0.5], [1.0, 0.0]])), [0.75, 0.25])
 
 
@@ -61,7 +69,9 @@ def test_distance_of_histograms():
     assert histogram_distance(np.array([0.5, 0.5, 0, 0]), data) == pytest.approx((0.5, np.log(2)))
     assert histogram_distance(data, np.array([0.5, 0.5, 0, 0])) == (0.5, np.inf)
     expected = 0.1 * np.log(0.1 / 0.4) + 0.9 * np.log(0.9 / 0.6)
-    assert histogram_distance(np.array([0.1, 0.9]), np.array([0.4, 0.6])) == pytest.approx((0.3, expected))
+    assert histogram_distance(np.array([0.1, 0.9]), np.array([0.4, 0.6])) == pytest.approx(
+        (0.3, expected)
+    )
 
 
 @pytest.mark.parametrize("d", [9, 40])
@@ -83,7 +93,9 @@ def test_vendi_score_is_its_definition():
 
 
 def test_what_is_refused():
-    with pytest.raises(ValueError, match="logits of 19 images: at least 20"):  # a part of one image always scores 1
+    with pytest.raises(
+        ValueError, match="logits of 19 images: at least 20"
+    ):  # a part of one image always scores 1
         inception_score(np.zeros((19, 3)))
     with pytest.raises(ValueError, match="from 0 to below"):
         class_histogram(np.array([0, 4]), 4)

@@ -12,10 +12,15 @@ RULES = protocols.protocol("pytorch_fid")
 MATRIX = np.random.default_rng(3).normal(size=(48, 6)).astype(np.float32)
 network = lambda params, x, taps: {"features": x.reshape(len(x), -1) / 255 @ MATRIX}
 TOY = extractors.Extractor(
-    "toy", lambda params, images, taps: network(params, protocols.resized(images, RULES, (4, 4)), taps), protocol="pytorch_fid",
-    frechet_name="fd_toy", digest="1",
-    resized=extractors.Resized(lambda images: protocols.resized_on_host(images, RULES, (4, 4)), network),
-)  # fmt: skip
+    "toy",
+    lambda params, images, taps: network(params, protocols.resized(images, RULES, (4, 4)), taps),
+    protocol="pytorch_fid",
+    frechet_name="fd_toy",
+    digest="1",
+    resized=extractors.Resized(
+        lambda images: protocols.resized_on_host(images, RULES, (4, 4)), network
+    ),
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*biased")
 
@@ -32,7 +37,9 @@ def pixels(n, seed=0):
 def published(path, images, dtype=np.float64):
     """As both packages write them: numpy.cov, compressed."""
     x = np.float64(TOY.features(images))
-    np.savez_compressed(path, mu=x.mean(0).astype(dtype), sigma=np.cov(x, rowvar=False).astype(dtype))
+    np.savez_compressed(
+        path, mu=x.mean(0).astype(dtype), sigma=np.cov(x, rowvar=False).astype(dtype)
+    )
     return path
 
 
@@ -46,7 +53,9 @@ def test_published_statistics_give_the_distance_of_the_images(tmp_path, dtype):
     assert found.values == pytest.approx(expected.values, rel=1e-4)
     assert found.real == "statistics of a set of unknown size in stats.npz"
     assert (found.real_count, found.fake_count) == (0, 50)
-    assert evaluate(str(path), fake, asked, extractor=TOY).real_fingerprint == found.real_fingerprint
+    assert (
+        evaluate(str(path), fake, asked, extractor=TOY).real_fingerprint == found.real_fingerprint
+    )
 
 
 def test_own_statistics_know_their_number_and_what_extracted_them(tmp_path):
@@ -60,7 +69,9 @@ def test_own_statistics_know_their_number_and_what_extracted_them(tmp_path):
     read = statistics.read(path, TOY, "pytorch_fid", 0, 6)
     a, b = frechet.moments(TOY.features(real)), frechet.moments(TOY.features(fake))
     for ddof in (0, 1):
-        assert frechet.frechet_distance(read.moments, b, ddof) == pytest.approx(frechet.frechet_distance(a, b, ddof), rel=1e-6)
+        assert frechet.frechet_distance(read.moments, b, ddof) == pytest.approx(
+            frechet.frechet_distance(a, b, ddof), rel=1e-6
+        )
     assert read.count == 60
     with pytest.raises(InputError, match="statistics of extractor toy, not other"):
         statistics.read(path, TOY._replace(name="other"), "pytorch_fid", 1, 6)
@@ -71,11 +82,18 @@ def test_own_statistics_know_their_number_and_what_extracted_them(tmp_path):
 
 
 def test_statistics_of_wide_features_of_few_images(tmp_path):
-    real, path = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8), tmp_path / "wide.npz"
+    real, path = (
+        np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8),
+        tmp_path / "wide.npz",
+    )
     evaluate(real, real[::-1], ["fd"], extractor="pixels", save_stats=path.write_bytes)
     with np.load(path) as written:
-        np.testing.assert_allclose(written["sigma"], np.cov(real.reshape(20, -1).T / 255), atol=1e-6)
-    assert evaluate(str(path), real, ["fd"], extractor="pixels").values["fd_pixels"] == pytest.approx(0, abs=1e-4)
+        np.testing.assert_allclose(
+            written["sigma"], np.cov(real.reshape(20, -1).T / 255), atol=1e-6
+        )
+    assert evaluate(str(path), real, ["fd"], extractor="pixels").values[
+        "fd_pixels"
+    ] == pytest.approx(0, abs=1e-4)
     wide = frechet.Moments(20, np.zeros(9000), np.zeros((20, 9000)))
     with pytest.raises(InputError, match="--save-stats: 9000 features"):
         statistics.as_npz(wide, TOY, "clean")
@@ -83,7 +101,10 @@ def test_statistics_of_wide_features_of_few_images(tmp_path):
 
 def test_what_needs_the_features_themselves_is_refused_before_images_are_read(tmp_path):
     path = published(tmp_path / "stats.npz", pixels(60))
-    with pytest.raises(InputError, match=r"--metrics kid,prdc: .*stats.npz holds only their mean and covariance; of fd, fd_infinity"):
+    with pytest.raises(
+        InputError,
+        match=r"--metrics kid,prdc: .*stats.npz holds only their mean and covariance; of fd, fd_infinity",
+    ):
         evaluate(str(path), "no such set", ["fd", "kid", "prdc"], extractor=TOY)
     with pytest.raises(InputError, match=r"--real-n 9: .* leave it out"):
         evaluate(str(path), "no such set", ["fd"], extractor=TOY, real_count=9)
@@ -98,7 +119,10 @@ GOOD = {"mu": np.zeros(6), "sigma": np.eye(6)}
         ({"mu": np.zeros(7)}, r"mu \[d\] and sigma \[d, d\]"),
         ({"mu": np.zeros((1, 6))}, r"mu \[d\] and sigma"),
         ({"sigma": np.eye(6)[:5]}, r"mu \[d\] and sigma"),
-        ({"mu": np.zeros(5), "sigma": np.eye(5)}, "statistics of 5 features, and --extractor toy gives 6"),
+        (
+            {"mu": np.zeros(5), "sigma": np.eye(5)},
+            "statistics of 5 features, and --extractor toy gives 6",
+        ),
         ({"mu": np.full(6, np.nan)}, "mu is no array of finite"),
         ({"sigma": np.full((6, 6), np.inf)}, "sigma is no array of finite"),
         ({"mu": np.zeros(6, int)}, "mu is no array of finite"),
@@ -121,13 +145,22 @@ def test_only_files_with_both_arrays_are_statistics(tmp_path):
     (tmp_path / "cut.npz").write_bytes((tmp_path / "good.npz").read_bytes()[:99])
     (tmp_path / "folder.npz").mkdir()
     names = ("good.npz", "images.npz", "cut.npz", "folder.npz", "none.npz")
-    assert [statistics.is_file(tmp_path / name) for name in names] == [True, False, False, False, False]
+    assert [statistics.is_file(tmp_path / name) for name in names] == [
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
     assert not statistics.is_file(pixels(3))
 
 
 def test_a_file_of_zeros_is_not_unpacked(tmp_path):
     np.savez_compressed(tmp_path / "bomb.npz", **GOOD, more=np.zeros(2**25 + 2**10))
-    with toys.memory_below(2**24), pytest.raises(InputError, match=r"bomb\.npz: claims 268.* bytes, more than"):
+    with (
+        toys.memory_below(2**24),
+        pytest.raises(InputError, match=r"bomb\.npz: claims 268.* bytes, more than"),
+    ):
         statistics.read(tmp_path / "bomb.npz", TOY, "pytorch_fid", 1, 6)
 
 

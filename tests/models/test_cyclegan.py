@@ -16,9 +16,18 @@ from genjax.models import cyclegan
 from genjax.nn import layers
 
 TOY = cyclegan.Config(
-    shape=(16, 16, 3), channels=4, blocks=1, disc_channels=4, disc_layers=1, batch_size=2, pool_size=3,
-    constant_steps=1, decay_steps=2, adam_b1=0.0, adam_b2=0.0,
-)  # fmt: skip
+    shape=(16, 16, 3),
+    channels=4,
+    blocks=1,
+    disc_channels=4,
+    disc_layers=1,
+    batch_size=2,
+    pool_size=3,
+    constant_steps=1,
+    decay_steps=2,
+    adam_b1=0.0,
+    adam_b2=0.0,
+)
 
 
 @functools.cache
@@ -26,7 +35,12 @@ def made(**fields):
     """A toy model, its verbs compiled."""
     model = cyclegan.recipe(dataclasses.replace(TOY, **fields))
     static = {"translate": "direction", "cycle": "direction", "discriminate": "side"}
-    return model._replace(**{verb: jax.jit(getattr(model, verb), static_argnames=name) for verb, name in static.items()})
+    return model._replace(
+        **{
+            verb: jax.jit(getattr(model, verb), static_argnames=name)
+            for verb, name in static.items()
+        }
+    )
 
 
 @functools.cache
@@ -67,7 +81,9 @@ def test_instance_norm_and_its_gradient_are_the_definition(batch):
     norm = layers.InstanceNorm()
 
     def plain(x):
-        return (x - x.mean((1, 2), keepdims=True)) * jax.lax.rsqrt(x.var((1, 2), keepdims=True) + 1e-5)
+        return (x - x.mean((1, 2), keepdims=True)) * jax.lax.rsqrt(
+            x.var((1, 2), keepdims=True) + 1e-5
+        )
 
     for form in (lambda f: f(x), lambda f: jax.vjp(f, x)[1](g)[0]):
         np.testing.assert_allclose(form(lambda x: norm.apply({}, x)), form(plain), atol=1e-5)
@@ -84,18 +100,30 @@ def test_sizes_are_the_papers():
 def test_a_discriminator_sees_patches_of_70():
     model = cyclegan.recipe(cyclegan.Config(channels=4, blocks=1, disc_channels=4))
     weights = toys.weights(model)
-    assert jax.eval_shape(model.discriminate, weights, jnp.zeros((1, 256, 256, 3))).shape == (1, 30, 30)
+    assert jax.eval_shape(model.discriminate, weights, jnp.zeros((1, 256, 256, 3))).shape == (
+        1,
+        30,
+        30,
+    )
     seen = jax.jit(jax.grad(lambda x: judge(weights, x)[0, 15, 15]))
 
-    def judge(weights, x):  # without the normalisation, which sees everything, what is seen is the convolutions' reach
+    def judge(
+        weights, x
+    ):  # without the normalisation, which sees everything, what is seen is the convolutions' reach
         params = weights["params"]["disc_b"]
         for i in range(4):
             kernel = jnp.abs(params[f"conv_{i}"]["kernel"])
             x = jax.lax.conv_general_dilated(
-                x, kernel, (2 if i < 3 else 1,) * 2, [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+                x,
+                kernel,
+                (2 if i < 3 else 1,) * 2,
+                [(1, 1)] * 2,
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
             )
         last = jnp.abs(params["logits"]["kernel"])
-        return jax.lax.conv_general_dilated(x, last, (1, 1), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"))[..., 0]
+        return jax.lax.conv_general_dilated(
+            x, last, (1, 1), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )[..., 0]
 
     reached = np.argwhere(np.asarray(seen(jnp.zeros((1, 256, 256, 3))))[0, :, :, 0])
     assert (reached.max(axis=0) - reached.min(axis=0) + 1).tolist() == [70, 70]
@@ -111,7 +139,12 @@ def test_translation_keeps_any_size(size, network):
 
 
 def test_each_image_is_translated_by_itself():
-    for fields in ({}, {"upsample": "resize"}, {"network": "unet", "depth": 3}, {"network": "affine", "depth": 3}):
+    for fields in (
+        {},
+        {"upsample": "resize"},
+        {"network": "unet", "depth": 3},
+        {"network": "affine", "depth": 3},
+    ):
         model = made(**fields)
         weights, both = toys.weights(model), pictures(0, 2, 16, 16, 3)
         alone = model.translate(weights, jnp.stack([both[0], both[0]]))
@@ -121,12 +154,16 @@ def test_each_image_is_translated_by_itself():
 def test_an_affine_network_is_a_gain_and_an_offset_of_each_channel():
     model, images = made(network="affine", depth=3), pictures(0, 2, 17, 23, 3)
     weights = core.weights(jax.jit(model.init)(jax.random.key(0)))
-    assert np.max(np.abs(model.translate(weights, images) - images)) < 0.3  # it begins near the identity
+    assert (
+        np.max(np.abs(model.translate(weights, images) - images)) < 0.3
+    )  # it begins near the identity
     last = weights["params"]["gen_a2b"]["last"]
     last["kernel"] = jnp.zeros_like(last["kernel"])
     last["bias"] = jnp.float32([jnp.log(2), 0, 0, 0, 0.25, 3])
     red, green, blue = (images[..., i] for i in range(3))
-    expected = jnp.stack([jnp.clip(2 * red + 1, -1, 1), jnp.minimum(green + 0.5, 1), jnp.ones_like(blue)], axis=-1)
+    expected = jnp.stack(
+        [jnp.clip(2 * red + 1, -1, 1), jnp.minimum(green + 0.5, 1), jnp.ones_like(blue)], axis=-1
+    )
     np.testing.assert_allclose(model.translate(weights, images), expected, atol=1e-6)
 
 
@@ -135,7 +172,9 @@ def test_without_its_norms_a_discriminator_sees_how_bright_an_image_is():
     for norm in ("instance", "none"):
         model = made(disc_layers=2, disc_norm=norm)
         weights = toys.weights(model, scale=0.4)  # so that the norm's epsilon is nothing
-        logits[norm] = [np.ravel(model.discriminate(weights, scale * images)) for scale in (0.25, 0.5)]
+        logits[norm] = [
+            np.ravel(model.discriminate(weights, scale * images)) for scale in (0.25, 0.5)
+        ]
     dark, bright = logits["none"]
     np.testing.assert_allclose(bright, 2 * dark, rtol=1e-3, atol=1e-4)
     dark, bright = logits["instance"]
@@ -147,7 +186,9 @@ def test_directions_are_two_networks_and_others_are_refused():
     weights, images = toys.weights(model), pictures(0, 2, 16, 16, 3)
     there, back = model.translate(weights, images), model.translate(weights, images, "b2a")
     assert not np.allclose(there, back)
-    np.testing.assert_allclose(model.cycle(weights, images), model.translate(weights, there, "b2a"), atol=1e-6)
+    np.testing.assert_allclose(
+        model.cycle(weights, images), model.translate(weights, there, "b2a"), atol=1e-6
+    )
     with pytest.raises(ValueError, match="a2b or b2a"):
         model.translate(weights, images, "up")
 
@@ -165,8 +206,14 @@ def test_the_losses_are_those_of_the_paper():
         "loss/cycle_b": jnp.mean(jnp.abs(model.translate(raw, fake_a) - b)),
         "loss/identity_a": jnp.mean(jnp.abs(model.translate(raw, a, "b2a") - a)),
         "loss/identity_b": jnp.mean(jnp.abs(model.translate(raw, b) - b)),
-        "loss/disc_a": 0.5 * jnp.mean((model.discriminate(raw, a, "a") - 1) ** 2 + model.discriminate(raw, fake_a, "a") ** 2),
-        "loss/disc_b": 0.5 * jnp.mean((model.discriminate(raw, b, "b") - 1) ** 2 + model.discriminate(raw, fake_b, "b") ** 2),
+        "loss/disc_a": 0.5
+        * jnp.mean(
+            (model.discriminate(raw, a, "a") - 1) ** 2 + model.discriminate(raw, fake_a, "a") ** 2
+        ),
+        "loss/disc_b": 0.5
+        * jnp.mean(
+            (model.discriminate(raw, b, "b") - 1) ** 2 + model.discriminate(raw, fake_b, "b") ** 2
+        ),
     }
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
@@ -184,9 +231,15 @@ def test_the_rate_is_constant_and_then_falls_to_0_on_a_line():
     states, _ = steps(3)
     moved = []
     for before, after in itertools.pairwise(states):
-        change = jax.tree.map(lambda new, old: np.max(np.abs(new - old)), after.params["gen_a2b"], before.params["gen_a2b"])
+        change = jax.tree.map(
+            lambda new, old: np.max(np.abs(new - old)),
+            after.params["gen_a2b"],
+            before.params["gen_a2b"],
+        )
         moved.append(max(jax.tree.leaves(change)))
-    np.testing.assert_allclose(moved, [2e-4, 2e-4, 1e-4], atol=2e-6)  # Adam without memory moves by the rate
+    np.testing.assert_allclose(
+        moved, [2e-4, 2e-4, 1e-4], atol=2e-6
+    )  # Adam without memory moves by the rate
 
 
 def test_the_cycle_of_one_side_alone_and_its_ssim_term():
@@ -199,11 +252,19 @@ def test_the_cycle_of_one_side_alone_and_its_ssim_term():
 
 
 def test_noise_is_put_on_what_must_find_its_way_back():
-    plain = {"network": "affine", "depth": 2, "blocks": 0, "identity_weight": 0.0, "cycle_share_a": 0.0}
+    plain = {
+        "network": "affine",
+        "depth": 2,
+        "blocks": 0,
+        "identity_weight": 0.0,
+        "cycle_share_a": 0.0,
+    }
     states, metrics = steps(**plain, cycle_noise=0.5)
     model, raw = made(**plain), {"params": states[0].params}
     fake = model.translate(raw, BATCH["images_b"], "b2a")
-    noise = jax.random.normal(jax.random.fold_in(jax.random.split(jax.random.key(0))[0], 2), fake.shape)
+    noise = jax.random.normal(
+        jax.random.fold_in(jax.random.split(jax.random.key(0))[0], 2), fake.shape
+    )
     expected = jnp.mean(jnp.abs(model.translate(raw, fake + 0.5 * noise) - BATCH["images_b"]))
     np.testing.assert_allclose(metrics["loss/cycle_b"], expected, rtol=1e-4)
 

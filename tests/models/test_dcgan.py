@@ -21,7 +21,9 @@ def count(params):
 
 def test_dcgan_has_the_papers_size():
     # 64x64: 3,576,704 and 2,765,568 without any bias; ours has one where no batch norm follows: 3 colours, 64 features, 1 logit.
-    params = jax.eval_shape(dcgan.recipe(dcgan.Config(shape=(64, 64, 3))).init, jax.random.key(0)).params
+    params = jax.eval_shape(
+        dcgan.recipe(dcgan.Config(shape=(64, 64, 3))).init, jax.random.key(0)
+    ).params
     assert count(params["gen"]) == 3_576_704 + 3
     assert count(params["disc"]) == 2_765_568 + 64 + 1
 
@@ -29,7 +31,13 @@ def test_dcgan_has_the_papers_size():
 @pytest.mark.parametrize("network", ["dcgan", "residual"])
 @pytest.mark.parametrize(
     ("size", "smallest"),
-    [((16, 16), (4, 4)), ((256, 256), (4, 4)), ((28, 28), (7, 7)), ((64, 160), (4, 10)), ((96, 48), (12, 6))],
+    [
+        ((16, 16), (4, 4)),
+        ((256, 256), (4, 4)),
+        ((28, 28), (7, 7)),
+        ((64, 160), (4, 10)),
+        ((96, 48), (12, 6)),
+    ],
 )
 def test_sizes(network, size, smallest):
     shape = (*size, 3)
@@ -38,7 +46,9 @@ def test_sizes(network, size, smallest):
     state = jax.eval_shape(model.init, jax.random.key(0))
     images = jax.eval_shape(lambda w: model.sample(w, jax.random.key(0), 2), core.weights(state))
     assert images.shape == (2, *shape)
-    assert jax.eval_shape(lambda w, x: model.discriminate(w, x), core.weights(state), images).shape == (2,)
+    assert jax.eval_shape(
+        lambda w, x: model.discriminate(w, x), core.weights(state), images
+    ).shape == (2,)
 
 
 def trained(steps, **changes):
@@ -47,7 +57,12 @@ def trained(steps, **changes):
     step = jax.jit(model.step, static_argnums=3)
     state = jax.jit(model.init)(jax.random.key(0))
     for index in range(steps):
-        state, _ = step(state, {"images": jnp.float32(levels) / 127.5 - 1}, jax.random.key(index), model.plan(index))
+        state, _ = step(
+            state,
+            {"images": jnp.float32(levels) / 127.5 - 1},
+            jax.random.key(index),
+            model.plan(index),
+        )
     return model, state
 
 
@@ -59,7 +74,9 @@ def test_batch_norm_normalises_in_training_and_remembers_afterwards():
     np.testing.assert_allclose(np.mean(y, axis=(0, 1, 2)), 0, atol=1e-4)
     np.testing.assert_allclose(np.var(y, axis=(0, 1, 2)), 1, rtol=3e-3)
     np.testing.assert_allclose(seen["batch_stats"]["mean"], np.mean(x, axis=(0, 1, 2)), rtol=1e-4)
-    np.testing.assert_allclose(seen["batch_stats"]["variance"], np.var(x, axis=(0, 1, 2)), rtol=1e-3)
+    np.testing.assert_allclose(
+        seen["batch_stats"]["variance"], np.var(x, axis=(0, 1, 2)), rtol=1e-3
+    )
     later = layers.BatchNorm(train=False).apply({"params": variables["params"], **seen}, x[:1])
     np.testing.assert_allclose(later, y[:1], atol=1e-3)
 
@@ -68,25 +85,37 @@ def test_a_sample_does_not_depend_on_the_others_of_its_batch():
     model, state = trained(3)
     latents = jax.random.normal(jax.random.key(0), (5, 3))
     together = model.generate(core.weights(state), latents)
-    np.testing.assert_allclose(model.generate(core.weights(state), latents[2:3]), together[2:3], atol=1e-5)
+    np.testing.assert_allclose(
+        model.generate(core.weights(state), latents[2:3]), together[2:3], atol=1e-5
+    )
 
 
 def test_the_generators_statistics_are_averaged_with_its_weights():
-    _, state = trained(12, ema_half_life_images=1e6, ema_ramp=1e9)  # hardly any new weight: statistics as at the start
+    _, state = trained(
+        12, ema_half_life_images=1e6, ema_ramp=1e9
+    )  # hardly any new weight: statistics as at the start
     start = trained(0)[1]
-    for old, new in zip(jax.tree.leaves(start.stats["gen"]), jax.tree.leaves(state.stats["gen"]), strict=True):
+    for old, new in zip(
+        jax.tree.leaves(start.stats["gen"]), jax.tree.leaves(state.stats["gen"]), strict=True
+    ):
         np.testing.assert_allclose(new, old, atol=1e-2)
 
 
 def test_spectral_norm_bounds_every_layer():
-    _, state = trained(30, shape=(16, 16, 1), disc_norm="none", spectral=True, loss="hinge", learning_rate=1e-5)
+    _, state = trained(
+        30, shape=(16, 16, 1), disc_norm="none", spectral=True, loss="hinge", learning_rate=1e-5
+    )
     kernel = state.params["disc"]["down_1"]["kernel"]
     layer = layers.Conv(kernel.shape[-1], kernel=4, stride=2, spectral=True, use_bias=False)
     stats = {"spectral": state.stats["disc"]["spectral"]["down_1"]}
     sigma = np.linalg.norm(np.asarray(kernel).reshape(-1, kernel.shape[-1]), ord=2)
     x = jax.random.normal(jax.random.key(0), (1, 4, 6, kernel.shape[2]))
-    plain = layers.Conv(kernel.shape[-1], kernel=4, stride=2, use_bias=False).apply({"params": {"kernel": kernel}}, x)
-    np.testing.assert_allclose(layer.apply({"params": {"kernel": kernel}, **stats}, x), plain / sigma, rtol=1e-2, atol=1e-4)
+    plain = layers.Conv(kernel.shape[-1], kernel=4, stride=2, use_bias=False).apply(
+        {"params": {"kernel": kernel}}, x
+    )
+    np.testing.assert_allclose(
+        layer.apply({"params": {"kernel": kernel}, **stats}, x), plain / sigma, rtol=1e-2, atol=1e-4
+    )
 
 
 def test_residual_blocks_start_as_the_identity():
@@ -101,9 +130,15 @@ def test_residual_blocks_start_as_the_identity():
 def test_bfloat16_networks_give_float32_images_near_the_float32_ones():
     for network in ("dcgan", "residual"):
         config = dataclasses.replace(TINY, network=network, group_size=4)
-        model, narrow = dcgan.recipe(config), dcgan.recipe(dataclasses.replace(config, dtype="bfloat16"))
+        model, narrow = (
+            dcgan.recipe(config),
+            dcgan.recipe(dataclasses.replace(config, dtype="bfloat16")),
+        )
         weights = core.weights(jax.jit(model.init)(jax.random.key(0)))
-        wide, images = (jax.jit(m.sample, static_argnums=2)(weights, jax.random.key(1), 4) for m in (model, narrow))
+        wide, images = (
+            jax.jit(m.sample, static_argnums=2)(weights, jax.random.key(1), 4)
+            for m in (model, narrow)
+        )
         assert images.dtype == jnp.float32
         np.testing.assert_allclose(images, wide, atol=0.05)
         logits = jax.jit(narrow.discriminate)(weights, images)
@@ -117,7 +152,10 @@ def test_bfloat16_networks_give_float32_images_near_the_float32_ones():
         ({"network": "big"}, "--model.network big: one of dcgan, residual"),
         ({"norm": "layer"}, "--model.norm layer"),
         ({"r1": 1.0}, "--model.disc-norm batch: a penalty"),
-        ({"network": "residual", "channels": 7, "group_size": 4}, "--model.group-size 4: must divide"),
+        (
+            {"network": "residual", "channels": 7, "group_size": 4},
+            "--model.group-size 4: must divide",
+        ),
         ({"network": "residual", "spectral": True, "group_size": 4}, "--model.spectral True: only"),
         ({"shape": (7, 8, 1)}, "--resolution 7 8: each side"),
         ({"channels": 0}, "--model.channels 0"),

@@ -35,7 +35,14 @@ class Slope(nn.Module):
 
 def dirac(**changes):
     """The Dirac-GAN of Mescheder et al. 2018, section 2: the data are one point at 0."""
-    fields = {"shape": (1, 1, 1), "latent_size": 1, "batch_size": 4, "adam_b1": 0.0, "adam_b2": 0.99, "learning_rate": 0.01}
+    fields = {
+        "shape": (1, 1, 1),
+        "latent_size": 1,
+        "batch_size": 4,
+        "adam_b1": 0.0,
+        "adam_b2": 0.99,
+        "learning_rate": 0.01,
+    }
     return gan.two_player(gan.Game(**{**fields, **changes}), Point(), Slope())
 
 
@@ -43,7 +50,12 @@ def advance(model, steps, images):
     @jax.jit
     def run(state):
         def body(state, index):
-            return model.step(state, {"images": images}, jax.random.fold_in(jax.random.key(1), index), model.plan(0))
+            return model.step(
+                state,
+                {"images": images},
+                jax.random.fold_in(jax.random.key(1), index),
+                model.plan(0),
+            )
 
         return jax.lax.scan(body, state, jnp.arange(steps))
 
@@ -51,7 +63,9 @@ def advance(model, steps, images):
     return state, jax.tree.map(np.asarray, metrics)
 
 
-@pytest.mark.parametrize("loss", ["minimax", "non_saturating", "hinge", "least_squares", "relativistic"])
+@pytest.mark.parametrize(
+    "loss", ["minimax", "non_saturating", "hinge", "least_squares", "relativistic"]
+)
 def test_the_first_turns_of_a_dirac_gan_go_the_way_of_the_gradient(loss):
     # Real 0, generated 1, D(x) = x / 2: the discriminator must call 1 fake, so lower its slope; the generator follows the new slope.
     # (Least squares: D(1) = 1/2 is too high for a fake, and below the generator's target 1.) Adam's first step is of the rate's length.
@@ -67,12 +81,16 @@ def test_metrics_are_those_of_the_game():
     np.testing.assert_allclose(metrics["health/logit_gap"], 0.125 - 0.5, rtol=1e-5)
     np.testing.assert_allclose(metrics["penalty/r1"], 2 / 2 * 0.25, rtol=1e-5)
     np.testing.assert_allclose(metrics["penalty/r2"], 4 / 2 * 0.25, rtol=1e-5)
-    np.testing.assert_allclose(metrics["loss/gen"], softplus(-float(state.params["disc"]["slope"])), rtol=1e-4)
+    np.testing.assert_allclose(
+        metrics["loss/gen"], softplus(-float(state.params["disc"]["slope"])), rtol=1e-4
+    )
 
 
 def test_diversity_is_the_standard_deviation_over_the_batch():
     images = np.random.default_rng(0).normal(2, 3, size=(7, 5, 4, 3)).astype(np.float32)
-    np.testing.assert_allclose(gan.diversity(jnp.asarray(images)), images.std(axis=0).mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+        gan.diversity(jnp.asarray(images)), images.std(axis=0).mean(), rtol=1e-5
+    )
 
 
 def test_a_collapsed_generator_raises_the_alarm():
@@ -102,7 +120,9 @@ def test_a_lazy_penalty_weighs_as_many_times_more_when_it_is_due():
     # Adam's second moment is the squared gradient: of the loss alone, and with 3 times gamma * slope.
     moment = lambda state: np.sqrt(float(state.opt["disc"][0].nu["slope"]) / 0.01)
     alone = 1 / (1 + np.exp(-0.5))
-    np.testing.assert_allclose([moment(idle[0]), moment(due[0])], [alone, alone + 3 * 0.5 * 0.5], rtol=1e-4)
+    np.testing.assert_allclose(
+        [moment(idle[0]), moment(due[0])], [alone, alone + 3 * 0.5 * 0.5], rtol=1e-4
+    )
 
 
 def test_several_discriminator_steps_take_as_many_batches():
@@ -140,8 +160,18 @@ def test_a_metric_is_not_averaged_over_steps_that_lack_it():
     levels = np.full((16, 1, 1, 1), 128, np.uint8)
     arrays = {"images": levels}
     read = lambda index: {"images": levels[index]}
-    source = data.Source(name="grey", size=16, shape=(1, 1, 1), num_labels=0, fingerprint="grey", read=read, arrays=arrays)
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    source = data.Source(
+        name="grey",
+        size=16,
+        shape=(1, 1, 1),
+        num_labels=0,
+        fingerprint="grey",
+        read=read,
+        arrays=arrays,
+    )
+    mesh = jax.sharding.Mesh(
+        np.array(jax.devices()[:1]), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+    )
     rows = []
     note = hooks.every(6, lambda event: rows.append(event.row))
     model = dirac(r1=2.0, penalty_every=3, learning_rate=1e-7)
@@ -160,8 +190,15 @@ def build(**changes):
 def test_truncation_draws_latents_to_the_mean():
     model, weights = build()
     mean = model.generate(weights, jnp.zeros((1, 3)))
-    np.testing.assert_allclose(model.sample(weights, jax.random.key(0), 4, truncation=0.0), np.repeat(mean, 4, axis=0), atol=1e-6)
-    spread = [np.std(model.sample(weights, jax.random.key(0), 64, truncation=t), axis=0).mean() for t in (0.3, 0.7, 1.0)]
+    np.testing.assert_allclose(
+        model.sample(weights, jax.random.key(0), 4, truncation=0.0),
+        np.repeat(mean, 4, axis=0),
+        atol=1e-6,
+    )
+    spread = [
+        np.std(model.sample(weights, jax.random.key(0), 64, truncation=t), axis=0).mean()
+        for t in (0.3, 0.7, 1.0)
+    ]
     assert spread[0] < spread[1] < spread[2]
 
 
@@ -178,16 +215,24 @@ def test_slerp_keeps_to_the_sphere_at_an_even_pace():
     first, second = jnp.float32([[3.0, 0.0, 0.0]]), jnp.float32([[0.0, 3.0, 0.0]])
     for t in (0.0, 0.25, 0.5, 1.0):
         angle = t * np.pi / 2
-        np.testing.assert_allclose(ops.slerp(first, second, t), [[3 * np.cos(angle), 3 * np.sin(angle), 0]], atol=1e-5)
-    np.testing.assert_allclose(ops.slerp(first, 2 * first, 0.5), 1.5 * first, rtol=1e-3)  # parallel: only the length changes
+        np.testing.assert_allclose(
+            ops.slerp(first, second, t), [[3 * np.cos(angle), 3 * np.sin(angle), 0]], atol=1e-5
+        )
+    np.testing.assert_allclose(
+        ops.slerp(first, 2 * first, 0.5), 1.5 * first, rtol=1e-3
+    )  # parallel: only the length changes
 
 
 @pytest.mark.parametrize("conditional", ["concat", "projection"])
 def test_a_conditional_gan_listens_to_the_label(conditional):
     model, weights = build(conditional=conditional, num_labels=3)
-    weights = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), weights)
+    weights = jax.tree.map(
+        lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), weights
+    )
     images = model.sample(weights, jax.random.key(0), 6)
-    np.testing.assert_allclose(images, model.sample(weights, jax.random.key(0), 6, jnp.arange(6) % 3))
+    np.testing.assert_allclose(
+        images, model.sample(weights, jax.random.key(0), 6, jnp.arange(6) % 3)
+    )
     z = jnp.zeros((3, 3))
     assert np.std(model.generate(weights, z, jnp.arange(3)), axis=0).max() > 1e-3
     logits = [model.discriminate(weights, images, jnp.full(6, label)) for label in range(3)]

@@ -14,7 +14,14 @@ from genjax.errors import InputError
 from genjax.models import stylegan2
 
 TOY = stylegan2.Config(
-    shape=(8, 8, 3), latent_size=4, style_size=5, mapping_layers=1, channels=32, batch_size=4, group_size=2, path_shrink=2
+    shape=(8, 8, 3),
+    latent_size=4,
+    style_size=5,
+    mapping_layers=1,
+    channels=32,
+    batch_size=4,
+    group_size=2,
+    path_shrink=2,
 )
 
 
@@ -46,7 +53,13 @@ def normal(seed, *shape):
         ({"shape": (512, 512, 3)}, 30_276_583, 28_982_849),
         ({"shape": (256, 256, 3), "channels": 16384}, 24_767_458, 24_001_089),
         (
-            {"shape": (32, 32, 3), "mapping_layers": 2, "disc_network": "orig", "conditional": True, "num_labels": 10},
+            {
+                "shape": (32, 32, 3),
+                "mapping_layers": 2,
+                "disc_network": "orig",
+                "conditional": True,
+                "num_labels": 10,
+            },
             20_215_315,
             23_089_664,
         ),
@@ -70,7 +83,9 @@ def test_any_sides_are_a_constant_doubled(shape, levels):
     assert stylegan2.sizes(dataclasses.replace(TOY, shape=shape)) == levels
 
 
-@pytest.mark.parametrize(("shape", "network"), [((6, 10, 4), "skip"), ((12, 20, 1), "resnet"), ((5, 4, 3), "orig")])
+@pytest.mark.parametrize(
+    ("shape", "network"), [((6, 10, 4), "skip"), ((12, 20, 1), "resnet"), ((5, 4, 3), "orig")]
+)
 def test_images_of_any_shape_are_drawn_and_judged(shape, network):
     model, weights = made(shape=shape, gen_network=network, disc_network=network)
     images = model.synthesis(weights, normal(0, 4, stylegan2.num_styles(model.config), 5))
@@ -87,16 +102,24 @@ def test_truncation_moves_the_first_styles_to_their_mean():
     half = model.mapping(weights, latents, None, 0.5, truncation_cutoff=3)
     np.testing.assert_allclose(half[:, :3], 0.5 * (styles[:, :3] + mean), rtol=1e-5)
     np.testing.assert_array_equal(half[:, 3], styles[:, 3])
-    np.testing.assert_allclose(model.mapping(weights, latents, None, 0.0), np.broadcast_to(mean, (3, 4, 5)), rtol=1e-6)
+    np.testing.assert_allclose(
+        model.mapping(weights, latents, None, 0.0), np.broadcast_to(mean, (3, 4, 5)), rtol=1e-6
+    )
 
 
 def test_each_image_has_its_own_styles_and_noise_is_one_of_three():
     model, weights = made()
     styles = normal(0, 2, 4, 5)
     images = model.synthesis(weights, styles)
-    np.testing.assert_allclose(model.synthesis(weights, styles[::-1]), images[::-1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        model.synthesis(weights, styles[::-1]), images[::-1], rtol=1e-4, atol=1e-5
+    )
     same = jnp.stack([styles[0]] * 2)
-    for noise, key, alike in (("const", None, True), ("none", None, True), ("random", jax.random.key(0), False)):
+    for noise, key, alike in (
+        ("const", None, True),
+        ("none", None, True),
+        ("random", jax.random.key(0), False),
+    ):
         first, second = model.synthesis(weights, same, noise=noise, key=key)
         assert np.allclose(first, second, atol=1e-5) == alike, noise
     assert not np.allclose(images, model.synthesis(weights, styles, noise="none"))
@@ -111,7 +134,9 @@ def test_style_mix_takes_the_layers_asked_for_from_the_columns():
     images = model.style_mix(weights, rows, columns, slice(2, 4))
     assert images.shape == (2, 3, 8, 8, 3)
     mixed = jnp.concatenate([rows[1, :2], columns[2, 2:]])
-    np.testing.assert_allclose(images[1, 2], jnp.clip(model.synthesis(weights, mixed[None])[0], -1, 1), atol=1e-5)
+    np.testing.assert_allclose(
+        images[1, 2], jnp.clip(model.synthesis(weights, mixed[None])[0], -1, 1), atol=1e-5
+    )
 
 
 def test_interpolation_goes_from_end_to_end_in_both_spaces():
@@ -145,19 +170,33 @@ def test_lazy_penalties_are_due_at_their_steps():
     assert plans[0] == plans[16] == ("path", "r1")
     assert [step for step, due in enumerate(plans) if due == ("path",)] == [4, 8, 12]
     assert set(stylegan2.recipe(TOY).lazy) == {"path", "r1"}
-    assert {stylegan2.recipe(dataclasses.replace(TOY, r1=0.0, path_weight=0.0)).plan(step).due for step in range(17)} == {()}
+    assert {
+        stylegan2.recipe(dataclasses.replace(TOY, r1=0.0, path_weight=0.0)).plan(step).due
+        for step in range(17)
+    } == {()}
 
 
 def test_a_step_descends_the_losses_of_the_paper():
     """Path length's mean, w's mean and the penalties as logged, from the verbs on the state before."""
-    fields = {"style_mixing": 0.0, "r1_every": 1, "path_every": 1, "path_shrink": 1, "learning_rate": 1e-9, "path_decay": 0.25}
+    fields = {
+        "style_mixing": 0.0,
+        "r1_every": 1,
+        "path_every": 1,
+        "path_shrink": 1,
+        "learning_rate": 1e-9,
+        "path_decay": 0.25,
+    }
     model, _ = made(**fields)
     state = toys.state(model, 1.0)
     assert float(state.params["gen"]["synthesis"]["conv_0"]["noise_strength"]) == 0
     real = jax.random.uniform(jax.random.key(1), (4, 8, 8, 3), minval=-1)
-    after, metrics = jax.jit(model.step, static_argnums=3)(state, {"images": real}, jax.random.key(2), model.plan(0))
+    after, metrics = jax.jit(model.step, static_argnums=3)(
+        state, {"images": real}, jax.random.key(2), model.plan(0)
+    )
     raw = {"params": state.params, "stats": state.stats}
-    step_key, _, path_key = (jax.random.split(key, 1)[0] for key in jax.random.split(jax.random.key(2), 3))
+    step_key, _, path_key = (
+        jax.random.split(key, 1)[0] for key in jax.random.split(jax.random.key(2), 3)
+    )
     style_key = jax.random.split(step_key, 4)[0]
 
     def styles_of(key):
@@ -169,17 +208,29 @@ def test_a_step_descends_the_losses_of_the_paper():
         draw = lambda w: model.synthesis(raw, w, noise="none")
         r1 = jnp.mean(losses.r1(lambda x: model.discriminate(raw, x), real))
         lengths = losses.path_lengths(draw, keys[2], styles_of(keys[0]))
-        return styles, model.discriminate(raw, real), model.discriminate(raw, draw(styles)), r1, lengths
+        return (
+            styles,
+            model.discriminate(raw, real),
+            model.discriminate(raw, draw(styles)),
+            r1,
+            lengths,
+        )
 
     styles, real_logits, fake_logits, r1, lengths = terms(real)
     softplus = lambda x: np.log1p(np.exp(x))
-    np.testing.assert_allclose(metrics["loss/disc"], np.mean(softplus(-real_logits) + softplus(fake_logits)), rtol=1e-4)
+    np.testing.assert_allclose(
+        metrics["loss/disc"], np.mean(softplus(-real_logits) + softplus(fake_logits)), rtol=1e-4
+    )
     np.testing.assert_allclose(metrics["loss/gen"], np.mean(softplus(-fake_logits)), rtol=1e-4)
     np.testing.assert_allclose(metrics["penalty/r1"], 5 * r1, rtol=1e-3)
-    np.testing.assert_allclose(after.stats["gen"]["mean_style"], 0.005 * styles[:, 0].mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(
+        after.stats["gen"]["mean_style"], 0.005 * styles[:, 0].mean(axis=0), rtol=1e-4
+    )
     np.testing.assert_allclose(metrics["health/path_length"], lengths.mean(), rtol=1e-4)
     np.testing.assert_allclose(after.aux["path_length"], 0.25 * lengths.mean(), rtol=1e-4)
-    np.testing.assert_allclose(metrics["penalty/path"], 2 * np.mean((lengths - 0.25 * lengths.mean()) ** 2), rtol=1e-3)
+    np.testing.assert_allclose(
+        metrics["penalty/path"], 2 * np.mean((lengths - 0.25 * lengths.mean()) ** 2), rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("network", stylegan2.DISC_NETWORKS)
@@ -196,7 +247,9 @@ def test_frozen_layers_stay_and_slices_train():
     model, _ = made(freeze_disc=2, accumulate=2, group_size=2, ema_half_life_images=0.0)
     state, batch = toys.state(model, 1.0), {"images": normal(0, 4, 8, 8, 3)}
     for advance in (model.step, model.lazy["r1"]):
-        after, metrics = jax.jit(advance, static_argnums=3)(state, batch, jax.random.key(1), model.plan(1))
+        after, metrics = jax.jit(advance, static_argnums=3)(
+            state, batch, jax.random.key(1), model.plan(1)
+        )
         assert all(np.isfinite(value) for value in metrics.values())
         moved = {
             name: not np.array_equal(part["kernel"], after.params["disc"][name]["kernel"])
@@ -211,7 +264,9 @@ def test_slices_have_the_gradient_of_the_batch():
     for accumulate in (1, 2):
         model, _ = made(accumulate=accumulate, group_size=1)
         state, batch = toys.state(model, 1.0), {"images": normal(0, 4, 8, 8, 3)}
-        after, _ = jax.jit(model.lazy["r1"], static_argnums=3)(state, batch, jax.random.key(1), model.plan(0))
+        after, _ = jax.jit(model.lazy["r1"], static_argnums=3)(
+            state, batch, jax.random.key(1), model.plan(0)
+        )
         squares.append(jax.tree.leaves(after.opt["disc"][0].nu))
     for whole, sliced in zip(*squares, strict=True):
         np.testing.assert_allclose(sliced, whole, rtol=1e-3, atol=1e-5 * np.abs(whole).max())
@@ -220,11 +275,16 @@ def test_slices_have_the_gradient_of_the_batch():
 def test_the_probability_of_augmentation_follows_the_logits_or_stays():
     """Where the target is below all signs it rises each fourth step by 4 batches of 500 thousand images; a fixed one never moves."""
     seen = {}
-    for name, fields in {"follows": {"augment_target": -2.0, "augment_kimg": 0.1}, "stays": {"augment_p": 0.25}}.items():
+    for name, fields in {
+        "follows": {"augment_target": -2.0, "augment_kimg": 0.1},
+        "stays": {"augment_p": 0.25},
+    }.items():
         model, _ = made(shape=(4, 4, 3), augment="blit", path_weight=0.0, r1=0.0, **fields)
         state, step = jax.jit(model.init)(jax.random.key(0)), jax.jit(model.step, static_argnums=3)
         for i in range(8):
-            state, metrics = step(state, {"images": normal(i, 4, 4, 4, 3)}, jax.random.key(i), model.plan(i))
+            state, metrics = step(
+                state, {"images": normal(i, 4, 4, 4, 3)}, jax.random.key(i), model.plan(i)
+            )
             seen.setdefault(name, []).append(float(metrics["health/augment_p"]))
     np.testing.assert_allclose(seen["follows"], [0] * 4 + [0.16] * 4, rtol=1e-5)
     assert seen["stays"] == [0.25] * 8
@@ -238,7 +298,9 @@ def test_bfloat16_networks_are_near_the_float32_ones_and_clamped():
     assert rounded.dtype == jnp.float32
     assert 0 < np.abs(images - rounded).max() < 0.05 * np.abs(images).max()
     clamped, _ = made(dtype="bfloat16", clamp=0.01)
-    assert np.abs(clamped.synthesis(weights, styles)).max() <= 0.03  # a sum of two RGB images, one enlarged
+    assert (
+        np.abs(clamped.synthesis(weights, styles)).max() <= 0.03
+    )  # a sum of two RGB images, one enlarged
 
 
 @pytest.mark.parametrize(

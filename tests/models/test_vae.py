@@ -22,7 +22,9 @@ def build(**changes):
 
 def one_step(model, images, state=None):
     state = jax.jit(model.init)(jax.random.key(0)) if state is None else state
-    return jax.jit(model.step, static_argnums=3)(state, {"images": images}, jax.random.key(0), model.plan(0))
+    return jax.jit(model.step, static_argnums=3)(
+        state, {"images": images}, jax.random.key(0), model.plan(0)
+    )
 
 
 def pictures(n=8, shape=(5, 6, 1), seed=0):
@@ -32,7 +34,11 @@ def pictures(n=8, shape=(5, 6, 1), seed=0):
 
 def linear_gaussian(sigma=0.5):
     """A VAE without hidden layers is x ~ N(W z + b, sigma^2), z ~ N(0, 1): p(x) is a Gaussian, known exactly."""
-    model = vae.recipe(dataclasses.replace(TINY, hidden=(), latent_size=2, likelihood="gaussian", scale=sigma, dequantize=True))
+    model = vae.recipe(
+        dataclasses.replace(
+            TINY, hidden=(), latent_size=2, likelihood="gaussian", scale=sigma, dequantize=True
+        )
+    )
     weights = core.weights(jax.jit(model.init)(jax.random.key(1)))
     loading = np.asarray(weights["params"]["dec"]["pixels"]["kernel"])
     offset = np.random.default_rng(3).normal(size=30).astype(np.float32) * 0.1
@@ -55,7 +61,10 @@ def test_iw_log_likelihood_converges_to_the_exact_one():
     images = pictures(4)
     # The verb adds the dequantisation noise that its key gives, and then the exact density is of the same noisy images.
     key = jax.random.key(5)
-    noisy = images + jax.random.uniform(jax.random.split(key)[0], images.shape, minval=-1.0, maxval=1.0) / 255
+    noisy = (
+        images
+        + jax.random.uniform(jax.random.split(key)[0], images.shape, minval=-1.0, maxval=1.0) / 255
+    )
     expected = exact.logpdf(np.asarray(noisy).reshape(4, -1))
     got = model.iw_log_likelihood(weights, key, images, 20_000, chunk=500)
     np.testing.assert_allclose(got, expected, atol=0.02)
@@ -63,13 +72,22 @@ def test_iw_log_likelihood_converges_to_the_exact_one():
 
 def test_the_bound_tightens_with_k_and_stays_a_bound():
     model, weights, exact = linear_gaussian()
-    weights["params"]["enc"]["posterior"]["bias"] += jnp.float32([0, 0, 1.5, 1.5])  # a posterior too wide leaves a gap
+    weights["params"]["enc"]["posterior"]["bias"] += jnp.float32(
+        [0, 0, 1.5, 1.5]
+    )  # a posterior too wide leaves a gap
     image, keys = pictures(1), jax.random.split(jax.random.key(2), 256)
     observed = jax.vmap(
-        lambda key: image + jax.random.uniform(jax.random.split(key)[0], image.shape, minval=-1.0, maxval=1.0) / 255
+        lambda key: (
+            image
+            + jax.random.uniform(jax.random.split(key)[0], image.shape, minval=-1.0, maxval=1.0)
+            / 255
+        )
     )(keys)
     expected = np.mean(exact.logpdf(np.asarray(observed).reshape(256, -1)))
-    means = [np.mean(jax.vmap(lambda key, k=k: model.iw_log_likelihood(weights, key, image, k))(keys)) for k in (1, 5, 50)]
+    means = [
+        np.mean(jax.vmap(lambda key, k=k: model.iw_log_likelihood(weights, key, image, k))(keys))
+        for k in (1, 5, 50)
+    ]
     assert means[0] + 0.2 < means[1] < means[2] < expected + 0.05
 
 
@@ -78,7 +96,9 @@ def test_at_k_1_the_likelihood_is_the_elbo_estimate(binarize):
     model, weights = build(binarize=binarize)
     images, key = pictures(), jax.random.key(3)
     bound = model.iw_log_likelihood(weights, key, images, 1)
-    np.testing.assert_allclose(bound, model.elbo(weights, key, images, analytic_kl=False), rtol=1e-5)
+    np.testing.assert_allclose(
+        bound, model.elbo(weights, key, images, analytic_kl=False), rtol=1e-5
+    )
 
 
 def test_the_analytic_elbo_is_the_estimates_mean():
@@ -94,7 +114,9 @@ def test_the_chunk_does_not_matter():
     model, weights = build(binarize="dynamic")
     images, key = pictures(), jax.random.key(3)
     whole = model.iw_log_likelihood(weights, key, images, 10, chunk=10)
-    np.testing.assert_allclose(model.iw_log_likelihood(weights, key, images, 10, chunk=3), whole, rtol=1e-5)
+    np.testing.assert_allclose(
+        model.iw_log_likelihood(weights, key, images, 10, chunk=3), whole, rtol=1e-5
+    )
 
 
 def test_no_likelihood_of_grey_pixels_under_a_bernoulli():
@@ -158,7 +180,9 @@ def test_bits_per_dim_counts_levels():
     edges = np.where(edges < -1, -np.inf, np.where(edges > 1, np.inf, edges))
     mass = np.diff(stats.logistic.cdf(edges, 0.1, 0.2))
     expected = -np.log2(mass).reshape(4, -1).mean(1)
-    np.testing.assert_allclose(model.bits_per_dim(weights, jax.random.key(0), images, 3), expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        model.bits_per_dim(weights, jax.random.key(0), images, 3), expected, rtol=1e-4
+    )
 
 
 def test_a_warmed_up_beta_weighs_the_kl():
@@ -175,11 +199,17 @@ def test_a_warmed_up_beta_weighs_the_kl():
         (1.0, metrics(step=10, kl_warmup_steps=20, beta=2.0)),
         (0.0, metrics(kl_warmup_steps=5)),
     ]:
-        np.testing.assert_allclose(values["loss/objective"], plain["loss/reconstruction"] + beta * plain["loss/kl"], rtol=1e-5)
+        np.testing.assert_allclose(
+            values["loss/objective"],
+            plain["loss/reconstruction"] + beta * plain["loss/kl"],
+            rtol=1e-5,
+        )
     target = metrics(capacity=20.0, capacity_steps=10, step=5)
     assert target["loss/objective"] > plain["loss/reconstruction"]
     floored = metrics(free_bits=2.0)
-    np.testing.assert_allclose(floored["loss/objective"] - plain["loss/reconstruction"], 3 * 2.0, rtol=0.2)
+    np.testing.assert_allclose(
+        floored["loss/objective"] - plain["loss/reconstruction"], 3 * 2.0, rtol=0.2
+    )
 
 
 def test_accumulated_and_rematerialised_steps_are_the_same_step():
@@ -195,7 +225,9 @@ def test_accumulated_and_rematerialised_steps_are_the_same_step():
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 3), (32, 32, 3), (13, 28, 4)])
 def test_conv_takes_any_size(shape):
-    model, weights = build(shape=shape, network="conv", channels=(4, 8), likelihood="logistic", batch_size=2)
+    model, weights = build(
+        shape=shape, network="conv", channels=(4, 8), likelihood="logistic", batch_size=2
+    )
     images = pictures(2, shape)
     assert jax.jit(model.reconstruct)(weights, images).shape == images.shape
     _, metrics = one_step(model, images)
@@ -215,10 +247,17 @@ def test_interpolation_ends_at_the_reconstructions():
 def test_labels_condition_both_sides(network):
     model, weights = build(conditional=True, num_labels=3, network=network, channels=(4,))
     zeros, ones = jnp.zeros(4, jnp.int32), jnp.ones(4, jnp.int32)
-    assert not np.allclose(model.sample(weights, jax.random.key(0), 4, zeros), model.sample(weights, jax.random.key(0), 4, ones))
-    assert not np.allclose(model.encode(weights, pictures(4), zeros)[0], model.encode(weights, pictures(4), ones)[0])
+    assert not np.allclose(
+        model.sample(weights, jax.random.key(0), 4, zeros),
+        model.sample(weights, jax.random.key(0), 4, ones),
+    )
+    assert not np.allclose(
+        model.encode(weights, pictures(4), zeros)[0], model.encode(weights, pictures(4), ones)[0]
+    )
     evenly = model.sample(weights, jax.random.key(0), 4)
-    np.testing.assert_allclose(evenly, model.sample(weights, jax.random.key(0), 4, jnp.int32([0, 1, 2, 0])), atol=1e-6)
+    np.testing.assert_allclose(
+        evenly, model.sample(weights, jax.random.key(0), 4, jnp.int32([0, 1, 2, 0])), atol=1e-6
+    )
     with pytest.raises(ValueError, match="labels"):
         model.encode(weights, pictures(4))
 
@@ -227,22 +266,32 @@ def test_the_average_lags_and_is_what_is_sampled_from():
     model, _ = build(ema_half_life_images=8.0)
     state, _ = one_step(model, pictures())
     start = jax.jit(model.init)(jax.random.key(0)).params["dec"]["pixels"]["bias"]
-    np.testing.assert_allclose(state.ema["dec"]["pixels"]["bias"], (start + state.params["dec"]["pixels"]["bias"]) / 2, atol=1e-7)
-    np.testing.assert_array_equal(core.weights(state)["params"]["dec"]["pixels"]["bias"], state.ema["dec"]["pixels"]["bias"])
+    np.testing.assert_allclose(
+        state.ema["dec"]["pixels"]["bias"],
+        (start + state.params["dec"]["pixels"]["bias"]) / 2,
+        atol=1e-7,
+    )
+    np.testing.assert_array_equal(
+        core.weights(state)["params"]["dec"]["pixels"]["bias"], state.ema["dec"]["pixels"]["bias"]
+    )
 
 
 def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
     images, key = pictures(), jax.random.key(0)
     full, weights = build(binarize="threshold")
     half, _ = build(binarize="threshold", dtype="bfloat16")
-    np.testing.assert_allclose(half.elbo(weights, key, images), full.elbo(weights, key, images), rtol=0.02)
+    np.testing.assert_allclose(
+        half.elbo(weights, key, images), full.elbo(weights, key, images), rtol=0.02
+    )
     state, metrics = one_step(half, images)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((state.params, metrics)))
 
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_what_the_likelihood_sees_of_bfloat16_networks_is_not_rounded(network):
-    config = dataclasses.replace(TINY, shape=(8, 8, 1), network=network, channels=(4, 4), dtype="bfloat16")
+    config = dataclasses.replace(
+        TINY, shape=(8, 8, 1), network=network, channels=(4, 4), dtype="bfloat16"
+    )
     z = jax.random.normal(jax.random.key(0), (4, config.latent_size))
     (x, _), _ = vae.Decoder(config).init_with_output(jax.random.key(1), z, jnp.zeros((4, 0)))
     assert x.dtype == jnp.float32
@@ -255,7 +304,11 @@ def test_a_learned_scale_below_its_floor_finds_back():
     params = decoder.init(jax.random.key(0), z, jnp.zeros((1, 0)))["params"]
 
     def scale(value):
-        return decoder.apply({"params": {**params, "log_scale": jnp.full(config.shape[2], value)}}, z, jnp.zeros((1, 0)))[1][0]
+        return decoder.apply(
+            {"params": {**params, "log_scale": jnp.full(config.shape[2], value)}},
+            z,
+            jnp.zeros((1, 0)),
+        )[1][0]
 
     np.testing.assert_allclose([scale(-3.0), scale(-6.0), scale(-7.0)], [-3, -6, -6.01], rtol=1e-6)
     assert jax.grad(scale)(-7.0) > 0

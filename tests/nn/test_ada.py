@@ -14,7 +14,9 @@ from genjax.nn import augment
 ADA_SHAPES = [(3, 8, 8, 3), (2, 9, 14, 1), (2, 11, 6, 4)]
 GROUPS = tuple(augment.GROUPS)
 ALL = "bgcfnc"
-apply = jax.jit(augment.augment, static_argnames="policy")  # shared, so that each shape is compiled once
+apply = jax.jit(
+    augment.augment, static_argnames="policy"
+)  # shared, so that each shape is compiled once
 resample, recolor = jax.jit(augment.resample), jax.jit(augment.recolor)
 
 
@@ -29,7 +31,10 @@ def draw(shape, seed=0):
 @functools.cache
 def drawn(group, shape, p):
     """The parameters of 4000 images of `shape`, in NumPy."""
-    return [np.asarray(parameter) for parameter in _draw(group)(jax.random.key(9), (4000, *shape), jnp.float32(p))]
+    return [
+        np.asarray(parameter)
+        for parameter in _draw(group)(jax.random.key(9), (4000, *shape), jnp.float32(p))
+    ]
 
 
 @functools.cache
@@ -60,12 +65,20 @@ def test_the_wavelets_are_orthonormal_and_have_their_vanishing_moments():
         overlaps = [taps[: len(taps) - 2 * m] @ taps[2 * m :] for m in range(moments)]
         np.testing.assert_allclose(overlaps, np.eye(1, moments)[0], atol=1e-11)
         highpass = taps * (-1.0) ** index
-        np.testing.assert_allclose([highpass @ (index / len(taps)) ** k for k in range(moments)], 0, atol=1e-11)
+        np.testing.assert_allclose(
+            [highpass @ (index / len(taps)) ** k for k in range(moments)], 0, atol=1e-11
+        )
         assert abs(highpass @ (index / len(taps)) ** moments) > 1e-4
     spread = [
-        abs(np.unwrap(np.angle(np.fft.fft(augment.SYM6, 240)[:60])) + 2 * np.pi * np.arange(60) / 240 * k).max() for k in (5, 0)
+        abs(
+            np.unwrap(np.angle(np.fft.fft(augment.SYM6, 240)[:60]))
+            + 2 * np.pi * np.arange(60) / 240 * k
+        ).max()
+        for k in (5, 0)
     ]
-    assert spread[0] < 0.4 < spread[1]  # a symlet: the most symmetric of its length, its phase next to linear
+    assert (
+        spread[0] < 0.4 < spread[1]
+    )  # a symlet: the most symmetric of its length, its phase next to linear
 
 
 def test_the_bands_are_symmetric_sum_to_the_identity_and_lie_an_octave_apart():
@@ -86,14 +99,19 @@ def test_the_bands_are_symmetric_sum_to_the_identity_and_lie_an_octave_apart():
 def test_pixels_are_moved_exactly(shape):
     shape = (4, *shape[1:])
     x, rng = draw(shape), np.random.default_rng(3)
-    down, right = (rng.integers(-augment.reach(size), augment.reach(size) + 1, 4) for size in shape[1:3])
+    down, right = (
+        rng.integers(-augment.reach(size), augment.reach(size) + 1, 4) for size in shape[1:3]
+    )
     flipped = np.array([False, True, True, False])
     for i in range(4):
         np.testing.assert_array_equal(
-            augment.flip(jnp.asarray(x), jnp.asarray(flipped))[i], x[i, :, ::-1] if flipped[i] else x[i]
+            augment.flip(jnp.asarray(x), jnp.asarray(flipped))[i],
+            x[i, :, ::-1] if flipped[i] else x[i],
         )
         turned = augment.turn(jnp.asarray(x), jnp.arange(4))[i]
-        np.testing.assert_array_equal(turned, np.rot90(x[i], i if shape[1] == shape[2] else i // 2 * 2))
+        np.testing.assert_array_equal(
+            turned, np.rot90(x[i], i if shape[1] == shape[2] else i // 2 * 2)
+        )
     high, wide = (augment.reach(size) for size in shape[1:3])
     padded = np.pad(x, ((0, 0), (high, high), (wide, wide), (0, 0)), mode="reflect")
     moved = augment.shift(jnp.asarray(x), jnp.asarray(down), jnp.asarray(right))
@@ -107,14 +125,21 @@ def test_pixels_are_moved_exactly(shape):
 def places(matrix, height, width):
     """Where in the image the pixel (i, j) of the output is seen, in rows and columns."""
     i, j = np.mgrid[:height, :width]
-    points = np.stack([j - (width - 1) / 2, i - (height - 1) / 2, np.ones_like(i)], axis=-1) @ np.asarray(matrix).T
+    points = (
+        np.stack([j - (width - 1) / 2, i - (height - 1) / 2, np.ones_like(i)], axis=-1)
+        @ np.asarray(matrix).T
+    )
     return points[..., 1] + (height - 1) / 2, points[..., 0] + (width - 1) / 2
 
 
 def matrices():
     """Of three kinds, for one image each: turned, stretched, moved by a part of a pixel."""
-    turned = augment._product(augment.rotation(vector(0.6)), augment.scaling(vector(1.2), vector(0.9)))
-    stretched = augment._product(augment.scaling(vector(0.8), vector(1.25)), augment.rotation(vector(-2.5)))
+    turned = augment._product(
+        augment.rotation(vector(0.6)), augment.scaling(vector(1.2), vector(0.9))
+    )
+    stretched = augment._product(
+        augment.scaling(vector(0.8), vector(1.25)), augment.rotation(vector(-2.5))
+    )
     return jnp.concatenate([turned, stretched, augment.translation(vector(1.3), vector(-0.6))])
 
 
@@ -122,7 +147,9 @@ def test_resampling_is_the_definition_in_numpy():
     """By sums over every tap and pixel, where no point is more than 3 pixels outside."""
     (height, width), x = (8, 7), draw((3, 8, 7, 1))
     matrix = np.asarray(matrices()).astype(np.float64)
-    matrix[:, :2] = 0.2 * matrix[:, :2] + 0.6 * np.eye(3)[None, :2]  # enlarging, so that points stay near
+    matrix[:, :2] = (
+        0.2 * matrix[:, :2] + 0.6 * np.eye(3)[None, :2]
+    )  # enlarging, so that points stay near
     got = resample(jnp.asarray(x), jnp.asarray(matrix, jnp.float32))
     pad, taps, centre = 8, np.array(augment.SYM6), augment.CENTRE
 
@@ -133,12 +160,21 @@ def test_resampling_is_the_definition_in_numpy():
         return large
 
     for image, inverse, y in zip(x[..., 0], matrix, got[..., 0], strict=True):
-        large = np.apply_along_axis(upsampled, 1, np.apply_along_axis(upsampled, 0, np.pad(image, pad, mode="reflect")))
+        large = np.apply_along_axis(
+            upsampled, 1, np.apply_along_axis(upsampled, 0, np.pad(image, pad, mode="reflect"))
+        )
         expected = np.zeros((height, width))
         for i, j, a, b in np.ndindex(height, width, 12, 12):
-            point = [(2 * j + b - centre) / 2 - (width - 1) / 2, (2 * i + a - centre) / 2 - (height - 1) / 2, 1]
+            point = [
+                (2 * j + b - centre) / 2 - (width - 1) / 2,
+                (2 * i + a - centre) / 2 - (height - 1) / 2,
+                1,
+            ]
             across, along, _ = inverse @ point
-            row, column = 2 * (along + (height - 1) / 2 + pad) + centre, 2 * (across + (width - 1) / 2 + pad) + centre
+            row, column = (
+                2 * (along + (height - 1) / 2 + pad) + centre,
+                2 * (across + (width - 1) / 2 + pad) + centre,
+            )
             assert abs(along) <= (height - 1) / 2 + 3
             assert abs(across) <= (width - 1) / 2 + 3
             (r, s), (f, g) = (int(row), int(column)), (row % 1, column % 1)
@@ -160,19 +196,26 @@ def test_the_identity_is_exact_and_next_to_it_nothing_changes(shape):
     away = resample(x, augment.translation(vector(*[10 * period] * 3), vector(0, 0, 0)))
     np.testing.assert_allclose(away[:, :, 3:-3], x[:, :, 3:-3], atol=0.02)
     constant = resample(
-        jnp.full(shape, 0.7), augment._product(matrices(), augment.translation(vector(300, 0, 5), vector(0, -70, 9)))
+        jnp.full(shape, 0.7),
+        augment._product(matrices(), augment.translation(vector(300, 0, 5), vector(0, -70, 9))),
     )
     np.testing.assert_allclose(constant, 0.7, atol=1e-5)
 
 
 def test_resampling_moves_turns_and_scales():
     i, j = np.mgrid[:24, :24].astype(np.float32)
-    smooth = np.stack([np.sin(i / 5 + 0.3) * np.cos(j / 6), np.cos(i / 7 + j / 5), (j - i) / 24], axis=-1)
+    smooth = np.stack(
+        [np.sin(i / 5 + 0.3) * np.cos(j / 6), np.cos(i / 7 + j / 5), (j - i) / 24], axis=-1
+    )
     images = jnp.broadcast_to(jnp.asarray(smooth)[None], (3, 24, 24, 3))
     turned = resample(images, augment.rotation(jnp.arange(1.0, 4) * jnp.pi / 2))
     for quarters, got in enumerate(turned, start=1):
-        np.testing.assert_allclose(got[4:-4, 4:-4], np.rot90(smooth, quarters)[4:-4, 4:-4], atol=3e-3)
-        np.testing.assert_allclose(got, np.rot90(smooth, quarters), atol=0.06)  # reflections have a kink at the edge
+        np.testing.assert_allclose(
+            got[4:-4, 4:-4], np.rot90(smooth, quarters)[4:-4, 4:-4], atol=3e-3
+        )
+        np.testing.assert_allclose(
+            got, np.rot90(smooth, quarters), atol=0.06
+        )  # reflections have a kink at the edge
     noisy = jnp.asarray(draw((3, 24, 24, 3)))  # whole pixels move without loss whatever the image
     moved = resample(noisy, augment.translation(vector(-2, -2, 3), vector(3, 3, 0)))
     np.testing.assert_allclose(moved[:2, 6:-8, 7:-5], noisy[:2, 9:-5, 5:-7], atol=5e-3)
@@ -182,8 +225,12 @@ def test_resampling_moves_turns_and_scales():
         row, column = places(matrix, 24, 24)
         inside = (np.minimum(row, column) > 5) & (np.maximum(row, column) < 18)
         assert inside.sum() > 100
-        np.testing.assert_allclose(image[..., 2][inside], ((column - row) / 24)[inside], atol=1e-4)  # a plane: exactly
-        np.testing.assert_allclose(image[..., 1][inside], np.cos(row / 7 + column / 5)[inside], atol=3e-3)
+        np.testing.assert_allclose(
+            image[..., 2][inside], ((column - row) / 24)[inside], atol=1e-4
+        )  # a plane: exactly
+        np.testing.assert_allclose(
+            image[..., 1][inside], np.cos(row / 7 + column / 5)[inside], atol=3e-3
+        )
 
 
 def test_colour_matrices_are_colour_arithmetic():
@@ -203,22 +250,37 @@ def test_colour_matrices_are_colour_arithmetic():
     turned = change(augment.turned_hue(amount))
     close(luma(turned), luma(x))
     close(np.linalg.norm(turned, axis=-1), np.linalg.norm(x, axis=-1))
-    third = change(augment.turned_hue(jnp.full(n, 2 * jnp.pi / 3)))  # a third of a circle: red to green to blue to red
+    third = change(
+        augment.turned_hue(jnp.full(n, 2 * jnp.pi / 3))
+    )  # a third of a circle: red to green to blue to red
     close(third, np.roll(x, 1, axis=-1))
     around = augment._product(augment.turned_hue(amount), augment.turned_hue(-amount))
     close(around, np.broadcast_to(np.eye(4), around.shape))
-    both = augment._product(augment.scaled_colors(amount), augment.shifted_colors(amount))  # the second first
+    both = augment._product(
+        augment.scaled_colors(amount), augment.shifted_colors(amount)
+    )  # the second first
     close(change(both), (x + a) * a)
 
 
 def test_colours_of_grey_images_of_alpha_and_of_no_known_kind():
     amount = vector(0.3, 2.0)
-    every = [augment.shifted_colors, augment.scaled_colors, augment.flipped_luma, augment.turned_hue, augment.scaled_saturation]
-    parts = [f(amount) for f in every[:2]] + [augment.flipped_luma(vector(1, 1)), *(f(amount) for f in every[3:])]
+    every = [
+        augment.shifted_colors,
+        augment.scaled_colors,
+        augment.flipped_luma,
+        augment.turned_hue,
+        augment.scaled_saturation,
+    ]
+    parts = [f(amount) for f in every[:2]] + [
+        augment.flipped_luma(vector(1, 1)),
+        *(f(amount) for f in every[3:]),
+    ]
     grey = draw((2, 3, 4, 1))
     for matrix in [*parts, augment._product(*parts)]:
         of_three = recolor(jnp.asarray(np.repeat(grey, 3, axis=3)), matrix)
-        np.testing.assert_allclose(recolor(jnp.asarray(grey), matrix)[..., 0], np.mean(of_three, axis=3), atol=1e-5)
+        np.testing.assert_allclose(
+            recolor(jnp.asarray(grey), matrix)[..., 0], np.mean(of_three, axis=3), atol=1e-5
+        )
         x = jnp.asarray(draw((2, 3, 4, 4)))
         both = recolor(x, matrix)
         np.testing.assert_array_equal(both[..., 3], x[..., 3])
@@ -235,7 +297,9 @@ def test_the_filter_is_its_bands_reflected_at_the_edges(shape):
     colors = min(shape[3], 3)
     expected = np.pad(x[0].astype(np.float64), ((21, 21), (21, 21), (0, 0)), mode="reflect")
     for axis in (0, 1):
-        expected = np.apply_along_axis(np.convolve, axis, expected, gains[0] @ augment.BANDS, mode="valid")
+        expected = np.apply_along_axis(
+            np.convolve, axis, expected, gains[0] @ augment.BANDS, mode="valid"
+        )
     np.testing.assert_allclose(got[0, ..., :colors], expected[..., :colors], atol=1e-5)
     np.testing.assert_allclose(got[1], x[1], atol=1e-5)  # the bands sum to the identity
     np.testing.assert_array_equal(got[..., 3:], x[..., 3:])
@@ -275,11 +339,16 @@ def test_blits_are_of_the_papers_ranges():
     np.testing.assert_allclose(flipped.mean(), 0.5, atol=0.03)
     np.testing.assert_allclose(np.bincount(quarters) / 4000, 1 / 4, atol=0.03)
     for moved in (down, right):  # rounded: the ends have half a pixel each
-        np.testing.assert_allclose(np.bincount(moved + 2) / 4000, [1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8], atol=0.03)
+        np.testing.assert_allclose(
+            np.bincount(moved + 2) / 4000, [1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8], atol=0.03
+        )
     assert abs(np.corrcoef([flipped, quarters, down, right]) - np.eye(4)).max() < 0.06
     _, quarters, down, right = drawn("blit", (8, 24, 3), 1.0)
     np.testing.assert_allclose(np.bincount(quarters) / 4000, [0.5, 0, 0.5], atol=0.03)
-    assert (np.unique(down).tolist(), np.unique(right).tolist()) == ([-1, 0, 1], [-3, -2, -1, 0, 1, 2, 3])
+    assert (np.unique(down).tolist(), np.unique(right).tolist()) == (
+        [-1, 0, 1],
+        [-3, -2, -1, 0, 1, 2, 3],
+    )
     np.testing.assert_allclose(drawn("blit", (8, 8, 3), 0.3)[0].mean(), 0.15, atol=0.03)
 
 
@@ -332,12 +401,18 @@ def test_noise_and_holes_are_of_the_papers_laws():
     field, deviation = drawn("noise", (8, 8, 3), 1.0)
     np.testing.assert_allclose([field.mean(), field.std()], [0, 1], atol=0.01)
     assert deviation.min() >= 0
-    np.testing.assert_allclose([np.sqrt((deviation**2).mean()), deviation.mean()], [0.1, 0.1 * np.sqrt(2 / np.pi)], atol=0.004)
+    np.testing.assert_allclose(
+        [np.sqrt((deviation**2).mean()), deviation.mean()],
+        [0.1, 0.1 * np.sqrt(2 / np.pi)],
+        atol=0.004,
+    )
     top, left = (jnp.asarray(first) for first in drawn("cutout", (16, 12, 3), 1.0))
     kept = np.asarray(augment.cutout(jnp.ones((4000, 16, 12, 1)), top, left))[..., 0]
     holes = 1 - kept
     assert holes.sum((1, 2)).max() == 8 * 6
-    np.testing.assert_allclose(holes.mean(0)[8, 6], 1 / 4, atol=0.03)  # half of the rows times half of the columns
+    np.testing.assert_allclose(
+        holes.mean(0)[8, 6], 1 / 4, atol=0.03
+    )  # half of the rows times half of the columns
     np.testing.assert_allclose(
         holes.mean(), (7 / 16) ** 2, atol=0.02
     )  # a centre within a quarter of an edge is cut: 1/16 on an axis
@@ -349,7 +424,13 @@ def test_noise_and_holes_are_of_the_papers_laws():
 
 def test_presets_are_the_groups_alone_and_the_first_so_many():
     alone = {name: (name,) for name in ("blit", "geom", "color", "filter", "noise", "cutout")}
-    several = {"bg": GROUPS[:2], "bgc": GROUPS[:3], "bgcf": GROUPS[:4], "bgcfn": GROUPS[:5], "bgcfnc": GROUPS}
+    several = {
+        "bg": GROUPS[:2],
+        "bgc": GROUPS[:3],
+        "bgcf": GROUPS[:4],
+        "bgcfn": GROUPS[:5],
+        "bgcfnc": GROUPS,
+    }
     assert {**alone, **several} == augment.PRESETS
 
 
@@ -359,7 +440,9 @@ def test_at_0_images_come_back_bit_by_bit_and_one_program_serves_every_p(shape):
     before = apply._cache_size()
     for seed in range(3):
         same = apply(jax.random.key(seed), x, policy=ALL, p=jnp.float32(0))
-        np.testing.assert_array_equal(np.asarray(same).view(np.uint32), np.asarray(x).view(np.uint32))
+        np.testing.assert_array_equal(
+            np.asarray(same).view(np.uint32), np.asarray(x).view(np.uint32)
+        )
     for p in (0.1, 0.6, 1.0):
         y = apply(key, x, policy=ALL, p=jnp.float32(p))
         assert (y.shape, y.dtype) == (x.shape, x.dtype)
@@ -385,8 +468,14 @@ def test_images_are_apart_and_have_their_own_draws():
 
 
 def test_ada_under_vmap_and_in_bfloat16():
-    x, keys, p = jnp.asarray(draw((2, *ADA_SHAPES[0]))), jax.random.split(jax.random.key(0)), jnp.float32(0.8)
-    each = jax.jit(jax.vmap(lambda key, x: augment.augment(key, x, "filter", p)))(keys, x)  # the others: with their gradients
+    x, keys, p = (
+        jnp.asarray(draw((2, *ADA_SHAPES[0]))),
+        jax.random.split(jax.random.key(0)),
+        jnp.float32(0.8),
+    )
+    each = jax.jit(jax.vmap(lambda key, x: augment.augment(key, x, "filter", p)))(
+        keys, x
+    )  # the others: with their gradients
     alone = [apply(key, images, policy="filter", p=p) for key, images in zip(keys, x, strict=True)]
     np.testing.assert_allclose(each, np.stack(alone), atol=1e-5)
     half = x[0].astype(jnp.bfloat16)
@@ -396,7 +485,9 @@ def test_ada_under_vmap_and_in_bfloat16():
     np.testing.assert_array_equal(apply(keys[0], half, policy="filter", p=jnp.float32(0)), half)
 
 
-@pytest.mark.parametrize("name", ["flip", "turn", "shift", "blit", "resample", "recolor", "amplify", "noise", "cutout"])
+@pytest.mark.parametrize(
+    "name", ["flip", "turn", "shift", "blit", "resample", "recolor", "amplify", "noise", "cutout"]
+)
 def test_each_transformation_keeps_bfloat16(name):
     x, two = jnp.zeros((2, 4, 4, 3), jnp.bfloat16), jnp.array([1, 1])
     parameters = {
@@ -419,9 +510,18 @@ def test_each_group_has_right_gradients_to_second_order_and_maps_over_images(gro
     parameters = _draw(group)(jax.random.key(3), x.shape, jnp.float32(1))
     assert not at_identity(group, [np.asarray(parameter) for parameter in parameters]).any()
     # They are affine: the sine makes the second derivative one that is not zero.
-    check_grads(jax.jit(lambda x: jnp.sin(transform(x, *parameters))), (x,), order=2, modes=["rev"], atol=2e-2, rtol=2e-2)
+    check_grads(
+        jax.jit(lambda x: jnp.sin(transform(x, *parameters))),
+        (x,),
+        order=2,
+        modes=["rev"],
+        atol=2e-2,
+        rtol=2e-2,
+    )
     one = lambda image, *own: transform(image[None], *(parameter[None] for parameter in own))[0]
-    np.testing.assert_allclose(jax.jit(jax.vmap(one))(x, *parameters), jax.jit(transform)(x, *parameters), atol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(jax.vmap(one))(x, *parameters), jax.jit(transform)(x, *parameters), atol=1e-5
+    )
 
 
 def test_a_group_or_a_preset_that_is_none_is_named_with_those_there_are():
@@ -442,12 +542,16 @@ def test_the_controller_is_the_arithmetic_of_the_paper():
     update = jax.jit(functools.partial(augment.controller_update, batch_size=8, speed_kimg=1.0))
     carried = augment.controller_start(0.5)
     for step in range(16):
-        logits = rng.normal(2 if step < 6 else -1, 1, 8).astype(np.float32)  # overfitting, and then not
+        logits = rng.normal(2 if step < 6 else -1, 1, 8).astype(
+            np.float32
+        )  # overfitting, and then not
         signs, seen, previous = signs + np.sign(logits).sum(), seen + 8, p
         if step % 4 == 3:
             p, signs, seen = p + (0.032 if signs / seen > 0.6 else -0.032), 0.0, 0
         carried = update(carried, jnp.sign(logits), jnp.int32(step))
-        np.testing.assert_allclose([carried["p"], carried["signs"], carried["seen"]], [p, signs, seen], atol=1e-6)
+        np.testing.assert_allclose(
+            [carried["p"], carried["signs"], carried["seen"]], [p, signs, seen], atol=1e-6
+        )
         assert (previous != p) == (step in (3, 7, 11, 15))
     assert update._cache_size() == 1
     assert p == pytest.approx(0.5 + 0.032 - 3 * 0.032)
@@ -455,7 +559,10 @@ def test_the_controller_is_the_arithmetic_of_the_paper():
 
 def test_the_controllers_p_stays_between_0_and_1_and_500_kimg_apart():
     step = functools.partial(augment.controller_update, step=0, batch_size=10_000, interval=1)
-    down, up = step(augment.controller_start(), -jnp.ones((4, 1))), step(augment.controller_start(1.0), jnp.ones(4))
+    down, up = (
+        step(augment.controller_start(), -jnp.ones((4, 1))),
+        step(augment.controller_start(1.0), jnp.ones(4)),
+    )
     assert (float(down["p"]), float(up["p"])) == (0, 1)
     carried = augment.controller_start()
     for count in range(1, 52):  # 10 kimg at a time
@@ -463,5 +570,7 @@ def test_the_controllers_p_stays_between_0_and_1_and_500_kimg_apart():
         np.testing.assert_allclose(carried["p"], min(count / 50, 1), atol=1e-5)
     assert jax.tree.map(jnp.shape, carried) == {"p": (), "signs": (), "seen": ()}
     assert {leaf.dtype for leaf in jax.tree.leaves(carried)} == {jnp.dtype("float32")}
-    still = step(augment.controller_start(0.25), jnp.array([1.0, 1, 1, 1, -1]))  # r = 0.6, the target
+    still = step(
+        augment.controller_start(0.25), jnp.array([1.0, 1, 1, 1, -1])
+    )  # r = 0.6, the target
     assert float(still["p"]) == 0.25

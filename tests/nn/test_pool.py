@@ -8,7 +8,9 @@ from genjax.nn import pool
 
 
 def images(first, count):
-    return jnp.arange(first, first + count, dtype=jnp.float32).reshape(count, 1, 1, 1) * jnp.ones((1, 2, 2, 1))
+    return jnp.arange(first, first + count, dtype=jnp.float32).reshape(count, 1, 1, 1) * jnp.ones(
+        (1, 2, 2, 1)
+    )
 
 
 def test_it_fills_first_and_gives_back_what_it_gets():

@@ -16,12 +16,22 @@ peer = pytest.importorskip("benchmarks.peers.cyclegan")
 
 pytestmark = pytest.mark.reference
 
-TOY = cyclegan.Config(shape=(32, 32, 3), channels=8, blocks=2, disc_channels=8, disc_layers=2, batch_size=3, pool_size=2)
+TOY = cyclegan.Config(
+    shape=(32, 32, 3),
+    channels=8,
+    blocks=2,
+    disc_channels=8,
+    disc_layers=2,
+    batch_size=3,
+    pool_size=2,
+)
 
 
 def close(theirs, ours, tolerance=1e-4):
     ours = np.asarray(ours)
-    np.testing.assert_allclose(theirs.detach().numpy(), ours, rtol=tolerance, atol=tolerance * np.abs(ours).max())
+    np.testing.assert_allclose(
+        theirs.detach().numpy(), ours, rtol=tolerance, atol=tolerance * np.abs(ours).max()
+    )
 
 
 def nchw(images):
@@ -34,7 +44,12 @@ def test_converted_weights_translate_as_in_pytorch(tmp_path, blocks, legacy):
     torch.manual_seed(0)
     module = peer.build(cyclegan.Config(channels=16, blocks=blocks, disc_channels=16))
     (tmp_path / "model").mkdir()
-    files = {"G_A": module.gens["a2b"], "G_B": module.gens["b2a"], "D_A": module.discs["b"], "D_B": module.discs["a"]}
+    files = {
+        "G_A": module.gens["a2b"],
+        "G_B": module.gens["b2a"],
+        "D_A": module.discs["b"],
+        "D_B": module.discs["a"],
+    }
     for name, network in files.items():
         path = tmp_path / f"model/latest_net_{name}.pth"
         torch.save(network.state_dict(), path, _use_new_zipfile_serialization=not legacy)
@@ -44,7 +59,9 @@ def test_converted_weights_translate_as_in_pytorch(tmp_path, blocks, legacy):
     with torch.no_grad():
         for way in ("a2b", "b2a"):
             theirs = module.gens[way](nchw(images)).permute(0, 2, 3, 1)
-            np.testing.assert_allclose(model.translate(weights, images, way), theirs.numpy(), atol=1e-4)
+            np.testing.assert_allclose(
+                model.translate(weights, images, way), theirs.numpy(), atol=1e-4
+            )
         for side in "ab":
             close(module.discs[side](nchw(images))[:, 0], model.discriminate(weights, images, side))
 
@@ -54,7 +71,11 @@ def both():
     recipe = cyclegan.recipe(TOY)
     state = recipe.init(jax.random.key(1))
     random = np.random.default_rng(0)
-    state = state.replace(params=jax.tree.map(lambda x: x + np.float32(0.05 * random.standard_normal(x.shape)), state.params))
+    state = state.replace(
+        params=jax.tree.map(
+            lambda x: x + np.float32(0.05 * random.standard_normal(x.shape)), state.params
+        )
+    )
     module = peer.build(TOY)
     peer.load(module, {"params": state.params})
     return recipe, state, module
@@ -65,7 +86,9 @@ def test_losses_and_gradients(both):
     recipe, state, module = both
     images = np.random.default_rng(1).uniform(-1, 1, (2, 3, 32, 32, 3)).astype(np.float32)
     batch = {"images": jnp.asarray(images[0]), "images_b": jnp.asarray(images[1])}
-    after, metrics = jax.jit(recipe.step, static_argnums=3)(state, batch, jax.random.key(0), recipe.plan(0))
+    after, metrics = jax.jit(recipe.step, static_argnums=3)(
+        state, batch, jax.random.key(0), recipe.plan(0)
+    )
     gradients = {**after.opt["gens"][0].mu, **after.opt["discs"][0].mu}
     expected = copy.deepcopy(module)
     peer.load(expected, {"params": jax.tree.map(lambda mu: mu / (1 - TOY.adam_b1), gradients)})
@@ -73,9 +96,15 @@ def test_losses_and_gradients(both):
     module = copy.deepcopy(module)
     real_a, real_b = nchw(images[0]), nchw(images[1])
     fake_b, fake_a = module.gens["a2b"](real_a), module.gens["b2a"](real_b)
-    adversarial = (module.discs["b"](fake_b) - 1).square().mean() + (module.discs["a"](fake_a) - 1).square().mean()
-    cycle = (module.gens["b2a"](fake_b) - real_a).abs().mean() + (module.gens["a2b"](fake_a) - real_b).abs().mean()
-    identity = (module.gens["a2b"](real_b) - real_b).abs().mean() + (module.gens["b2a"](real_a) - real_a).abs().mean()
+    adversarial = (module.discs["b"](fake_b) - 1).square().mean() + (
+        module.discs["a"](fake_a) - 1
+    ).square().mean()
+    cycle = (module.gens["b2a"](fake_b) - real_a).abs().mean() + (
+        module.gens["a2b"](fake_a) - real_b
+    ).abs().mean()
+    identity = (module.gens["a2b"](real_b) - real_b).abs().mean() + (
+        module.gens["b2a"](real_a) - real_a
+    ).abs().mean()
     (adversarial + 10 * cycle + 5 * identity).backward()
     close(adversarial, metrics["loss/gen_a"] + metrics["loss/gen_b"])
     close(cycle, metrics["loss/cycle_a"] + metrics["loss/cycle_b"])
@@ -89,7 +118,11 @@ def test_losses_and_gradients(both):
     for side, real, fake in (("a", real_a, fake_a), ("b", real_b, fake_b)):
         generated = fake.detach().permute(0, 2, 3, 1).numpy()
         swapped = [i for i in range(2) if not np.allclose(pools[side][i], generated[i], atol=1e-4)]
-        shown = generated if not swapped else np.concatenate([generated[:2], generated[swapped[0] : swapped[0] + 1]])
+        shown = (
+            generated
+            if not swapped
+            else np.concatenate([generated[:2], generated[swapped[0] : swapped[0] + 1]])
+        )
         on_real, on_fake = module.discs[side](real), module.discs[side](nchw(shown))
         loss = loss + 0.5 * ((on_real - 1).square().mean() + on_fake.square().mean())
     loss.backward()
@@ -98,7 +131,9 @@ def test_losses_and_gradients(both):
 
 
 def compare(network, expected):
-    for (name, parameter), gradient in zip(network.named_parameters(), expected.parameters(), strict=True):
+    for (name, parameter), gradient in zip(
+        network.named_parameters(), expected.parameters(), strict=True
+    ):
         if gradient.detach().abs().max() > 1e-5:  # a bias before a normalisation has none
             close(parameter.grad, gradient.detach(), 1e-3)
         else:

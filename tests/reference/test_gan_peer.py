@@ -12,7 +12,8 @@ from genjax.models import dcgan, gan
 
 torch = pytest.importorskip("torch")
 peers = types.SimpleNamespace(
-    gan=pytest.importorskip("benchmarks.peers.gan"), dcgan=pytest.importorskip("benchmarks.peers.dcgan")
+    gan=pytest.importorskip("benchmarks.peers.gan"),
+    dcgan=pytest.importorskip("benchmarks.peers.dcgan"),
 )
 
 pytestmark = pytest.mark.reference
@@ -21,12 +22,24 @@ BATCH = 8
 CONFIGS = {
     "mlp": gan.Config(batch_size=BATCH),
     "mlp_colour": gan.Config(
-        shape=(6, 4, 3), hidden=(40, 20), output="linear", loss="relativistic", r1=0.5, r2=2, batch_size=BATCH
+        shape=(6, 4, 3),
+        hidden=(40, 20),
+        output="linear",
+        loss="relativistic",
+        r1=0.5,
+        r2=2,
+        batch_size=BATCH,
     ),
     "dcgan": dcgan.Config(channels=16, batch_size=BATCH),
     "dcgan_oblong": dcgan.Config(shape=(28, 16, 1), channels=8, loss="hinge", batch_size=BATCH),
     "dcgan_r1": dcgan.Config(
-        shape=(16, 16, 3), channels=8, norm="none", disc_norm="none", loss="relativistic", r1=3, batch_size=BATCH
+        shape=(16, 16, 3),
+        channels=8,
+        norm="none",
+        disc_norm="none",
+        loss="relativistic",
+        r1=3,
+        batch_size=BATCH,
     ),
 }
 
@@ -34,7 +47,9 @@ CONFIGS = {
 def close(theirs, ours, tolerance=1e-4):
     """Equal to `tolerance` of the largest value: elementwise relative error means nothing where sums cancel to about 0."""
     ours = np.asarray(ours)
-    np.testing.assert_allclose(theirs.detach().numpy(), ours, rtol=tolerance, atol=tolerance * np.abs(ours).max())
+    np.testing.assert_allclose(
+        theirs.detach().numpy(), ours, rtol=tolerance, atol=tolerance * np.abs(ours).max()
+    )
 
 
 def cancels(config, parameter):
@@ -53,14 +68,28 @@ def both(request):
     model, peer = (gan, peers.gan) if isinstance(config, gan.Config) else (dcgan, peers.dcgan)
     recipe = model.recipe(config)
     state = jax.jit(recipe.init)(jax.random.key(1))
-    random = np.random.default_rng(0)  # biases start at zero and statistics alike: a wrong order of them would not show
-    params = jax.tree.map(lambda x: x + np.float32(0.05 * random.standard_normal(x.shape)), state.params)
-    stats = jax.tree.map(lambda x: x + np.float32(0.5 * random.random(x.shape)), state.stats)  # a variance stays above 0
+    random = np.random.default_rng(
+        0
+    )  # biases start at zero and statistics alike: a wrong order of them would not show
+    params = jax.tree.map(
+        lambda x: x + np.float32(0.05 * random.standard_normal(x.shape)), state.params
+    )
+    stats = jax.tree.map(
+        lambda x: x + np.float32(0.5 * random.random(x.shape)), state.stats
+    )  # a variance stays above 0
     state = state.replace(params=params, stats=stats)
     module = peer.build(config)
     peer.load(module, {"params": state.params, "stats": state.stats})
     images = random.uniform(-1, 1, (BATCH, *config.shape)).astype(np.float32)
-    return model, recipe, state, peer, module, images, random.standard_normal((BATCH, config.latent_size)).astype(np.float32)
+    return (
+        model,
+        recipe,
+        state,
+        peer,
+        module,
+        images,
+        random.standard_normal((BATCH, config.latent_size)).astype(np.float32),
+    )
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -90,20 +119,27 @@ def test_losses_and_gradients(both):
     config, key, module = recipe.config, jax.random.key(2), copy.deepcopy(module).train()
     step = jax.jit(recipe.step, static_argnums=3)
     after, metrics = step(state, {"images": jnp.asarray(images)}, key, recipe.plan(0))
-    gradients = {name: jax.tree.map(lambda mu: mu / (1 - config.adam_b1), after.opt[name][0].mu) for name in ("gen", "disc")}
+    gradients = {
+        name: jax.tree.map(lambda mu: mu / (1 - config.adam_b1), after.opt[name][0].mu)
+        for name in ("gen", "disc")
+    }
     latents = jax.random.normal(jax.random.split(key)[0], (BATCH, config.latent_size))
     expected = copy.deepcopy(module)
     peer.load(expected, {"params": gradients})
 
     def compare(network, expected):
-        for (name, parameter), gradient in zip(network.named_parameters(), expected.parameters(), strict=True):
+        for (name, parameter), gradient in zip(
+            network.named_parameters(), expected.parameters(), strict=True
+        ):
             assert parameter.grad.abs().max() > 1e-5 or cancels(config, parameter), name
             close(parameter.grad, gradient.detach())
 
     real, fake = nchw(images), module.gen(torch.tensor(np.asarray(latents)))
     loss = peers.gan.disc_loss(module.disc, config, real.clone(), fake.detach())
     loss.backward()
-    penalty = config.penalty_every * sum(float(value) for name, value in metrics.items() if name.startswith("penalty/"))
+    penalty = config.penalty_every * sum(
+        float(value) for name, value in metrics.items() if name.startswith("penalty/")
+    )
     close(loss, metrics["loss/disc"] + penalty)
     compare(module.disc, expected.disc)
 

@@ -25,7 +25,9 @@ def features(request):
     seed, n, d = request.param
     random = np.random.default_rng(seed)
     mix = random.standard_normal((24, d)) * 0.4
-    real, fake = (np.maximum(random.standard_normal((n, 24)) @ mix * scale + 0.3, 0) for scale in (1, 0.8))
+    real, fake = (
+        np.maximum(random.standard_normal((n, 24)) @ mix * scale + 0.3, 0) for scale in (1, 0.8)
+    )
     return np.float32(real), np.float32(fake)
 
 
@@ -42,7 +44,9 @@ def agree(record_property, ours, theirs):
 def test_frechet_distance_is_torch_fidelitys(features, record_property):
     theirs = pytest.importorskip("torch_fidelity.metric_fid")
     statistics = [theirs.fid_features_to_statistics(torch.tensor(x)) for x in features]
-    expected = theirs.fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+    expected = theirs.fid_statistics_to_metric(*statistics, verbose=False)[
+        "frechet_inception_distance"
+    ]
     agree(record_property, frechet_distance(*map(moments, features)), expected)
 
 
@@ -50,15 +54,26 @@ def test_frechet_distance_is_torch_fidelitys(features, record_property):
 def test_frechet_distance_is_pytorch_fids(features, record_property):
     theirs = pytest.importorskip("pytorch_fid.fid_score")
     statistics = [y for x in features for y in (np.mean(x, axis=0), np.cov(x, rowvar=False))]
-    agree(record_property, frechet_distance(*map(moments, features)), theirs.calculate_frechet_distance(*statistics))
+    agree(
+        record_property,
+        frechet_distance(*map(moments, features)),
+        theirs.calculate_frechet_distance(*statistics),
+    )
 
 
 @pytest.mark.filterwarnings("default")
 def test_kernel_distance_is_torch_fidelitys(features, record_property):
     """Of subsets that are all images: the draws of both differ."""
     theirs = pytest.importorskip("torch_fidelity.metric_kid")
-    options = {"kid_subsets": 1, "kid_subset_size": len(features[0]), "rng_seed": 0, "verbose": False}
-    expected = theirs.kid_features_to_metric(*map(torch.tensor, features), **options)["kernel_inception_distance_mean"]
+    options = {
+        "kid_subsets": 1,
+        "kid_subset_size": len(features[0]),
+        "rng_seed": 0,
+        "verbose": False,
+    }
+    expected = theirs.kid_features_to_metric(*map(torch.tensor, features), **options)[
+        "kernel_inception_distance_mean"
+    ]
     agree(record_property, discrepancy(*features), expected)
 
 
@@ -87,9 +102,16 @@ def test_precision_and_recall_are_torch_fidelitys(features, record_property):
     """Which takes the fake images first, and balls with their radius."""
     theirs = pytest.importorskip("torch_fidelity.metric_prc")
     real, fake = map(torch.tensor, features)
-    options = {"prc_neighborhood": 3, "prc_batch_size": 100, "save_cpu_ram": False, "verbose": False}
+    options = {
+        "prc_neighborhood": 3,
+        "prc_batch_size": 100,
+        "save_cpu_ram": False,
+        "verbose": False,
+    }
     expected = theirs.prc_features_to_metric(fake, real, **options)
-    agree(record_property, manifold_scores(*features)[:2], [expected["precision"], expected["recall"]])
+    agree(
+        record_property, manifold_scores(*features)[:2], [expected["precision"], expected["recall"]]
+    )
 
 
 @pytest.mark.filterwarnings("default")

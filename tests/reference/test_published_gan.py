@@ -17,8 +17,16 @@ def published(shared):
 
     def dense(network):
         """The three dense layers of a network, of which PyTorch keeps [out, in]."""
-        theirs = torch.load(shared / f"weights/gan_mlp_mnist_{network}.ckpt", weights_only=True, map_location="cpu")
-        return [{"kernel": jnp.asarray(theirs[f"{i}.weight"].T), "bias": jnp.asarray(theirs[f"{i}.bias"])} for i in (0, 2, 4)]
+        theirs = torch.load(
+            shared / f"weights/gan_mlp_mnist_{network}.ckpt", weights_only=True, map_location="cpu"
+        )
+        return [
+            {
+                "kernel": jnp.asarray(theirs[f"{i}.weight"].T),
+                "bias": jnp.asarray(theirs[f"{i}.bias"]),
+            }
+            for i in (0, 2, 4)
+        ]
 
     (first, second, pixels), (third, fourth, logit) = dense("g"), dense("d")
     weights = {
@@ -28,9 +36,13 @@ def published(shared):
         },
         "stats": {},
     }
-    model = gan.recipe(gan.Config(shape=(28, 28, 1), hidden=(256, 256), latent_size=64, output="tanh"))
+    model = gan.recipe(
+        gan.Config(shape=(28, 28, 1), hidden=(256, 256), latent_size=64, output="tanh")
+    )
     shapes = jax.eval_shape(model.init, jax.random.key(0)).params
-    assert jax.tree.map(lambda x: x.shape, weights["params"]) == jax.tree.map(lambda x: x.shape, shapes)
+    assert jax.tree.map(lambda x: x.shape, weights["params"]) == jax.tree.map(
+        lambda x: x.shape, shapes
+    )
     return model, weights, np.load(shared / "weights/reference/csinva_mlp_gan.npz")
 
 

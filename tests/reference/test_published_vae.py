@@ -14,11 +14,19 @@ pytestmark = pytest.mark.reference
 @pytest.fixture(scope="module")
 def published(shared):
     torch = pytest.importorskip("torch")
-    theirs = {name: value.numpy() for name, value in torch.load(shared / "weights/vae_mnist.pth", weights_only=True).items()}
+    theirs = {
+        name: value.numpy()
+        for name, value in torch.load(shared / "weights/vae_mnist.pth", weights_only=True).items()
+    }
 
-    def dense(*names):  # PyTorch keeps [out, in]; mean and log variance are two layers there and one here
+    def dense(
+        *names,
+    ):  # PyTorch keeps [out, in]; mean and log variance are two layers there and one here
         kernel = np.concatenate([theirs[f"{name}.weight"] for name in names]).T
-        return {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(np.concatenate([theirs[f"{name}.bias"] for name in names]))}
+        return {
+            "kernel": jnp.asarray(kernel),
+            "bias": jnp.asarray(np.concatenate([theirs[f"{name}.bias"] for name in names])),
+        }
 
     weights = {
         "params": {
@@ -27,9 +35,13 @@ def published(shared):
         },
         "stats": {},
     }
-    model = vae.recipe(vae.Config(shape=(28, 28, 1), hidden=(400,), latent_size=20, activation="relu"))
+    model = vae.recipe(
+        vae.Config(shape=(28, 28, 1), hidden=(400,), latent_size=20, activation="relu")
+    )
     shapes = jax.eval_shape(model.init, jax.random.key(0)).params
-    assert jax.tree.map(lambda x: x.shape, weights["params"]) == jax.tree.map(lambda x: x.shape, shapes)
+    assert jax.tree.map(lambda x: x.shape, weights["params"]) == jax.tree.map(
+        lambda x: x.shape, shapes
+    )
     return model, weights
 
 
@@ -52,8 +64,12 @@ def test_its_outputs_are_the_reference_ones(published, mnist_test, shared):
     close(log_variance, reference["logvar"])
     close((model.reconstruct(weights, images) + 1) / 2, reference["recon_mu"])
     close((model.decode(weights, jnp.asarray(reference["z"])) + 1) / 2, reference["decode_z"])
-    close((model.decode(weights, jnp.asarray(reference["rand_z"])) + 1) / 2, reference["rand_decode"])
-    mean, log_variance = model.encode(weights, jnp.asarray(reference["rand_in"]).reshape(-1, 28, 28, 1) * 2 - 1)
+    close(
+        (model.decode(weights, jnp.asarray(reference["rand_z"])) + 1) / 2, reference["rand_decode"]
+    )
+    mean, log_variance = model.encode(
+        weights, jnp.asarray(reference["rand_in"]).reshape(-1, 28, 28, 1) * 2 - 1
+    )
     close(mean, reference["rand_mu"])
     close(log_variance, reference["rand_logvar"])
 
@@ -61,5 +77,8 @@ def test_its_outputs_are_the_reference_ones(published, mnist_test, shared):
 def test_its_negative_elbo_is_the_published_figure(published, mnist_test):
     model, weights = published
     elbo = jax.jit(model.elbo)
-    values = [elbo(weights, jax.random.key(first), mnist_test[first : first + 1000]) for first in range(0, 10_000, 1000)]
+    values = [
+        elbo(weights, jax.random.key(first), mnist_test[first : first + 1000])
+        for first in range(0, 10_000, 1000)
+    ]
     assert abs(-np.mean(values) - 103.2) < 0.3

@@ -17,15 +17,23 @@ peer = pytest.importorskip("benchmarks.peers.stylegan2")
 pytestmark = pytest.mark.reference
 
 TOY = stylegan2.Config(
-    shape=(16, 16, 3), latent_size=24, style_size=20, mapping_layers=2, channels=192, max_channels=16,
-    group_size=2, batch_size=4,
-)  # fmt: skip
+    shape=(16, 16, 3),
+    latent_size=24,
+    style_size=20,
+    mapping_layers=2,
+    channels=192,
+    max_channels=16,
+    group_size=2,
+    batch_size=4,
+)
 CONDITIONAL = dataclasses.replace(TOY, conditional=True, num_labels=5, disc_mapping_layers=3)
 
 
 def close(ours, theirs, tolerance):
     theirs = theirs.detach().numpy()
-    np.testing.assert_allclose(np.asarray(ours), theirs, rtol=tolerance, atol=tolerance * np.abs(theirs).max())
+    np.testing.assert_allclose(
+        np.asarray(ours), theirs, rtol=tolerance, atol=tolerance * np.abs(theirs).max()
+    )
 
 
 def nhwc(images):
@@ -37,7 +45,11 @@ def random_modules(config):
     torch.manual_seed(0)
     gen, disc = peer.Generator(config), peer.Discriminator(config)
     with torch.no_grad():
-        for name, parameter in [*gen.named_parameters(), *gen.named_buffers(), *disc.named_parameters()]:
+        for name, parameter in [
+            *gen.named_parameters(),
+            *gen.named_buffers(),
+            *disc.named_parameters(),
+        ]:
             if name.endswith(("bias", "strength", "w_avg")):
                 parameter += 0.3 * torch.randn_like(parameter)
     return gen, disc
@@ -48,8 +60,9 @@ def both(config):
     found, weights = convert.weights(
         {name: x.numpy() for name, x in gen.state_dict().items()},
         {name: x.numpy() for name, x in disc.state_dict().items()},
-        group_size=config.group_size, batch_size=config.batch_size,
-    )  # fmt: skip
+        group_size=config.group_size,
+        batch_size=config.batch_size,
+    )
     assert found == config
     return gen, disc, stylegan2.recipe(found), weights
 
@@ -73,45 +86,62 @@ def test_images_and_logits_are_those_of_pytorch(config, network):
         images = jax.jit(model.synthesis, static_argnums=2)(weights, ours, noise)
         close(images, nhwc(gen.synthesis(theirs, noise)), 1e-4)
     pixels = torch.tensor(random.uniform(-1, 1, (4, 3, 16, 16)).astype(np.float32))
-    close(jax.jit(model.discriminate)(weights, nhwc(pixels).numpy(), labels), disc(pixels, hot), 1e-4)
+    close(
+        jax.jit(model.discriminate)(weights, nhwc(pixels).numpy(), labels), disc(pixels, hot), 1e-4
+    )
 
 
 def test_penalties_and_their_gradients_are_those_of_pytorch(monkeypatch):
     gen, disc, model, weights = both(TOY)
     random = np.random.default_rng(1)
-    pixels = torch.tensor(random.uniform(-1, 1, (4, 3, 16, 16)).astype(np.float32), requires_grad=True)
+    pixels = torch.tensor(
+        random.uniform(-1, 1, (4, 3, 16, 16)).astype(np.float32), requires_grad=True
+    )
     (slope,) = torch.autograd.grad(disc(pixels).sum(), pixels, create_graph=True)
     r1 = slope.square().sum(dim=(1, 2, 3))
     r1.mean().backward()
 
     def ours_r1(params):
         changed = {"params": {**weights["params"], "disc": params}, "stats": {}}
-        values = losses.r1(lambda images: model.discriminate(changed, images), jnp.asarray(nhwc(pixels).detach().numpy()))
+        values = losses.r1(
+            lambda images: model.discriminate(changed, images),
+            jnp.asarray(nhwc(pixels).detach().numpy()),
+        )
         return jnp.mean(values), values
 
     gradient, values = jax.jit(jax.grad(ours_r1, has_aux=True))(weights["params"]["disc"])
     close(values, r1, 1e-3)
-    _, wanted = convert.weights({name: x.numpy() for name, x in gen.state_dict().items()}, gradients(disc))
+    _, wanted = convert.weights(
+        {name: x.numpy() for name, x in gen.state_dict().items()}, gradients(disc)
+    )
     compare(gradient, wanted["params"]["disc"])
 
     styles = torch.tensor(random.standard_normal((4, 6, 20)).astype(np.float32), requires_grad=True)
     directions = random.standard_normal((4, 16, 16, 3)).astype(np.float32)
     images = gen.synthesis(styles)
-    (slope,) = torch.autograd.grad((nhwc(images) * torch.tensor(directions) / 16).sum(), styles, create_graph=True)
+    (slope,) = torch.autograd.grad(
+        (nhwc(images) * torch.tensor(directions) / 16).sum(), styles, create_graph=True
+    )
     lengths = slope.square().sum(dim=2).mean(dim=1).sqrt()
     (lengths - 0.5).square().mean().backward()
-    monkeypatch.setattr(jax.random, "normal", lambda key, shape, *_: jnp.asarray(directions.reshape(shape)))
+    monkeypatch.setattr(
+        jax.random, "normal", lambda key, shape, *_: jnp.asarray(directions.reshape(shape))
+    )
 
     def ours_path(params):
         changed = {"params": {"gen": params}, "stats": weights["stats"]}
         found = losses.path_lengths(
-            lambda w: model.synthesis(changed, w), jax.random.key(0), jnp.asarray(styles.detach().numpy())
+            lambda w: model.synthesis(changed, w),
+            jax.random.key(0),
+            jnp.asarray(styles.detach().numpy()),
         )
         return jnp.mean(jnp.square(found - 0.5)), found
 
     gradient, values = jax.jit(jax.grad(ours_path, has_aux=True))(weights["params"]["gen"])
     close(values, lengths, 1e-3)
-    _, wanted = convert.weights(gradients(gen) | {name: x.numpy() for name, x in gen.named_buffers()})
+    _, wanted = convert.weights(
+        gradients(gen) | {name: x.numpy() for name, x in gen.named_buffers()}
+    )
     compare(gradient["synthesis"], wanted["params"]["gen"]["synthesis"])
 
 
@@ -122,7 +152,9 @@ def gradients(module):
 
 def compare(ours, theirs):
     largest = max(np.abs(x).max() for x in jax.tree.leaves(theirs))
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4 * largest), ours, theirs)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4 * largest), ours, theirs
+    )
 
 
 @pytest.mark.parametrize("network", ["skip", "resnet", "orig"])
@@ -132,10 +164,13 @@ def test_our_weights_go_into_pytorch(network):
     state = model.init(jax.random.key(0))
     gen_arrays, disc_arrays = convert.arrays(config, {"params": state.params, "stats": state.stats})
     assert {
-        f"b{size}.{layer}.{convert.BUFFER}" for size, layer in ((4, "conv"), (8, "conv0"), (16, "fromrgb"))
+        f"b{size}.{layer}.{convert.BUFFER}"
+        for size, layer in ((4, "conv"), (8, "conv0"), (16, "fromrgb"))
     } <= disc_arrays.keys()
     gen, disc = peer.Generator(config), peer.Discriminator(config)
-    filters = lambda arrays: {name: torch.tensor(x) for name, x in arrays.items() if not name.endswith(convert.BUFFER)}
+    filters = lambda arrays: {
+        name: torch.tensor(x) for name, x in arrays.items() if not name.endswith(convert.BUFFER)
+    }
     gen.load_state_dict(filters(gen_arrays))
     disc.load_state_dict(filters(disc_arrays))
     again = convert.weights(gen_arrays, disc_arrays)[1]

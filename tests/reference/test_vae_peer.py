@@ -18,7 +18,9 @@ BATCH = 8
 
 CONFIGS = {
     "mlp": vae.Config(),
-    "mlp_colour": vae.Config(shape=(6, 4, 3), hidden=(40, 20, 10), activation="gelu", latent_size=7),
+    "mlp_colour": vae.Config(
+        shape=(6, 4, 3), hidden=(40, 20, 10), activation="gelu", latent_size=7
+    ),
     "conv": vae.Config(shape=(32, 32, 3), network="conv"),
     "conv_oblong": vae.Config(shape=(16, 8, 3), network="conv", channels=(8, 12), latent_size=7),
 }
@@ -27,7 +29,9 @@ CONFIGS = {
 def close(theirs, ours, tolerance=1e-4):
     """Equal to `tolerance` of the largest value: elementwise relative error means nothing where sums cancel to about 0."""
     ours = np.asarray(ours)
-    np.testing.assert_allclose(theirs.detach().numpy(), ours, rtol=tolerance, atol=tolerance * np.abs(ours).max())
+    np.testing.assert_allclose(
+        theirs.detach().numpy(), ours, rtol=tolerance, atol=tolerance * np.abs(ours).max()
+    )
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -37,7 +41,11 @@ def both(request):
     recipe = vae.recipe(config)
     state = recipe.init(jax.random.key(1))
     random = np.random.default_rng(0)  # biases start at zero: a wrong order of them would not show
-    state = state.replace(params=jax.tree.map(lambda x: x + np.float32(0.05 * random.standard_normal(x.shape)), state.params))
+    state = state.replace(
+        params=jax.tree.map(
+            lambda x: x + np.float32(0.05 * random.standard_normal(x.shape)), state.params
+        )
+    )
     module = peer.build(config)
     peer.load(module, core.weights(state))
     pixels = random.integers(0, 256, (BATCH, *config.shape), np.uint8)
@@ -47,10 +55,18 @@ def both(request):
 
 def test_outputs(both):
     recipe, state, module, images, x = both
-    for theirs, ours in zip(module.encode(x), jax.jit(recipe.encode)(core.weights(state), images), strict=True):
+    for theirs, ours in zip(
+        module.encode(x), jax.jit(recipe.encode)(core.weights(state), images), strict=True
+    ):
         close(theirs, ours)
-    latents = np.random.default_rng(1).standard_normal((BATCH, recipe.config.latent_size)).astype(np.float32)
-    logits, _ = jax.jit(vae.Decoder(recipe.config).apply)({"params": state.params["dec"]}, latents, jnp.zeros((BATCH, 0)))
+    latents = (
+        np.random.default_rng(1)
+        .standard_normal((BATCH, recipe.config.latent_size))
+        .astype(np.float32)
+    )
+    logits, _ = jax.jit(vae.Decoder(recipe.config).apply)(
+        {"params": state.params["dec"]}, latents, jnp.zeros((BATCH, 0))
+    )
     close(module.decode(torch.tensor(latents)).permute(0, 2, 3, 1), logits)
 
 
@@ -63,7 +79,9 @@ def test_loss_and_gradients(both):
         return -jnp.mean(recipe.elbo({"params": params, "stats": {}}, key, images))
 
     loss, gradients = jax.jit(jax.value_and_grad(loss_fn))(state.params)
-    noise = vae._noise(jax.random.split(key)[1], jnp.arange(1), BATCH, recipe.config.latent_size)[:, 0]
+    noise = vae._noise(jax.random.split(key)[1], jnp.arange(1), BATCH, recipe.config.latent_size)[
+        :, 0
+    ]
     theirs = module.loss(x, torch.tensor(np.asarray(noise)))
     module.zero_grad()
     theirs.backward()
@@ -82,14 +100,20 @@ def test_step(both):
     recipe, state, module, images, x = both
     config, key, module = recipe.config, jax.random.key(3), copy.deepcopy(module)
     noise = jax.random.normal(jax.random.split(key)[1], (BATCH, 1, config.latent_size))[:, 0]
-    after, metrics = jax.jit(recipe.step, static_argnums=3)(state, {"images": images}, key, core.Plan(BATCH, config.shape[:2]))
+    after, metrics = jax.jit(recipe.step, static_argnums=3)(
+        state, {"images": images}, key, core.Plan(BATCH, config.shape[:2])
+    )
     before, ours = copy.deepcopy(module), copy.deepcopy(module)
     peer.load(ours, core.weights(after))
-    optimizer = torch.optim.Adam(module.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True)
+    optimizer = torch.optim.Adam(
+        module.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
+    )
     loss = module.loss(x, torch.tensor(np.asarray(noise)))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
     close(loss, metrics["loss/objective"])
-    for old, theirs, expected in zip(before.parameters(), module.parameters(), ours.parameters(), strict=True):
+    for old, theirs, expected in zip(
+        before.parameters(), module.parameters(), ours.parameters(), strict=True
+    ):
         assert (theirs - expected).abs().mean() <= 1e-3 * (expected - old).abs().mean()

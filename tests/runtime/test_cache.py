@@ -22,8 +22,14 @@ print(jax.config.jax_compilation_cache_dir)
 
 def where(said="", **given):
     """Where a fresh process keeps its programs, and whether it says why not."""
-    env = {name: value for name, value in os.environ.items() if name not in ("JAX_COMPILATION_CACHE_DIR", cache.VARIABLE)}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=env | given, capture_output=True, text=True, check=True)
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("JAX_COMPILATION_CACHE_DIR", cache.VARIABLE)
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=env | given, capture_output=True, text=True, check=True
+    )
     assert said in done.stderr if said else not done.stderr
     return done.stdout.strip()
 
@@ -35,7 +41,9 @@ def test_programs_are_kept_in_the_cache(tmp_path):
 
 
 def test_jaxs_own_setting_is_left_alone(tmp_path):
-    assert where(JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own"), **{cache.VARIABLE: str(tmp_path)}) == str(tmp_path / "own")
+    assert where(
+        JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own"), **{cache.VARIABLE: str(tmp_path)}
+    ) == str(tmp_path / "own")
     assert not (tmp_path / "programs").exists()
 
 
@@ -51,23 +59,36 @@ def test_folders_are_private_to_the_user(tmp_path):
     folders = (tmp_path / "programs", *(tmp_path / "programs").iterdir())
     assert [stat.S_IMODE(path.stat().st_mode) for path in folders] == [0o700] * 2
     (tmp_path / "programs").chmod(0o777)  # others may have put programs there
-    assert where("nothing is cached: others may write to ", **{cache.VARIABLE: str(tmp_path)}) == "None"
+    assert (
+        where("nothing is cached: others may write to ", **{cache.VARIABLE: str(tmp_path)})
+        == "None"
+    )
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a folder away")
+@pytest.mark.skipif(
+    not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a folder away"
+)
 def test_a_folder_of_another_user_is_not_used(tmp_path):
     (tmp_path / "programs").mkdir()
     os.chown(tmp_path / "programs", 12345, 12345)
     assert where("belongs to another user", **{cache.VARIABLE: str(tmp_path)}) == "None"
 
 
-DAMAGED = PROGRAM.replace("cache.keep_programs()", "from genjax.runtime import shell; shell.guarded(lambda: 0)")
+DAMAGED = PROGRAM.replace(
+    "cache.keep_programs()", "from genjax.runtime import shell; shell.guarded(lambda: 0)"
+)
 
 
 def test_a_damaged_program_is_replaced(tmp_path):
     """The run that meets it says so, the next is silent, and the file is whole again."""
-    env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"} | {cache.VARIABLE: str(tmp_path)}
-    run = lambda: subprocess.run([sys.executable, "-c", DAMAGED], env=env, capture_output=True, text=True, check=True).stderr
+    env = {
+        name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"
+    } | {cache.VARIABLE: str(tmp_path)}
+    run = lambda: (
+        subprocess.run(
+            [sys.executable, "-c", DAMAGED], env=env, capture_output=True, text=True, check=True
+        ).stderr
+    )
     assert run() == ""
     files = {path: path.read_bytes() for path in (tmp_path / "programs").rglob("*-cache")}
     assert files
@@ -76,7 +97,9 @@ def test_a_damaged_program_is_replaced(tmp_path):
     said = run()
     assert said.count("is damaged") == len(files)
     assert len(said.splitlines()) == len(files)
-    assert {path: len(path.read_bytes()) > len(content) // 2 for path, content in files.items()} == dict.fromkeys(files, True)
+    assert {
+        path: len(path.read_bytes()) > len(content) // 2 for path, content in files.items()
+    } == dict.fromkeys(files, True)
     assert run() == ""
 
 

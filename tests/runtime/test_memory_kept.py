@@ -21,8 +21,16 @@ print(kept, faults[-1])
 
 
 def faults(how: str, **variables: str) -> tuple[bool, int]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | variables
-    done = subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True, env=environment)
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")
+    } | variables
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS, how],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
     kept, count = done.stdout.split()
     return kept == "True", int(count)
 

@@ -17,7 +17,9 @@ def test_on_a_cpu_the_options_of_these_names(monkeypatch):
     assert xla.options("reductions", "quick") == xla.CPU["reductions"] | xla.CPU["quick"]
 
 
-@pytest.mark.parametrize("option", ["xla_backend_optimization_level", "xla_cpu_experimental_ynn_fusion_type"])
+@pytest.mark.parametrize(
+    "option", ["xla_backend_optimization_level", "xla_cpu_experimental_ynn_fusion_type"]
+)
 def test_a_word_in_the_environment_counts_more(option, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", f"--xla_some=1 --{option}=2")
     assert set(xla.options("reductions", "quick")) == {
@@ -47,8 +49,13 @@ def test_products_are_xlas_own(monkeypatch):
 
 def test_a_program_that_needs_too_much_is_named_with_its_advice():
     arguments, need = (jnp.ones(4),), ("--batch-size 3: a step needs", "a smaller one takes less")
-    huge = lambda x: jnp.sum(jax.random.normal(jax.random.key(0), (2**22, 2**12)) @ jnp.ones((2**12, 2**10)) * x[0])
-    with pytest.raises(InputError, match=r"--batch-size 3: a step needs [\d,.]+ GiB of memory, cpu has [\d,.]+ GiB left; a smaller one takes"):
+    huge = lambda x: jnp.sum(
+        jax.random.normal(jax.random.key(0), (2**22, 2**12)) @ jnp.ones((2**12, 2**10)) * x[0]
+    )
+    with pytest.raises(
+        InputError,
+        match=r"--batch-size 3: a step needs [\d,.]+ GiB of memory, cpu has [\d,.]+ GiB left; a smaller one takes",
+    ):
         xla.compiled(huge, arguments, (), need)
     assert xla.compiled(lambda x: x + 1, arguments, (), need)(*arguments)[0] == 2
 
@@ -73,10 +80,13 @@ def test_a_long_compilation_says_that_it_goes_on(monkeypatch, capsys):
 
 def test_the_memory_left_is_the_least_of_all_limits(monkeypatch):
     files = {
-        "/proc/meminfo": "MemTotal: 900 kB\nMemAvailable:   800 kB\n", "/sys/fs/cgroup/memory.max": "600000\n",
-        "/sys/fs/cgroup/memory.current": "500000\n", "/sys/fs/cgroup/memory.stat": "anon 1\ninactive_file 300000\n",
-        "/proc/self/limits": "Max address space         unlimited            unlimited            bytes\n", "/proc/self/statm": "10 2 3",
-    }  # fmt: skip
+        "/proc/meminfo": "MemTotal: 900 kB\nMemAvailable:   800 kB\n",
+        "/sys/fs/cgroup/memory.max": "600000\n",
+        "/sys/fs/cgroup/memory.current": "500000\n",
+        "/sys/fs/cgroup/memory.stat": "anon 1\ninactive_file 300000\n",
+        "/proc/self/limits": "Max address space         unlimited            unlimited            bytes\n",
+        "/proc/self/statm": "10 2 3",
+    }
 
     def read(path):
         if str(path) not in files:

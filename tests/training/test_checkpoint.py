@@ -22,7 +22,9 @@ from genjax.training import checkpoint
 # The reads that Orbax gives up on, of a damaged checkpoint, warn when they are collected: here, and not in some later test.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),  # when pytest.warns meets them
+    pytest.mark.filterwarnings(
+        "ignore:coroutine .* was never awaited:RuntimeWarning"
+    ),  # when pytest.warns meets them
 ]
 
 
@@ -70,7 +72,9 @@ def test_the_newest_and_the_best_are_kept(manager):
 def test_a_damaged_newest_falls_back_with_a_warning(tmp_path, manager, damage):
     fill(manager, {1: 3.0, 2: 2.0})
     files = [
-        path for path in (tmp_path / "checkpoints" / "2" / "state").rglob("*") if path.is_file() and path.stat().st_size > 500
+        path
+        for path in (tmp_path / "checkpoints" / "2" / "state").rglob("*")
+        if path.is_file() and path.stat().st_size > 500
     ]
     assert files
     for path in files:
@@ -98,7 +102,9 @@ def test_a_damaged_one_that_was_asked_for_is_said_beside_what_there_is(tmp_path,
     for path in (tmp_path / "checkpoints" / "2" / "state").rglob("*"):
         if path.is_file() and path.stat().st_size > 500:
             path.unlink()
-    with pytest.raises(InputError, match=r"--step 2: that checkpoint of .* is damaged; there is also 1$"):
+    with pytest.raises(
+        InputError, match=r"--step 2: that checkpoint of .* is damaged; there is also 1$"
+    ):
         checkpoint.restore(manager, like(), 2)
     assert int(checkpoint.restore(manager, like(), 1).step) == 1
 
@@ -122,12 +128,26 @@ def test_another_structure_is_said_and_is_no_damage(tmp_path, manager, recorded)
         shutil.rmtree(tmp_path / "checkpoints/1/record")
     whole = like()
     for other, why in [
-        ({"net": {"w": jnp.zeros((3,))}}, r"params/net/w is float32 \[64, 64\], these need float32 \[3\]"),
-        ({"net": {"w": jnp.zeros((64, 64), jnp.bfloat16)}}, r"params/net/w is float32 \[64, 64\], these need bfloat16 \[64, 64\]"),
-        ({"net": {"v": jnp.zeros((64, 64))}}, "it holds no params/net/v; it holds params/net/w, which these do not need"),
+        (
+            {"net": {"w": jnp.zeros((3,))}},
+            r"params/net/w is float32 \[64, 64\], these need float32 \[3\]",
+        ),
+        (
+            {"net": {"w": jnp.zeros((64, 64), jnp.bfloat16)}},
+            r"params/net/w is float32 \[64, 64\], these need bfloat16 \[64, 64\]",
+        ),
+        (
+            {"net": {"v": jnp.zeros((64, 64))}},
+            "it holds no params/net/v; it holds params/net/w, which these do not need",
+        ),
     ]:
-        with pytest.raises(InputError, match=f"checkpoint 1 does not fit these settings: {why}; .* --transfer {tmp_path}"):
-            checkpoint.restore(manager, jax.eval_shape(lambda other=other: core.new_state(other, {"net": ()})))
+        with pytest.raises(
+            InputError,
+            match=f"checkpoint 1 does not fit these settings: {why}; .* --transfer {tmp_path}",
+        ):
+            checkpoint.restore(
+                manager, jax.eval_shape(lambda other=other: core.new_state(other, {"net": ()}))
+            )
     assert sorted(manager.all_steps()) == [1]
     assert int(checkpoint.restore(manager, whole).step) == 1
 
@@ -136,7 +156,9 @@ def test_when_none_can_be_read_nothing_is_started_over_or_removed(tmp_path, mana
     fill(manager, {1: 3.0, 2: 2.0})
     for step in (1, 2):
         (tmp_path / f"checkpoints/{step}/sums/metadata").write_bytes(b"{")
-    with pytest.raises(InputError, match=r"no checkpoint can be read: 2, 1 damaged .*; choose another folder") as said:
+    with pytest.raises(
+        InputError, match=r"no checkpoint can be read: 2, 1 damaged .*; choose another folder"
+    ) as said:
         checkpoint.restore(manager, like())
     assert "remove" not in str(said.value)
     assert sorted(manager.all_steps()) == [1, 2]
@@ -144,7 +166,14 @@ def test_when_none_can_be_read_nothing_is_started_over_or_removed(tmp_path, mana
 
 def files_of_a_checkpoint():
     """Names by role: those of the storage are digests."""
-    return ["_CHECKPOINT_METADATA", "sums/metadata", "record/metadata", "state/_METADATA", "state/manifest.ocdbt", "state/d/*"]
+    return [
+        "_CHECKPOINT_METADATA",
+        "sums/metadata",
+        "record/metadata",
+        "state/_METADATA",
+        "state/manifest.ocdbt",
+        "state/d/*",
+    ]
 
 
 @pytest.mark.parametrize("file", files_of_a_checkpoint())
@@ -169,7 +198,9 @@ def test_whatever_happens_to_a_file_the_state_is_right(tmp_path, file, damage):
         warnings.simplefilter("always")
         restored = checkpoint.restore(manager, like())
         step = int(restored.step)
-        np.testing.assert_array_equal(restored.params["net"]["w"], state(step, step).params["net"]["w"])
+        np.testing.assert_array_equal(
+            restored.params["net"]["w"], state(step, step).params["net"]["w"]
+        )
         assert step == (1 if (tmp_path / "damaged-checkpoint-2").exists() else 2)
         if damage in ("pipe", "link"):
             assert step == 1
@@ -216,13 +247,24 @@ def test_the_best_is_kept_over_a_restart_and_multiples_for_good(tmp_path):
     for losses in ({1: 5.0, 2: 1.0, 3: 4.0}, {4: 3.0, 5: 2.0, 6: 2.5, 7: 2.0}):
         with checkpoint.manager(tmp_path, keep=1, best="loss/a", keep_every=3) as manager:
             for step, loss in losses.items():
-                checkpoint.save(manager, state(step, step), {"step": step, "loss/a": loss}, "loss/a")
+                checkpoint.save(
+                    manager, state(step, step), {"step": step, "loss/a": loss}, "loss/a"
+                )
                 manager.wait_until_finished()
     assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [2, 3, 6, 7]
     rows = checkpoint.listing(tmp_path)
-    assert [(row.step, row.metrics["loss/a"], row.best) for row in rows] == [(2, 1, True), (3, 4, False), (6, 2.5, False), (7, 2, False)]
+    assert [(row.step, row.metrics["loss/a"], row.best) for row in rows] == [
+        (2, 1, True),
+        (3, 4, False),
+        (6, 2.5, False),
+        (7, 2, False),
+    ]
     (tmp_path / "checkpoints/2/record/metadata").write_bytes(b"\xff")
-    assert next((row.step, row.metrics, row.best) for row in checkpoint.listing(tmp_path)) == (2, {}, False)
+    assert next((row.step, row.metrics, row.best) for row in checkpoint.listing(tmp_path)) == (
+        2,
+        {},
+        False,
+    )
     with pytest.raises(InputError, match="no such folder"):
         checkpoint.listing(tmp_path / "none")
 
@@ -250,7 +292,12 @@ def test_a_state_that_is_not_finite_is_not_saved(manager):
 
 def test_weights_keep_their_shapes_and_orders(tmp_path):
     turned = np.arange(6, dtype=np.float32).reshape(2, 3).T
-    weights = {"params": {"net": {"scalar": np.float32(2), "none": np.zeros((0, 2), np.float32), "turned": turned}}, "stats": {}}
+    weights = {
+        "params": {
+            "net": {"scalar": np.float32(2), "none": np.zeros((0, 2), np.float32), "turned": turned}
+        },
+        "stats": {},
+    }
     checkpoint.export(tmp_path, weights)
     read = checkpoint.read_weights(tmp_path, weights)
     jax.tree.map(np.testing.assert_array_equal, read, weights)
@@ -261,14 +308,23 @@ def test_weights_travel_as_safetensors(tmp_path):
     weights = {"params": {"net": {"w": jnp.arange(6.0).reshape(2, 3).T}}, "stats": {}}
     checkpoint.export(tmp_path, weights)
     shapes = jax.eval_shape(lambda: weights)
-    np.testing.assert_array_equal(checkpoint.read_weights(tmp_path, shapes)["params"]["net"]["w"], weights["params"]["net"]["w"])
+    np.testing.assert_array_equal(
+        checkpoint.read_weights(tmp_path, shapes)["params"]["net"]["w"],
+        weights["params"]["net"]["w"],
+    )
     with pytest.raises(InputError, match=r"params/net/w is \[3, 2\], the model's is \[5\]"):
-        checkpoint.read_weights(tmp_path, jax.eval_shape(lambda: {"params": {"net": {"w": jnp.zeros(5)}}, "stats": {}}))
+        checkpoint.read_weights(
+            tmp_path, jax.eval_shape(lambda: {"params": {"net": {"w": jnp.zeros(5)}}, "stats": {}})
+        )
     with pytest.raises(InputError, match="holds no params/net/v"):
-        checkpoint.read_weights(tmp_path, jax.eval_shape(lambda: {"params": {"net": {"v": jnp.zeros(5)}}, "stats": {}}))
+        checkpoint.read_weights(
+            tmp_path, jax.eval_shape(lambda: {"params": {"net": {"v": jnp.zeros(5)}}, "stats": {}})
+        )
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"\xff" * 8 + b"{}", (10**12).to_bytes(8, "little") + b"{}"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00" * 100, b"\xff" * 8 + b"{}", (10**12).to_bytes(8, "little") + b"{}"]
+)
 def test_hostile_weights_are_refused(tmp_path, content):
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(InputError, match="safetensors"):

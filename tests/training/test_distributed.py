@@ -35,7 +35,9 @@ def start(out, *arguments):
     ]
     command = [sys.executable, str(ROOT / "train/vae.py"), "--out", str(out), *small, *arguments]
     environment = {**os.environ, "XLA_FLAGS": toys.ONE_DEVICE, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def free_port():
@@ -49,7 +51,10 @@ def train(out, *arguments, processes=1):
         running = [start(out, *arguments)]
     else:
         address = f"127.0.0.1:{free_port()}"
-        running = [start(out, *arguments, "--distributed", f"{address},{processes},{index}") for index in range(processes)]
+        running = [
+            start(out, *arguments, "--distributed", f"{address},{processes},{index}")
+            for index in range(processes)
+        ]
     for process in running:
         _, said = process.communicate(timeout=200)
         assert process.returncode == 0, said
@@ -61,7 +66,10 @@ def train(out, *arguments, processes=1):
 def test_two_processes_train_as_one(tmp_path, streamed):
     arguments = []
     if streamed:
-        np.savez(tmp_path / "set.npz", images=np.random.default_rng(0).integers(0, 256, (40, 6, 6, 1), dtype=np.uint8))
+        np.savez(
+            tmp_path / "set.npz",
+            images=np.random.default_rng(0).integers(0, 256, (40, 6, 6, 1), dtype=np.uint8),
+        )
         arguments = ["--data", str(tmp_path / "set.npz"), "--resident-mb", "0"]
     one_rows, one = train(tmp_path / "one", *arguments)
     two_rows, two = train(tmp_path / "two", *arguments, processes=2)
@@ -89,8 +97,20 @@ vae.main()
     ("index", "whom"), [(0, "the other 1 processes at 127.0.0.1:"), (1, "process 0 at 127.0.0.1:")]
 )
 def test_who_waits_says_for_whom_and_gives_up(tmp_path, index, whom):
-    command = [sys.executable, "-c", ALONE, str(tmp_path / "run"), f"127.0.0.1:{free_port()},2,{index}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    command = [
+        sys.executable,
+        "-c",
+        ALONE,
+        str(tmp_path / "run"),
+        f"127.0.0.1:{free_port()},2,{index}",
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 2, done.stderr
     said = done.stderr.splitlines()
     assert said[0].startswith(f"waiting for {whom}")
@@ -99,7 +119,12 @@ def test_who_waits_says_for_whom_and_gives_up(tmp_path, index, whom):
 
 
 @pytest.mark.parametrize(
-    ("given", "why"), [("x", "not of that form"), ("localhost,2,0", "not of that form"), ("localhost:1,2,2", "INDEX 2 is not from 0 to 1")]
+    ("given", "why"),
+    [
+        ("x", "not of that form"),
+        ("localhost,2,0", "not of that form"),
+        ("localhost:1,2,2", "INDEX 2 is not from 0 to 1"),
+    ],
 )
 def test_what_names_no_process_is_refused(given, why):
     with pytest.raises(InputError, match=f"--distributed {given}: {why}; auto under SLURM"):

@@ -34,11 +34,25 @@ WHOLE = [b'{"step": 10, "loss/a": 1}', b'{"step": 20, "loss/a": 2}']
 @pytest.mark.parametrize(
     "line",
     [
-        b"\xff\xfe", b"", b"[]", b"3", b"null", b'{"loss/a": 1}', b'{"step": "20"}', b'{"step": NaN}', b'{"step": -Infinity}', b'{"step": 1e999}',
-        b'{"step": true}', b'{"step": [1]}', b"[" * 100_000, b'{"a":' * 5000, b'{"step": 5, "x": "' + b"x" * 2**18 + b'"}', b"\0" * 2**17,
+        b"\xff\xfe",
+        b"",
+        b"[]",
+        b"3",
+        b"null",
+        b'{"loss/a": 1}',
+        b'{"step": "20"}',
+        b'{"step": NaN}',
+        b'{"step": -Infinity}',
+        b'{"step": 1e999}',
+        b'{"step": true}',
+        b'{"step": [1]}',
+        b"[" * 100_000,
+        b'{"a":' * 5000,
+        b'{"step": 5, "x": "' + b"x" * 2**18 + b'"}',
+        b"\0" * 2**17,
         b'{"step": ' + b"9" * 5000 + b"}",
     ],
-)  # fmt: skip
+)
 def test_a_damaged_line_is_dropped_and_no_other(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"\n".join([WHOLE[0], line, WHOLE[1]]))  # the last without its end
@@ -49,7 +63,9 @@ def test_a_damaged_line_is_dropped_and_no_other(tmp_path, line):
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.symlink_to("/dev/zero"), os.mkfifo])
+@pytest.mark.parametrize(
+    "make", [lambda path: path.mkdir(), lambda path: path.symlink_to("/dev/zero"), os.mkfifo]
+)
 def test_what_is_no_file_is_moved_aside(tmp_path, make):
     path = tmp_path / "metrics.jsonl"
     for name in ("damaged-metrics.jsonl", "damaged-metrics.jsonl-2"):

@@ -8,25 +8,43 @@ from genjax import data
 from genjax.models import gan, vae
 from genjax.training import script
 
-SETTINGS = {"data": {"spec": "a", "name": "b", "fingerprint": "new", "classes": ["cat", "dog"]}, "seed": 0}
+SETTINGS = {
+    "data": {"spec": "a", "name": "b", "fingerprint": "new", "classes": ["cat", "dog"]},
+    "seed": 0,
+}
 
 
 def before(**changed):
     """The settings of an existing run."""
-    return {**SETTINGS, "data": {key: value for key, value in {**SETTINGS["data"], **changed}.items() if value is not None}}
+    return {
+        **SETTINGS,
+        "data": {
+            key: value
+            for key, value in {**SETTINGS["data"], **changed}.items()
+            if value is not None
+        },
+    }
 
 
 def test_the_fingerprint_of_version_0_1_0_is_accepted_and_no_other():
     assert script.changes(before(), SETTINGS) == []
     assert script.changes(before(fingerprint="old"), SETTINGS, earlier="old") == []
-    assert script.changes(before(fingerprint="older"), SETTINGS, earlier="old") == ["the data are other images, or labelled otherwise"]
-    assert script.changes(before(fingerprint="old"), SETTINGS) == ["the data are other images, or labelled otherwise"]
-    assert script.changes(before(fingerprint=""), SETTINGS) == ["the data are other images, or labelled otherwise"]
+    assert script.changes(before(fingerprint="older"), SETTINGS, earlier="old") == [
+        "the data are other images, or labelled otherwise"
+    ]
+    assert script.changes(before(fingerprint="old"), SETTINGS) == [
+        "the data are other images, or labelled otherwise"
+    ]
+    assert script.changes(before(fingerprint=""), SETTINGS) == [
+        "the data are other images, or labelled otherwise"
+    ]
 
 
 def test_a_run_without_class_names_goes_on_and_one_with_others_does_not():
     assert script.changes(before(classes=None), SETTINGS) == []
-    assert script.changes(before(classes=["dog", "cat"]), SETTINGS) == ["data.classes was ['dog', 'cat'], is ['cat', 'dog']"]
+    assert script.changes(before(classes=["dog", "cat"]), SETTINGS) == [
+        "data.classes was ['dog', 'cat'], is ['cat', 'dog']"
+    ]
 
 
 @pytest.fixture
@@ -34,7 +52,9 @@ def folder(tmp_path):
     for name in ("1", "2", "10"):
         (tmp_path / "set" / name).mkdir(parents=True)
         for i in range(2):
-            Image.fromarray(np.full((8, 8), 20 * int(name) + i, np.uint8)).save(tmp_path / "set" / name / f"{i}.png")
+            Image.fromarray(np.full((8, 8), 20 * int(name) + i, np.uint8)).save(
+                tmp_path / "set" / name / f"{i}.png"
+            )
     return str(tmp_path / "set")
 
 

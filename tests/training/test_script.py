@@ -42,9 +42,18 @@ SMALL = [
 
 
 def start(out, *arguments, model="vae"):
-    command = [sys.executable, str(ROOT / f"train/{model}.py"), "--out", str(out), *SMALL, *map(str, arguments)]
+    command = [
+        sys.executable,
+        str(ROOT / f"train/{model}.py"),
+        "--out",
+        str(out),
+        *SMALL,
+        *map(str, arguments),
+    ]
     environment = {**os.environ, "XLA_FLAGS": toys.ONE_DEVICE, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def finish(process):
@@ -98,11 +107,17 @@ def test_a_run_leaves_what_the_readme_says(whole):
     model, weights = genjax.load(whole)
     pictures = model.sample(weights, jax.random.key(0), 16)
     assert pictures.shape == (16, 8, 8, 1)
-    np.testing.assert_allclose(pictures, jax.jit(model.sample, static_argnums=2)(weights, jax.random.key(0), 16), atol=1e-5)
+    np.testing.assert_allclose(
+        pictures, jax.jit(model.sample, static_argnums=2)(weights, jax.random.key(0), 16), atol=1e-5
+    )
 
 
 def test_a_finished_run_says_so(whole):
-    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file() and path.name != "config.json"}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in whole.rglob("*")
+        if path.is_file() and path.name != "config.json"
+    }
     code, said = finish(start(whole, "--steps", 300))
     assert code == 0
     assert "finished" in said
@@ -115,7 +130,11 @@ def test_killed_at_any_moment_it_ends_in_the_same_weights(whole, tmp_path):
         process = start(out, "--steps", 300)
         deadline = time.monotonic() + 60
         wanted = 50 * (2 * attempt + 1)  # die after this checkpoint, wherever the run is then
-        while process.poll() is None and time.monotonic() < deadline and not (out / "checkpoints" / str(wanted)).exists():
+        while (
+            process.poll() is None
+            and time.monotonic() < deadline
+            and not (out / "checkpoints" / str(wanted)).exists()
+        ):
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -172,7 +191,9 @@ def test_what_is_not_finite_stops_with_a_line(tmp_path):
     assert "Traceback" not in said
     step = int(re.search(r"is (nan|inf|not finite) at step (\d+)", said)[2])
     if step > 1:  # what the message advises
-        code, said = finish(start(tmp_path / "run", "--steps", step - 1, "--model.learning-rate", "1e30"))
+        code, said = finish(
+            start(tmp_path / "run", "--steps", step - 1, "--model.learning-rate", "1e30")
+        )
         assert code == 0, said
 
 
@@ -191,10 +212,19 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--steps", "-1"), ("--steps", "many"), ("--batch-size", "0"), ("--dtype", "float7"), ("--model.no-such-field", "1"),
-        ("--data", "nowhere"), ("--seed", "-3"), ("--resolution", "0"), ("--model.binarize", "perhaps"), ("--model.shape", "3"), ("--model.num-labels", "7"),
+        ("--steps", "-1"),
+        ("--steps", "many"),
+        ("--batch-size", "0"),
+        ("--dtype", "float7"),
+        ("--model.no-such-field", "1"),
+        ("--data", "nowhere"),
+        ("--seed", "-3"),
+        ("--resolution", "0"),
+        ("--model.binarize", "perhaps"),
+        ("--model.shape", "3"),
+        ("--model.num-labels", "7"),
     ],
-)  # fmt: skip
+)
 def test_bad_options_end_in_one_line_and_code_2(tmp_path, arguments, monkeypatch, capsys):
     from genjax.cli.train import vae as train_vae
 
@@ -226,11 +256,23 @@ def test_the_sample_command(whole, tmp_path, monkeypatch, capsys):
     out = tmp_path / "grid.png"
     assert genjax_command("sample", whole, "--n", 9, "--grid", "3x3", "--out", out)[0] == 0
     first = out.read_bytes()
-    assert genjax_command("sample", whole, "--n", 9, "--grid", "3x3", "--out", out, "--force")[0] == 0
+    assert (
+        genjax_command("sample", whole, "--n", 9, "--grid", "3x3", "--out", out, "--force")[0] == 0
+    )
     assert out.read_bytes() == first
-    assert genjax_command("sample", whole, "--n", 9, "--grid", "3x3", "--seed", 1, "--out", out, "--force")[0] == 0
+    assert (
+        genjax_command(
+            "sample", whole, "--n", 9, "--grid", "3x3", "--seed", 1, "--out", out, "--force"
+        )[0]
+        == 0
+    )
     assert out.read_bytes() != first
-    assert genjax_command("sample", whole, "--n", 9, "--step", 300, "--grid", "3x3", "--out", out, "--force")[0] == 0
+    assert (
+        genjax_command(
+            "sample", whole, "--n", 9, "--step", 300, "--grid", "3x3", "--out", out, "--force"
+        )[0]
+        == 0
+    )
     assert out.read_bytes() == first
     for bad, option in [
         (("--step", 7), "--step 7: "),
@@ -252,7 +294,13 @@ def test_a_gan_trains_from_the_shell_and_resumes(tmp_path):
     out = tmp_path / "run"
     code, said = finish(start(out, "--steps", 100, model="gan"))
     assert code == 0, said
-    assert {"loss/disc", "loss/gen", "health/diversity", "health/logit_gap", "health/saturated"} < set(rows(out)[-1])
+    assert {
+        "loss/disc",
+        "loss/gen",
+        "health/diversity",
+        "health/logit_gap",
+        "health/saturated",
+    } < set(rows(out)[-1])
     code, said = finish(start(out, "--steps", 150, model="gan"))
     assert code == 0, said
     assert "resuming" in said
@@ -265,7 +313,13 @@ def test_help_for_a_reader_that_has_enough_ends_in_silence():
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, str(ROOT / "train/vae.py"), "--help"]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    done = subprocess.run(
+        command,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
 
@@ -273,15 +327,24 @@ def test_help_for_a_reader_that_has_enough_ends_in_silence():
 PRESETS = {"": ["plain"], "small": ["of the preset"]}
 
 
-@pytest.mark.parametrize("settings", [script.Options, *(model.Config for model in (cyclegan, dcgan, gan, stylegan2, vae))])
+@pytest.mark.parametrize(
+    "settings",
+    [script.Options, *(model.Config for model in (cyclegan, dcgan, gan, stylegan2, vae))],
+)
 def test_every_setting_has_its_help(settings):
     """It is the comment at the end of its line: where a formatter wraps the line, --help loses it."""
-    lines = [line for base in settings.__mro__[:-1] for line in inspect.getsource(base).splitlines()]
+    lines = [
+        line for base in settings.__mro__[:-1] for line in inspect.getsource(base).splitlines()
+    ]
     for field in dataclasses.fields(settings):
-        assert any(re.match(rf"    {field.name}: .* = .+  # \S", line) for line in lines), field.name
+        assert any(re.match(rf"    {field.name}: .* = .+  # \S", line) for line in lines), (
+            field.name
+        )
 
 
-@pytest.mark.parametrize("argv", [["--preset", "small"], ["--steps", "3", "--preset=small", "--out", "x"]])
+@pytest.mark.parametrize(
+    "argv", [["--preset", "small"], ["--steps", "3", "--preset=small", "--out", "x"]]
+)
 def test_a_preset_is_found_wherever_it_stands(argv):
     assert script.chosen(PRESETS, argv) == ["of the preset"]
 
@@ -299,7 +362,12 @@ def test_an_unknown_preset_is_refused(capsys):
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"), [(["--data", "pictures"], True), (["--data", "pictures", "--preset", "small"], False), ([], False)]
+    ("argv", "said"),
+    [
+        (["--data", "pictures"], True),
+        (["--data", "pictures", "--preset", "small"], False),
+        ([], False),
+    ],
 )
 def test_pictures_without_a_preset_are_told_of_larger_networks(argv, said, monkeypatch, capsys):
     @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -309,17 +377,38 @@ def test_pictures_without_a_preset_are_told_of_larger_networks(argv, said, monke
     monkeypatch.setattr("sys.argv", ["train.py", *argv])
     monkeypatch.setattr(script, "guarded", lambda run: run())
     with pytest.raises(SystemExit) as end:
-        script.main(Arguments, lambda args: 0, {"": Arguments(), "small": Arguments(preset="small")}, larger="--preset small")
+        script.main(
+            Arguments,
+            lambda args: 0,
+            {"": Arguments(), "small": Arguments(preset="small")},
+            larger="--preset small",
+        )
     assert end.value.code == 0
-    assert ("sized for the embedded digits; for pictures there is --preset small" in capsys.readouterr().err) == said
+    assert (
+        "sized for the embedded digits; for pictures there is --preset small"
+        in capsys.readouterr().err
+    ) == said
 
 
 def test_a_run_measures_itself_and_keeps_its_best(tmp_path, monkeypatch):
     distances = iter([3.0, 1.0, 2.0, 4.0])
-    monkeypatch.setattr(evaluation, "distance_to", lambda source, extractor, track: lambda batches, count: next(distances))
-    monkeypatch.setattr(extractors, "extractor", lambda name: extractors.wrap(lambda images: images, name))
+    monkeypatch.setattr(
+        evaluation,
+        "distance_to",
+        lambda source, extractor, track: lambda batches, count: next(distances),
+    )
+    monkeypatch.setattr(
+        extractors, "extractor", lambda name: extractors.wrap(lambda images: images, name)
+    )
     options = script.Options(
-        out=tmp_path / "run", steps=40, batch_size=8, log_every=10, save_every=10, eval_every=10, keep=1, eval_extractor="lenet"
+        out=tmp_path / "run",
+        steps=40,
+        batch_size=8,
+        log_every=10,
+        save_every=10,
+        eval_every=10,
+        keep=1,
+        eval_extractor="lenet",
     )
     config = vae.Config(shape=(8, 8, 1), hidden=(4,), latent_size=2, batch_size=8)
     assert script.train("vae", vae.recipe(config), config, script.load_data(options), options) == 0
@@ -327,14 +416,21 @@ def test_a_run_measures_itself_and_keeps_its_best(tmp_path, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["20", "40"]
 
 
-def test_a_finished_run_has_the_weights_of_its_last_step_whatever_lay_there(tmp_path, monkeypatch, capsys):
+def test_a_finished_run_has_the_weights_of_its_last_step_whatever_lay_there(
+    tmp_path, monkeypatch, capsys
+):
     """It may have been killed between its last checkpoint and them, beside those of an earlier SIGTERM."""
     options = script.Options(out=tmp_path / "run", steps=4, batch_size=8, log_every=2, save_every=2)
     config = vae.Config(shape=(8, 8, 1), hidden=(4,), latent_size=2, batch_size=8, decay_steps=3)
     monkeypatch.setattr(script, "lock", lambda run: None)  # of this process, until it ends
-    train = lambda: script.train("vae", vae.recipe(config), config, script.load_data(options), options)
+    train = lambda: script.train(
+        "vae", vae.recipe(config), config, script.load_data(options), options
+    )
     assert train() == 0
-    assert "rates are 0 from step 3 on: with --steps 4 give --model.decay-steps, too" in capsys.readouterr().err
+    assert (
+        "rates are 0 from step 3 on: with --steps 4 give --model.decay-steps, too"
+        in capsys.readouterr().err
+    )
     path = tmp_path / "run" / "model.safetensors"
     whole = path.read_bytes()
     for stale in (lambda: path.write_bytes(b"of another step"), path.unlink):
@@ -347,7 +443,10 @@ def test_a_finished_run_has_the_weights_of_its_last_step_whatever_lay_there(tmp_
     ("error", "said"),
     [
         (OSError(28, "No space left on device", "x.png"), "x.png: No space left on device"),
-        (MemoryError("Unable to allocate 107. GiB"), "Unable to allocate 107. GiB; take fewer or smaller images"),
+        (
+            MemoryError("Unable to allocate 107. GiB"),
+            "Unable to allocate 107. GiB; take fewer or smaller images",
+        ),
         (InputError("--n 0: at least 1"), "--n 0: at least 1"),
     ],
 )
@@ -397,7 +496,12 @@ TOY = vae.Config(shape=(8, 8, 1), hidden=(4,), latent_size=2, batch_size=8)
 
 def trained(out, steps, fork=False, config=TOY, **options):
     """The exit code of a toy run in this process, whose lock is left out."""
-    options = script.Options(out=out, steps=steps, batch_size=8, **{"log_every": 2, "save_every": 2, "sample_every": 2, "fork": fork} | options)
+    options = script.Options(
+        out=out,
+        steps=steps,
+        batch_size=8,
+        **{"log_every": 2, "save_every": 2, "sample_every": 2, "fork": fork} | options,
+    )
     return script.train("vae", vae.recipe(config), config, script.load_data(options), options)
 
 
@@ -421,7 +525,10 @@ def test_a_run_without_a_checkpoint_takes_other_settings(tmp_path, monkeypatch):
         shutil.rmtree(folder)
     assert trained(tmp_path / "run", 4) == 0
     settings = json.loads((tmp_path / "run/config.json").read_text())
-    assert (settings["config"]["learning_rate"], settings.get("forked", [])) == (TOY.learning_rate, [])
+    assert (settings["config"]["learning_rate"], settings.get("forked", [])) == (
+        TOY.learning_rate,
+        [],
+    )
     with pytest.raises(InputError, match="holds a run of other settings"):
         trained(tmp_path / "run", 4, config=bad)
 
@@ -439,11 +546,19 @@ def test_a_damaged_config_is_replaced_by_a_fork(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "given",
     [
-        ("--steps", "99999999999999999999"), ("--steps", "4294967296"), ("--seed", "-99999999999"), ("--steps", "9" * 5000), ("--keep", "1e3"),
-        ("--model.latent-size", "99999999999999999999"), ("--resolution", "8", "99999999999999999999"), ("--resident-mb", "nan"),
-        ("--max-bad", "inf"), ("--model.learning-rate", "1e39"), ("--model.beta", "nan"),
+        ("--steps", "99999999999999999999"),
+        ("--steps", "4294967296"),
+        ("--seed", "-99999999999"),
+        ("--steps", "9" * 5000),
+        ("--keep", "1e3"),
+        ("--model.latent-size", "99999999999999999999"),
+        ("--resolution", "8", "99999999999999999999"),
+        ("--resident-mb", "nan"),
+        ("--max-bad", "inf"),
+        ("--model.learning-rate", "1e39"),
+        ("--model.beta", "nan"),
     ],
-)  # fmt: skip
+)
 def test_numbers_out_of_range_are_rejected_by_the_parser(given, monkeypatch, capsys):
     from genjax.cli.train import vae as train_vae
 
@@ -453,7 +568,9 @@ def test_numbers_out_of_range_are_rejected_by_the_parser(given, monkeypatch, cap
     (said,) = capsys.readouterr().err.splitlines()
     assert exit.value.code == 2
     assert given[0] in said
-    assert re.search("a whole number|a finite number|find valid parse", said)  # the last of several values
+    assert re.search(
+        "a whole number|a finite number|find valid parse", said
+    )  # the last of several values
     assert len(said) < 300
 
 
@@ -463,12 +580,26 @@ def test_numbers_out_of_range_are_rejected_by_the_parser(given, monkeypatch, cap
         ({"JAX_PLATFORMS": "cuda"}, "vae.py: JAX_PLATFORMS=cuda: no such device can be used"),
         ({"JAX_PLATFORMS": "foo"}, "vae.py: JAX_PLATFORMS=foo: no such device can be used"),
         ({"JAX_DISABLE_JIT": "1"}, "vae.py: JAX_DISABLE_JIT=1: does not work here"),
-        ({"JAX_NUMPY_DTYPE_PROMOTION": "strict"}, "vae.py: JAX_NUMPY_DTYPE_PROMOTION=strict: does not work here"),
-        ({"JAX_DEFAULT_MATMUL_PRECISION": "foo"}, "vae.py: Invalid value \"foo\" for JAX flag jax_default_matmul_precision"),
+        (
+            {"JAX_NUMPY_DTYPE_PROMOTION": "strict"},
+            "vae.py: JAX_NUMPY_DTYPE_PROMOTION=strict: does not work here",
+        ),
+        (
+            {"JAX_DEFAULT_MATMUL_PRECISION": "foo"},
+            'vae.py: Invalid value "foo" for JAX flag jax_default_matmul_precision',
+        ),
     ],
 )
 def test_an_environment_that_does_not_work_is_named(tmp_path, environment, said):
-    command = [sys.executable, str(ROOT / "train/vae.py"), "--steps", "1", "--out", str(tmp_path / "run"), *SMALL]
+    command = [
+        sys.executable,
+        str(ROOT / "train/vae.py"),
+        "--steps",
+        "1",
+        "--out",
+        str(tmp_path / "run"),
+        *SMALL,
+    ]
     env = os.environ | {"XLA_FLAGS": toys.ONE_DEVICE, "PYTHONPATH": str(ROOT)} | environment
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
     assert done.returncode == 2, done.stderr
@@ -478,8 +609,22 @@ def test_an_environment_that_does_not_work_is_named(tmp_path, environment, said)
 
 def test_a_full_disk_ends_in_a_line_and_the_run_resumes(tmp_path):
     limit = ["sh", "-c", 'ulimit -f 64 && exec "$@"', "sh"]  # files of at most 32 KB
-    command = [sys.executable, str(ROOT / "train/gan.py"), "--steps", "100", "--out", str(tmp_path / "run"), *SMALL, "--model.hidden", "128"]
-    env = os.environ | {"XLA_FLAGS": toys.ONE_DEVICE, "PYTHONPATH": str(ROOT), "JAX_ENABLE_COMPILATION_CACHE": "0"}
+    command = [
+        sys.executable,
+        str(ROOT / "train/gan.py"),
+        "--steps",
+        "100",
+        "--out",
+        str(tmp_path / "run"),
+        *SMALL,
+        "--model.hidden",
+        "128",
+    ]
+    env = os.environ | {
+        "XLA_FLAGS": toys.ONE_DEVICE,
+        "PYTHONPATH": str(ROOT),
+        "JAX_ENABLE_COMPILATION_CACHE": "0",
+    }
     done = subprocess.run([*limit, *command], capture_output=True, text=True, env=env, timeout=120)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr

@@ -26,10 +26,14 @@ class Toy:
         self.lazy = {"x": self.enlarge} if lazy else {}
 
     def init(self, key):
-        return core.new_state({"mean": jax.random.normal(key, (3, 2, 1))}, {"mean": ()}, aux={"noise": jnp.zeros(())})
+        return core.new_state(
+            {"mean": jax.random.normal(key, (3, 2, 1))}, {"mean": ()}, aux={"noise": jnp.zeros(())}
+        )
 
     def enlarge(self, state, batch, key, plan):
-        mean = state.params["mean"] * (1 + 0.1 * jnp.mean(batch["images"]) + 0.01 * jax.random.normal(key))
+        mean = state.params["mean"] * (
+            1 + 0.1 * jnp.mean(batch["images"]) + 0.01 * jax.random.normal(key)
+        )
         return state.replace(params={"mean": mean}), {"toy/x": state.step.astype(jnp.float32)}
 
     def step(self, state, batch, key, plan):
@@ -43,7 +47,9 @@ class Toy:
             "toy/step": state.step.astype(jnp.float32),
         }
         noise = state.aux["noise"] + jax.random.normal(key)
-        return state.replace(step=state.step + 1, params={"mean": mean}, aux={"noise": noise}), metrics
+        return state.replace(
+            step=state.step + 1, params={"mean": mean}, aux={"noise": noise}
+        ), metrics
 
     def plan(self, step):
         return Plan(self.batch_size, (3, 2), ("x",) if self.due and step % 3 == 0 else ())
@@ -55,12 +61,22 @@ class Toy:
 def source(size=10, resident=True):
     images = np.random.default_rng(0).integers(0, 256, (size, 3, 2, 1), dtype=np.uint8)
     arrays = {"images": images}
-    return data.Source("toy", size, (3, 2, 1), 0, "toy", lambda index: {"images": images[index]}, arrays if resident else None)
+    return data.Source(
+        "toy",
+        size,
+        (3, 2, 1),
+        0,
+        "toy",
+        lambda index: {"images": images[index]},
+        arrays if resident else None,
+    )
 
 
 @pytest.fixture
 def mesh():
-    return jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    return jax.sharding.Mesh(
+        np.array(jax.devices()[:1]), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+    )
 
 
 def leaves(state):
@@ -88,7 +104,10 @@ def test_steps_are_functions_of_seed_and_step(mesh):
 
 @pytest.mark.parametrize("toy", [Toy(), Toy(due=True), Toy(due=True, lazy=True)])
 def test_how_steps_are_dispatched_does_not_matter(mesh, toy):
-    states = [trainer.fit(toy, source(), steps=50, mesh=mesh, log_every=every).state for every in (1, 7, 50)]
+    states = [
+        trainer.fit(toy, source(), steps=50, mesh=mesh, log_every=every).state
+        for every in (1, 7, 50)
+    ]
     assert same(states[0], states[1])
     assert same(states[0], states[2])
 
@@ -98,8 +117,20 @@ def test_a_lazy_term_compiled_alone_is_that_of_the_step(mesh, resident):
     """On the same batch and key, before it; of its metrics the mean is over its own runs."""
     rows = []
     hook = hooks.every(6, lambda event: rows.append(event.row))
-    fit = lambda toy: trainer.fit(toy, source(resident=resident), steps=12, mesh=mesh, flip=True, log_every=6, hooks=[hook]).state
-    for ours, expected in zip(leaves(fit(Toy(due=True, lazy=True))), leaves(fit(Toy(due=True))), strict=True):
+    fit = lambda toy: (
+        trainer.fit(
+            toy,
+            source(resident=resident),
+            steps=12,
+            mesh=mesh,
+            flip=True,
+            log_every=6,
+            hooks=[hook],
+        ).state
+    )
+    for ours, expected in zip(
+        leaves(fit(Toy(due=True, lazy=True))), leaves(fit(Toy(due=True))), strict=True
+    ):
         np.testing.assert_allclose(ours, expected, rtol=1e-6)
     timed = lambda row: {name for name in row if name.startswith("compile_sec")}
     assert timed(rows[0]) == {"compile_sec", "compile_sec_x", "compile_sec_step"}
@@ -112,13 +143,20 @@ def test_a_lazy_term_compiled_alone_is_that_of_the_step(mesh, resident):
 
 def test_streamed_is_resident_bit_for_bit(mesh):
     resident = trainer.fit(Toy(), source(), steps=20, mesh=mesh, flip=True).state
-    assert same(resident, trainer.fit(Toy(), source(resident=False), steps=20, mesh=mesh, flip=True).state)
+    assert same(
+        resident, trainer.fit(Toy(), source(resident=False), steps=20, mesh=mesh, flip=True).state
+    )
 
 
 def test_rows_are_means_since_the_last_row(mesh):
     rows = []
     trainer.fit(
-        Toy(), source(), steps=25, mesh=mesh, log_every=10, hooks=[hooks.every(10, lambda e: rows.append(e.row), at_end=True)]
+        Toy(),
+        source(),
+        steps=25,
+        mesh=mesh,
+        log_every=10,
+        hooks=[hooks.every(10, lambda e: rows.append(e.row), at_end=True)],
     )
     assert [row["step"] for row in rows] == [10, 20, 25]
     np.testing.assert_allclose([row["toy/step"] for row in rows], [4.5, 14.5, 22.0])
@@ -129,13 +167,17 @@ def test_rows_are_means_since_the_last_row(mesh):
 def test_hooks_run_at_their_steps_and_at_the_end(mesh):
     seen = {"often": [], "end": [], "never": []}
     trainer.fit(
-        Toy(), source(), steps=11, mesh=mesh, log_every=100,
+        Toy(),
+        source(),
+        steps=11,
+        mesh=mesh,
+        log_every=100,
         hooks=[
             hooks.every(4, lambda e: seen["often"].append(e.step)),
             hooks.every(5, lambda e: seen["end"].append(e.step), at_end=True),
             hooks.every(100, lambda e: seen["never"].append(e.step)),
         ],
-    )  # fmt: skip
+    )
     assert seen == {"often": [4, 8], "end": [5, 10, 11], "never": []}
 
 
@@ -163,9 +205,16 @@ def test_a_signal_ends_the_run_after_its_last_hooks(mesh, number):
 
     before = signal.getsignal(number)
     result = trainer.fit(
-        Toy(), source(), steps=1000, mesh=mesh, log_every=20,
-        hooks=[hooks.every(20, kill), hooks.every(500, lambda e: saved.append(int(e.state.step)), at_end=True)],
-    )  # fmt: skip
+        Toy(),
+        source(),
+        steps=1000,
+        mesh=mesh,
+        log_every=20,
+        hooks=[
+            hooks.every(20, kill),
+            hooks.every(500, lambda e: saved.append(int(e.state.step)), at_end=True),
+        ],
+    )
     assert result.stopped == signal.Signals(number).name
     assert len(saved) == 1
     assert 20 < saved[0] < 1000
@@ -174,7 +223,9 @@ def test_a_signal_ends_the_run_after_its_last_hooks(mesh, number):
 
 
 @pytest.mark.parametrize("when", [0, 3])
-def test_a_signal_while_compiling_leaves_the_state_of_the_step_before(mesh, monkeypatch, capfd, when):
+def test_a_signal_while_compiling_leaves_the_state_of_the_step_before(
+    mesh, monkeypatch, capfd, when
+):
     """Before any program of the step has run, a lazy term among them: going on from there ends as an uninterrupted run."""
     saved, began, compiled = [], threading.Event(), trainer.compiled
 
@@ -185,7 +236,9 @@ def test_a_signal_while_compiling_leaves_the_state_of_the_step_before(mesh, monk
                 began.set()
                 time.sleep(20)
 
-            killer = threading.Thread(target=lambda: (began.wait(), os.kill(os.getpid(), signal.SIGTERM)))
+            killer = threading.Thread(
+                target=lambda: (began.wait(), os.kill(os.getpid(), signal.SIGTERM))
+            )
             killer.start()
             return xla._beside(work, stop)
         return compiled(run, arguments, need, stop)
@@ -203,7 +256,10 @@ def test_a_signal_while_compiling_leaves_the_state_of_the_step_before(mesh, monk
     assert int(result.state.step) == when
     assert saved == ([when] if when else [])
     assert capfd.readouterr().err.startswith("SIGTERM: the run saves its state and stops")
-    assert same(trainer.fit(toy, source(), steps=8, mesh=mesh, state=result.state).state, trainer.fit(toy, source(), steps=8, mesh=mesh).state)
+    assert same(
+        trainer.fit(toy, source(), steps=8, mesh=mesh, state=result.state).state,
+        trainer.fit(toy, source(), steps=8, mesh=mesh).state,
+    )
 
 
 def test_a_step_that_does_not_fit_is_refused_before_it_runs(mesh, monkeypatch):
@@ -215,16 +271,23 @@ def test_a_step_that_does_not_fit_is_refused_before_it_runs(mesh, monkeypatch):
     toy.step = lambda *given: (ran.append(1), step(*given))[1]
 
     def none_left():
-        return 0 if ran else 10**9  # for the step, which is traced by then, and not for the first state
+        return (
+            0 if ran else 10**9
+        )  # for the step, which is traced by then, and not for the first state
 
     monkeypatch.setattr(xla, "available", none_left)
-    with pytest.raises(InputError, match=r"--batch-size 4: a step needs .* GiB of memory, .* 0.0 GiB left; a smaller one or --model.accumulate"):
+    with pytest.raises(
+        InputError,
+        match=r"--batch-size 4: a step needs .* GiB of memory, .* 0.0 GiB left; a smaller one or --model.accumulate",
+    ):
         trainer.fit(toy, source(), steps=1, mesh=mesh)
 
 
 def test_the_loop_runs_outside_the_main_thread(mesh):
     results = []
-    thread = threading.Thread(target=lambda: results.append(trainer.fit(Toy(), source(), steps=3, mesh=mesh)))
+    thread = threading.Thread(
+        target=lambda: results.append(trainer.fit(Toy(), source(), steps=3, mesh=mesh))
+    )
     thread.start()
     thread.join()
     assert int(results[0].state.step) == 3
@@ -233,7 +296,9 @@ def test_the_loop_runs_outside_the_main_thread(mesh):
 def test_a_batch_that_devices_cannot_share_is_refused():
     if jax.device_count() < 8:
         pytest.skip("needs 8 devices")
-    with pytest.raises(InputError, match="--batch-size 4: must be a multiple of the number of devices, 8"):
+    with pytest.raises(
+        InputError, match="--batch-size 4: must be a multiple of the number of devices, 8"
+    ):
         trainer.fit(Toy(), source(), steps=3)
 
 

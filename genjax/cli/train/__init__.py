@@ -7,7 +7,9 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from genjax.runtime import shell as shell  # before JAX, whose complaints of the environment it turns into one line
+from genjax.runtime import (
+    shell as shell,
+)  # before JAX, whose complaints of the environment it turns into one line
 
 MODELS = ("cyclegan", "dcgan", "gan", "stylegan2", "vae")
 

@@ -38,26 +38,58 @@ class Arguments(script.Options):
 # weight of the cycle it dares to change more.
 PAPER = cyclegan.Config(constant_steps=130_000, decay_steps=130_000)
 UNET = cyclegan.Config(
-    network="unet", depth=5, channels=32, cycle_weight=5.0, disc_channels=32, disc_layers=2, constant_steps=5500, decay_steps=4500
-)  # fmt: skip
+    network="unet",
+    depth=5,
+    channels=32,
+    cycle_weight=5.0,
+    disc_channels=32,
+    disc_layers=2,
+    constant_steps=5500,
+    decay_steps=4500,
+)
 # A generator that can change light and colour alone needs no help from the identity, and hardly any from the cycle: with Zhu et al.'s weights
 # it stays what it is at first, the identity. Its discriminators are not normalised, or they would not see how bright a picture is.
 # The average is slow, since the game moves around what is likely.
 PHOTOS = cyclegan.Config(
-    network="affine", depth=2, channels=16, blocks=3, cycle_weight=1.0, identity_weight=0.0, disc_channels=24, disc_norm="none",
-    constant_steps=4000, decay_steps=4000, ema_half_life_images=3000, ema_ramp=0.5,
-)  # fmt: skip
+    network="affine",
+    depth=2,
+    channels=16,
+    blocks=3,
+    cycle_weight=1.0,
+    identity_weight=0.0,
+    disc_channels=24,
+    disc_norm="none",
+    constant_steps=4000,
+    decay_steps=4000,
+    ema_half_life_images=3000,
+    ema_ramp=0.5,
+)
 
 PRESETS = {
     "": Arguments(),
     "paper": Arguments(
-        preset="paper", resolution=(286,), random_crop=(256,), flip=True, batch_size=1, steps=260_000, save_every=5000, model=PAPER
+        preset="paper",
+        resolution=(286,),
+        random_crop=(256,),
+        flip=True,
+        batch_size=1,
+        steps=260_000,
+        save_every=5000,
+        model=PAPER,
     ),
-    "unet64": Arguments(preset="unet64", resolution=(64,), flip=True, batch_size=1, steps=10_000, model=UNET),
+    "unet64": Arguments(
+        preset="unet64", resolution=(64,), flip=True, batch_size=1, steps=10_000, model=UNET
+    ),
     "photos": Arguments(
-        preset="photos", resolution=(128, 192), random_crop=(96, 144), flip=True, batch_size=1, steps=8000, model=PHOTOS
+        preset="photos",
+        resolution=(128, 192),
+        random_crop=(96, 144),
+        flip=True,
+        batch_size=1,
+        steps=8000,
+        model=PHOTOS,
     ),
-}  # fmt: skip
+}
 
 
 def sides(args: Arguments) -> data.Source:
@@ -66,17 +98,26 @@ def sides(args: Arguments) -> data.Source:
         missing = "--data-b" if args.data_a else "--data-a"
         raise InputError(f"{missing}: give both sides, or --task {' | '.join(TASKS)} with --data")
     if args.task and (args.task not in TASKS or args.data_a):
-        raise InputError(f"--task {args.task}: one of {', '.join(TASKS)}, with --data and without --data-a, --data-b")
+        raise InputError(
+            f"--task {args.task}: one of {', '.join(TASKS)}, with --data and without --data-a, --data-b"
+        )
     script.begin(args)
     if args.data_a:
-        return open_pair(args, {"spec": args.data_a, "option": "--data-a"}, {"spec": args.data_b, "option": "--data-b"})
+        return open_pair(
+            args,
+            {"spec": args.data_a, "option": "--data-a"},
+            {"spec": args.data_b, "option": "--data-b"},
+        )
     if not args.task and data.has_sides(args.data):
         return open_pair(args, *({"spec": args.data, "split": args.split + side} for side in "AB"))
     second = script.open_set(args, args.data)
     if not args.task:
         return data.unpaired(data.mapped(second, "negative", lambda _, image: 255 - image), second)
     form = TASKS[args.task]
-    return data.unpaired(data.mapped(second, f"{form} of seed {args.seed}", degrade.degraded(form, args.seed)), second)
+    return data.unpaired(
+        data.mapped(second, f"{form} of seed {args.seed}", degrade.degraded(form, args.seed)),
+        second,
+    )
 
 
 def open_pair(args: Arguments, a: dict[str, Any], b: dict[str, Any]) -> data.Source:
@@ -86,7 +127,9 @@ def open_pair(args: Arguments, a: dict[str, Any], b: dict[str, Any]) -> data.Sou
     channels = max(first.shape[2], second.shape[2])
     if first.shape[2] != second.shape[2]:
         grey = "a" if first.shape[2] < channels else "b"
-        script.say(f"side {grey} is grey and becomes colour, as the other; --channels 1 makes both grey")
+        script.say(
+            f"side {grey} is grey and becomes colour, as the other; --channels 1 makes both grey"
+        )
         if grey == "a":
             first = script.open_set(args, **a, channels=channels)
         else:

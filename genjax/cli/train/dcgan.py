@@ -23,16 +23,24 @@ class Arguments(script.Options):
 
 # A discriminator without batch norm, its slope held by R1, at high rates that fall to 0: on MNIST far ahead of DCGAN's own settings
 # (benchmarks/RESULTS.md).
-STEADY = dcgan.Config(disc_norm="none", r1=0.1, learning_rate=1e-3, disc_learning_rate=2e-3, adam_b1=0.0, adam_b2=0.99)
+STEADY = dcgan.Config(
+    disc_norm="none", r1=0.1, learning_rate=1e-3, disc_learning_rate=2e-3, adam_b1=0.0, adam_b2=0.99
+)
 DIGITS = dataclasses.replace(STEADY, channels=32, r1=0.2, decay_steps=6000)
 COLOUR = dataclasses.replace(STEADY, penalty_every=4, decay_steps=30_000)
 FEW = dataclasses.replace(COLOUR, channels=32, r1=0.5, augment=("color", "translation", "cutout"))
 
 PRESETS = {
     "": Arguments(),
-    "mnist": Arguments(preset="mnist", data="tfds:mnist", resolution=(32,), steps=6000, model=DIGITS),
-    "fashion": Arguments(preset="fashion", data="tfds:fashion_mnist", resolution=(32,), steps=6000, model=DIGITS),
-    "cifar10": Arguments(preset="cifar10", data="tfds:cifar10", flip=True, steps=30_000, model=COLOUR),
+    "mnist": Arguments(
+        preset="mnist", data="tfds:mnist", resolution=(32,), steps=6000, model=DIGITS
+    ),
+    "fashion": Arguments(
+        preset="fashion", data="tfds:fashion_mnist", resolution=(32,), steps=6000, model=DIGITS
+    ),
+    "cifar10": Arguments(
+        preset="cifar10", data="tfds:cifar10", flip=True, steps=30_000, model=COLOUR
+    ),
     "emoji64": Arguments(preset="emoji64", resolution=(64,), channels=3, steps=30_000, model=FEW),
 }
 
@@ -40,7 +48,11 @@ PRESETS = {
 def run(args: Arguments) -> int:
     if args.preset == "emoji64" and args.data == "digits":
         raise InputError("--preset emoji64: give --data too, a folder or zip of pictures")
-    dcgan.check(dataclasses.replace(args.model, conditional="none", batch_size=args.batch_size, dtype=args.dtype))
+    dcgan.check(
+        dataclasses.replace(
+            args.model, conditional="none", batch_size=args.batch_size, dtype=args.dtype
+        )
+    )
     source = script.load_data(args)
     config = script.configured(args.model, source, args)
     return script.train("dcgan", dcgan.recipe(config), config, source, args)

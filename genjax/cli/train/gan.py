@@ -20,7 +20,11 @@ class Arguments(script.Options):
 
 
 def run(args: Arguments) -> int:
-    gan.check(dataclasses.replace(args.model, conditional="none", batch_size=args.batch_size, dtype=args.dtype))
+    gan.check(
+        dataclasses.replace(
+            args.model, conditional="none", batch_size=args.batch_size, dtype=args.dtype
+        )
+    )
     source = script.load_data(args)
     config = script.configured(args.model, source, args)
     return script.train("gan", gan.recipe(config), config, source, args)

@@ -19,7 +19,11 @@ class Arguments(script.Options):
 
 
 def run(args: Arguments) -> int:
-    vae.check(dataclasses.replace(args.model, conditional=False, batch_size=args.batch_size, dtype=args.dtype))
+    vae.check(
+        dataclasses.replace(
+            args.model, conditional=False, batch_size=args.batch_size, dtype=args.dtype
+        )
+    )
     source = script.load_data(args)
     config = script.configured(args.model, source, args)
     return script.train("vae", vae.recipe(config), config, source, args, best="loss/objective")

@@ -13,4 +13,15 @@ from genjax.metrics.extractors.table import (
     wrap,
 )
 
-__all__ = ["PIXELS", "TABLE", "VARIABLE", "Extractor", "File", "Resized", "extractor", "find", "load", "wrap"]
+__all__ = [
+    "PIXELS",
+    "TABLE",
+    "VARIABLE",
+    "Extractor",
+    "File",
+    "Resized",
+    "extractor",
+    "find",
+    "load",
+    "wrap",
+]

@@ -27,12 +27,16 @@ def resnet_params(state: Mapping[str, np.ndarray], depth: int) -> dict:
         for i in range((depth - 2) // 6):
             for half, inputs in ((1, channels), (2, width)):
                 name = f"layer{stage}.{i}"
-                params[f"{name}.{half}"] = layers.conv_layer(state, f"{name}.conv{half}", (width, inputs, 3, 3), f"{name}.bn{half}")
+                params[f"{name}.{half}"] = layers.conv_layer(
+                    state, f"{name}.conv{half}", (width, inputs, 3, 3), f"{name}.bn{half}"
+                )
             channels = width
     return params | {"logits": layers.dense_layer(state, "linear", (10, WIDTHS[-1]))}
 
 
-def resnet(params: dict, images: Float[Array, "n 32 32 3"], taps: Sequence[str] = ("features", "logits")) -> dict[str, Array]:
+def resnet(
+    params: dict, images: Float[Array, "n 32 32 3"], taps: Sequence[str] = ("features", "logits")
+) -> dict[str, Array]:
     """Images minus IMAGENET_MEAN over IMAGENET_STD -> {"features": [n, 64], "logits": [n, 10]}. He et al. 2016 (arXiv 1512.03385), section 4.2.
 
     Shortcuts are the paper's option A: every second pixel, zeros for the channels that are not there yet.
@@ -44,7 +48,9 @@ def resnet(params: dict, images: Float[Array, "n 32 32 3"], taps: Sequence[str] 
             y = jax.nn.relu(layers.conv(x, params[f"layer{stage}.{i}.1"], stride, (1, 1)))
             y = layers.conv(y, params[f"layer{stage}.{i}.2"], pad=(1, 1))
             more = (y.shape[3] - x.shape[3]) // 2
-            x = jax.nn.relu(y + jnp.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), (more, more))))
+            x = jax.nn.relu(
+                y + jnp.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), (more, more)))
+            )
     features = jnp.mean(x, axis=(1, 2))
     return _chosen(features, params, taps)
 
@@ -52,11 +58,18 @@ def resnet(params: dict, images: Float[Array, "n 32 32 3"], taps: Sequence[str] 
 def lenet_params(state: Mapping[str, np.ndarray]) -> dict:
     """Parameters of LeNet-5 from its state dict. Raises InputError."""
     convs = {"c1": (6, 1, 5, 5), "c3": (16, 6, 5, 5), "c5": (120, 16, 5, 5)}
-    params = {name: layers.conv_layer(state, f"convnet.{name}", shape) for name, shape in convs.items()}
-    return params | {"f6": layers.dense_layer(state, "fc.f6", (84, 120)), "logits": layers.dense_layer(state, "fc.f7", (10, 84))}
+    params = {
+        name: layers.conv_layer(state, f"convnet.{name}", shape) for name, shape in convs.items()
+    }
+    return params | {
+        "f6": layers.dense_layer(state, "fc.f6", (84, 120)),
+        "logits": layers.dense_layer(state, "fc.f7", (10, 84)),
+    }
 
 
-def lenet(params: dict, images: Float[Array, "n 32 32 1"], taps: Sequence[str] = ("features", "logits")) -> dict[str, Array]:
+def lenet(
+    params: dict, images: Float[Array, "n 32 32 1"], taps: Sequence[str] = ("features", "logits")
+) -> dict[str, Array]:
     """Digits in 0..1 -> {"features": [n, 84], "logits": [n, 10]}. LeCun et al. 1998 (Proc. IEEE 86-11), figure 2, with ReLU and max pools."""
     x = layers.max_pool(jax.nn.relu(layers.conv(images, params["c1"])), 2, 2)
     x = layers.max_pool(jax.nn.relu(layers.conv(x, params["c3"])), 2, 2)
@@ -66,4 +79,7 @@ def lenet(params: dict, images: Float[Array, "n 32 32 1"], taps: Sequence[str] =
 
 def _chosen(features: Array, params: dict, taps: Sequence[str]) -> dict[str, Array]:
     outputs = {"features": features}
-    return {tap: outputs[tap] if tap in outputs else layers.dense(features, params["logits"]) for tap in taps}
+    return {
+        tap: outputs[tap] if tap in outputs else layers.dense(features, params["logits"])
+        for tap in taps
+    }

@@ -33,7 +33,9 @@ class Conv(NamedTuple):
 
     @property
     def pad(self) -> tuple[int, int]:
-        return (0, 0) if self.valid or self.stride > 1 else (self.kernel[0] // 2, self.kernel[1] // 2)
+        return (
+            (0, 0) if self.valid or self.stride > 1 else (self.kernel[0] // 2, self.kernel[1] // 2)
+        )
 
 
 class Pool(NamedTuple):
@@ -60,7 +62,11 @@ def _a(pooled: int) -> Fork:
     return block(
         (Conv("branch1x1", 64),),
         (Conv("branch5x5_1", 48), Conv("branch5x5_2", 64, (5, 5))),
-        (Conv("branch3x3dbl_1", 64), Conv("branch3x3dbl_2", 96, (3, 3)), Conv("branch3x3dbl_3", 96, (3, 3))),
+        (
+            Conv("branch3x3dbl_1", 64),
+            Conv("branch3x3dbl_2", 96, (3, 3)),
+            Conv("branch3x3dbl_3", 96, (3, 3)),
+        ),
         (AVERAGE, Conv("branch_pool", pooled)),
     )
 
@@ -69,7 +75,11 @@ def _c(width: int) -> Fork:
     wide, tall = (1, 7), (7, 1)
     return block(
         (Conv("branch1x1", 192),),
-        (Conv("branch7x7_1", width), Conv("branch7x7_2", width, wide), Conv("branch7x7_3", 192, tall)),
+        (
+            Conv("branch7x7_1", width),
+            Conv("branch7x7_2", width, wide),
+            Conv("branch7x7_3", 192, tall),
+        ),
         (
             Conv("branch7x7dbl_1", width),
             Conv("branch7x7dbl_2", width, tall),
@@ -85,7 +95,10 @@ def _e(pool: Pool) -> Fork:
     wide, tall = (1, 3), (3, 1)
     return block(
         (Conv("branch1x1", 320),),
-        (Conv("branch3x3_1", 384), block((Conv("branch3x3_2a", 384, wide),), (Conv("branch3x3_2b", 384, tall),))),
+        (
+            Conv("branch3x3_1", 384),
+            block((Conv("branch3x3_2a", 384, wide),), (Conv("branch3x3_2b", 384, tall),)),
+        ),
         (
             Conv("branch3x3dbl_1", 448),
             Conv("branch3x3dbl_2", 384, (3, 3)),
@@ -97,7 +110,11 @@ def _e(pool: Pool) -> Fork:
 
 _B = block(
     (Conv("branch3x3", 384, (3, 3), 2),),
-    (Conv("branch3x3dbl_1", 64), Conv("branch3x3dbl_2", 96, (3, 3)), Conv("branch3x3dbl_3", 96, (3, 3), 2)),
+    (
+        Conv("branch3x3dbl_1", 64),
+        Conv("branch3x3dbl_2", 96, (3, 3)),
+        Conv("branch3x3dbl_3", 96, (3, 3), 2),
+    ),
     (HALVE,),
 )
 _D = block(
@@ -110,7 +127,9 @@ _D = block(
     ),
     (HALVE,),
 )
-STAGES: tuple[tuple[str, Any], ...] = (  # (prefix of names, step); "tap" marks where the mean over places is a feature
+STAGES: tuple[
+    tuple[str, Any], ...
+] = (  # (prefix of names, step); "tap" marks where the mean over places is a feature
     ("", Conv("Conv2d_1a_3x3", 32, (3, 3), 2)),
     ("", Conv("Conv2d_2a_3x3", 32, (3, 3), valid=True)),
     ("", Conv("Conv2d_2b_3x3", 64, (3, 3))),
@@ -157,7 +176,9 @@ def params(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
     layers: dict[str, Any] = {}
 
     def conv(channels, name, step):
-        layers[name] = layers.conv_layer(state, f"{name}.conv", (step.features, channels, *step.kernel), f"{name}.bn", EPSILON)
+        layers[name] = layers.conv_layer(
+            state, f"{name}.conv", (step.features, channels, *step.kernel), f"{name}.bn", EPSILON
+        )
         return step.features
 
     channels = 3
@@ -167,7 +188,9 @@ def params(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return layers | {"fc": layers.dense_layer(state, "fc", (CLASSES, channels))}
 
 
-def apply(params: Mapping[str, Any], images: Float[Array, "n 299 299 3"], taps: Sequence[str] = TAPS) -> dict[str, Array]:
+def apply(
+    params: Mapping[str, Any], images: Float[Array, "n 299 299 3"], taps: Sequence[str] = TAPS
+) -> dict[str, Array]:
     """Images in about [-1, 1] (protocols.preprocess) -> {tap: float32 [n, d]}; no layer is computed beyond the last tap.
 
     "64", "192", "768", "2048" are means over places after the two max pools, `Mixed_6e` and `Mixed_7c`; "logits" are of 1008 classes;
@@ -178,7 +201,11 @@ def apply(params: Mapping[str, Any], images: Float[Array, "n 299 299 3"], taps: 
         return jax.nn.relu(layers.conv(x, params[name], step.stride, step.pad))
 
     def pool(x, step):
-        return layers.average_pool(x) if step.kind == "average" else layers.max_pool(x, 3, step.stride, pad=step.stride % 2)
+        return (
+            layers.average_pool(x)
+            if step.kind == "average"
+            else layers.max_pool(x, 3, step.stride, pad=step.stride % 2)
+        )
 
     wanted, outputs, x = set(taps), {}, images
     for prefix, step in STAGES:
@@ -187,7 +214,9 @@ def apply(params: Mapping[str, Any], images: Float[Array, "n 299 299 3"], taps: 
             if wanted <= outputs.keys():
                 return {tap: outputs[tap] for tap in taps}
         else:
-            x = _walk(step, x, prefix, conv, pool, lambda branches: jnp.concatenate(branches, axis=-1))
+            x = _walk(
+                step, x, prefix, conv, pool, lambda branches: jnp.concatenate(branches, axis=-1)
+            )
     outputs["logits"] = layers.dense(outputs["2048"], params["fc"])
     outputs["logits_unbiased"] = outputs["logits"] - params["fc"]["bias"][None]
     return {tap: outputs[tap] for tap in taps}

@@ -15,8 +15,12 @@ from genjax.files import tensors
 from genjax.nn import ops
 from genjax.shapes import AnyArray, Array
 
-Layer = Mapping[str, Any]  # "kernel" [h, w, channels, features] or [inputs, outputs], "bias" [features]
-FULL = jax.lax.Precision.HIGHEST  # else TPUs multiply in bfloat16 and recent GPUs in TF32, and features move in the third digit
+Layer = Mapping[
+    str, Any
+]  # "kernel" [h, w, channels, features] or [inputs, outputs], "bias" [features]
+FULL = (
+    jax.lax.Precision.HIGHEST
+)  # else TPUs multiply in bfloat16 and recent GPUs in TF32, and features move in the third digit
 
 
 # Parameters
@@ -25,9 +29,13 @@ FULL = jax.lax.Precision.HIGHEST  # else TPUs multiply in bfloat16 and recent GP
 def array(state: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
     """An array of a state dict, in float32. Raises InputError unless it is there, of that shape, and finite."""
     if name not in state:
-        raise InputError(f"has no array {name!r} among its {len(state)}; other weights than this network's")
+        raise InputError(
+            f"has no array {name!r} among its {len(state)}; other weights than this network's"
+        )
     if state[name].shape != shape:
-        raise InputError(f"{name!r} is {list(state[name].shape)}, not {list(shape)}; other weights than this network's")
+        raise InputError(
+            f"{name!r} is {list(state[name].shape)}, not {list(shape)}; other weights than this network's"
+        )
     tensors.check_finite({name: state[name]})
     return np.asarray(state[name], np.float32)
 
@@ -45,13 +53,17 @@ def conv_layer(
         shift = array(state, f"{conv}.bias", shape[:1])
     else:
         gain, offset, mean, variance = (
-            array(state, f"{norm}.{x}", shape[:1]).astype(np.float64) for x in ("weight", "bias", "running_mean", "running_var")
+            array(state, f"{norm}.{x}", shape[:1]).astype(np.float64)
+            for x in ("weight", "bias", "running_mean", "running_var")
         )
         if (variance < 0).any():
             raise InputError(f"{norm}.running_var is negative; the file is damaged")
         gain = gain / np.sqrt(variance + epsilon)
         kernel, shift = kernel * gain[:, None, None, None], offset - mean * gain
-    return {"kernel": kernel.transpose(2, 3, 1, 0).astype(np.float32), "bias": shift.astype(np.float32)}
+    return {
+        "kernel": kernel.transpose(2, 3, 1, 0).astype(np.float32),
+        "bias": shift.astype(np.float32),
+    }
 
 
 def dense_layer(state: Mapping[str, np.ndarray], name: str, shape: tuple[int, int]) -> Layer:
@@ -71,10 +83,17 @@ def conv(x: AnyArray, layer: Layer, stride: int = 1, pad: tuple[int, int] = (0, 
     x, kernel = jnp.asarray(x), jnp.asarray(layer["kernel"])
     height, width, channels, features = kernel.shape
     k = height, width
-    size = (x.shape[1] + 2 * pad[0] - height) // stride + 1, (x.shape[2] + 2 * pad[1] - width) // stride + 1
+    size = (
+        (x.shape[1] + 2 * pad[0] - height) // stride + 1,
+        (x.shape[2] + 2 * pad[1] - width) // stride + 1,
+    )
     if k == (1, 1) and stride == 1 and pad == (0, 0):
         y = _product(x, kernel.reshape(channels, features))
-    elif jax.default_backend() == "cpu" and (k, stride, pad) == ((3, 3), 1, (1, 1)) and min(channels, features) >= 96:
+    elif (
+        jax.default_backend() == "cpu"
+        and (k, stride, pad) == ((3, 3), 1, (1, 1))
+        and min(channels, features) >= 96
+    ):
         with jax.default_matmul_precision("highest"):
             y = ops.conv(x, kernel)  # Winograd's: up to twice as fast
     elif (
@@ -86,7 +105,9 @@ def conv(x: AnyArray, layer: Layer, stride: int = 1, pad: tuple[int, int] = (0, 
         more = int(jax.default_backend() == "cpu" and stride == 1 and pad == (0, 0))
         pads = [(p, p + more) for p in pad]
         numbers = ("NHWC", "HWIO", "NHWC")
-        y = jax.lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=numbers, precision=FULL)
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), pads, dimension_numbers=numbers, precision=FULL
+        )
         y = y[:, : size[0], : size[1]]
     return y + layer["bias"][None, None, None]
 
@@ -96,7 +117,9 @@ def _patches(x: Array, k: tuple[int, int], size: tuple[int, int], pad: tuple[int
     x = jnp.pad(x, ((0, 0), (pad[0], pad[0]), (pad[1], pad[1]), (0, 0)))
     for axis in (2, 1):
         places = size[axis - 1]
-        x = jnp.concatenate([jax.lax.slice_in_dim(x, a, a + places, axis=axis) for a in range(k[axis - 1])], axis=3)
+        x = jnp.concatenate(
+            [jax.lax.slice_in_dim(x, a, a + places, axis=axis) for a in range(k[axis - 1])], axis=3
+        )
     return x
 
 
@@ -123,11 +146,15 @@ def average_pool(x: Array) -> Array:
         inside = np.full(x.shape[axis], 3, np.float32)
         inside[0] -= 1
         inside[-1] -= 1
-        x = _pool(x, jax.lax.add, 0.0, axis, 3, 1, 1) / np.expand_dims(inside, [a for a in range(4) if a != axis])
+        x = _pool(x, jax.lax.add, 0.0, axis, 3, 1, 1) / np.expand_dims(
+            inside, [a for a in range(4) if a != axis]
+        )
     return x
 
 
-def _pool(x: Array, reduce: Callable, start: float, axis: int, k: int, stride: int, pad: int) -> Array:
+def _pool(
+    x: Array, reduce: Callable, start: float, axis: int, k: int, stride: int, pad: int
+) -> Array:
     window, strides, pads = [1] * 4, [1] * 4, [(0, 0)] * 4
     window[axis], strides[axis], pads[axis] = k, stride, (pad, pad)
     return jax.lax.reduce_window(x, start, reduce, window, strides, pads)

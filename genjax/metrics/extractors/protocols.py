@@ -25,7 +25,9 @@ class Protocol(NamedTuple):
     resize: str  # a rule of resize.RULES
     scaling: str  # of the Inception's input: "tf" (x - 128) / 128, "unit" 2 x / 255 - 1: they differ by 1/128 at white
     ddof: int  # covariances divide by n - ddof
-    samples: int | None  # generated images that its published results use; None: as many as there are
+    samples: (
+        int | None
+    )  # generated images that its published results use; None: as many as there are
 
 
 PROTOCOLS = {
@@ -50,18 +52,24 @@ def protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def resized(images: AnyArray, protocol: Protocol, size: tuple[int, int], channels: int = 3) -> Float[Array, "n h2 w2 c2"]:
+def resized(
+    images: AnyArray, protocol: Protocol, size: tuple[int, int], channels: int = 3
+) -> Float[Array, "n h2 w2 c2"]:
     """8-bit images [n, h, w, c] to `size` (height, width) by the protocol's rule, in 0..255, as 3 channels or 1.
 
     Grey is repeated to RGB; RGBA is laid over white, rounded; RGB becomes grey by its luma (ITU-R BT.601, unrounded). Raises ValueError for
     other arrays: what is not 8-bit has not been rounded.
     """
     x = _opaque(jnp.asarray(image_bytes(images)).astype(jnp.float32), channels, jnp)
-    x = jnp.clip(resize(x, size, protocol.resize), 0, 255)  # bicubic overshoots; the linear rules do not
+    x = jnp.clip(
+        resize(x, size, protocol.resize), 0, 255
+    )  # bicubic overshoots; the linear rules do not
     return jnp.repeat(x, channels // x.shape[3], axis=3)
 
 
-def resized_on_host(images: np.ndarray, protocol: Protocol, size: tuple[int, int], channels: int = 3) -> np.ndarray:
+def resized_on_host(
+    images: np.ndarray, protocol: Protocol, size: tuple[int, int], channels: int = 3
+) -> np.ndarray:
     """`resized` by NumPy, image by image: for sets in which most images have a size of their own. Raises ValueError."""
     x = image_bytes(images)
     if x.shape[3] == 4 or x.shape[3] > channels:
@@ -79,7 +87,9 @@ def _opaque(x: Any, channels: int, xp: Any) -> Any:
     return x
 
 
-def preprocess(images: UInt8[AnyArray, "n h w c"], protocol: Protocol, size: tuple[int, int]) -> Float[Array, "n h2 w2 3"]:
+def preprocess(
+    images: UInt8[AnyArray, "n h w c"], protocol: Protocol, size: tuple[int, int]
+) -> Float[Array, "n h2 w2 3"]:
     """The Inception's input, in [-1, 1]: resized, and scaled by the protocol's rule."""
     return scaled(resized(images, protocol, size), protocol)
 

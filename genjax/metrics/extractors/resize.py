@@ -14,20 +14,30 @@ from genjax.metrics.extractors.layers import FULL
 from genjax.shapes import AnyArray, Array, Float
 
 
-def resize(images: Float[AnyArray, "n h w c"], size: tuple[int, int], rule: str) -> Float[Array, "n h2 w2 c"]:
+def resize(
+    images: Float[AnyArray, "n h w c"], size: tuple[int, int], rule: str
+) -> Float[Array, "n h2 w2 c"]:
     """Images float32 to `size` (height, width) by a rule of RULES; values may overshoot where it has negative lobes. Raises ValueError."""
-    x = jnp.transpose(jnp.asarray(images), (0, 3, 1, 2))  # two plain products; with the channels last they would be narrow ones
+    x = jnp.transpose(
+        jnp.asarray(images), (0, 3, 1, 2)
+    )  # two plain products; with the channels last they would be narrow ones
     if images.shape[2] != size[1]:
         x = jnp.matmul(x, np.float32(matrix(rule, images.shape[2], size[1])).T, precision=FULL)
     if images.shape[1] != size[0]:
-        x = jnp.einsum("Hh,nchw->ncHw", np.float32(matrix(rule, images.shape[1], size[0])), x, precision=FULL)
+        x = jnp.einsum(
+            "Hh,nchw->ncHw", np.float32(matrix(rule, images.shape[1], size[0])), x, precision=FULL
+        )
     return jnp.transpose(x, (0, 2, 3, 1))
 
 
 def resize_on_host(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
     """`resize` of one image [h, w, c] by NumPy, channel by channel: of images of many sizes none is compiled for."""
-    rows, columns = (matrix(rule, image.shape[axis], size[axis]).astype(np.float32) for axis in (0, 1))
-    return np.stack([rows @ (image[:, :, c].astype(np.float32) @ columns.T) for c in range(image.shape[2])], -1)
+    rows, columns = (
+        matrix(rule, image.shape[axis], size[axis]).astype(np.float32) for axis in (0, 1)
+    )
+    return np.stack(
+        [rows @ (image[:, :, c].astype(np.float32) @ columns.T) for c in range(image.shape[2])], -1
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -62,12 +72,16 @@ def _bilinear(size: int, out: int) -> np.ndarray:
     return _between(np.maximum((np.arange(out) + 0.5) * (size / out) - 0.5, 0), size)
 
 
-def _antialiased(kernel: Callable[[np.ndarray], np.ndarray], support: float, size: int, out: int) -> np.ndarray:
+def _antialiased(
+    kernel: Callable[[np.ndarray], np.ndarray], support: float, size: int, out: int
+) -> np.ndarray:
     """Pillow's `resize`: half-pixel centres, the kernel widened by the factor of shrinking, cut off at the edges and normalised."""
     scale = size / out
     wide = max(scale, 1.0)
     centre = (np.arange(out)[:, None] + 0.5) * scale
-    first, last = (np.clip(np.floor(centre + sign * support * wide + 0.5), 0, size) for sign in (-1, 1))
+    first, last = (
+        np.clip(np.floor(centre + sign * support * wide + 0.5), 0, size) for sign in (-1, 1)
+    )
     pixel = np.arange(size)[None]
     weights = np.where((pixel >= first) & (pixel < last), kernel((pixel + 0.5 - centre) / wide), 0)
     return weights / weights.sum(axis=1, keepdims=True)

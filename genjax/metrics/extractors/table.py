@@ -29,7 +29,9 @@ Outputs = dict[str, AnyArray]
 class Resized(NamedTuple):
     """How an extractor that resizes each image takes sets of several sizes: each is resized on the host, and all are one array then."""
 
-    image: Callable[[np.ndarray], np.ndarray]  # uint8 [1, h, w, c] -> float32 [1, *size, channels] in 0..255
+    image: Callable[
+        [np.ndarray], np.ndarray
+    ]  # uint8 [1, h, w, c] -> float32 [1, *size, channels] in 0..255
     apply: Callable[[Any, Any, tuple[str, ...]], Outputs]  # the extractor's, of such arrays
 
 
@@ -48,16 +50,22 @@ class Extractor(NamedTuple):
     frechet_name: str = "fd"  # "fid" for the Inception with the published weights and nothing else
     resized: Resized | None = None  # of an extractor that resizes
 
-    def outputs(self, images: UInt8[AnyArray, "n h w c"], taps: Sequence[str] = ("features",)) -> dict[str, Array]:
+    def outputs(
+        self, images: UInt8[AnyArray, "n h w c"], taps: Sequence[str] = ("features",)
+    ) -> dict[str, Array]:
         """Images uint8 -> {tap: float32 [n, d]}, compiled once for each shape.
 
         Raises ValueError for a tap that there is not, and for other arrays than bytes.
         """
         if unknown := [tap for tap in taps if tap not in self.taps]:
             raise ValueError(f"{self.name} has no {unknown[0]!r}; it has {', '.join(self.taps)}")
-        return _compiled()(self.apply, tuple(taps), self.params, jnp.asarray(checks.image_bytes(images)))
+        return _compiled()(
+            self.apply, tuple(taps), self.params, jnp.asarray(checks.image_bytes(images))
+        )
 
-    def outputs_resized(self, images: Float[AnyArray, "n h w c"], taps: Sequence[str]) -> dict[str, Array]:
+    def outputs_resized(
+        self, images: Float[AnyArray, "n h w c"], taps: Sequence[str]
+    ) -> dict[str, Array]:
         """`outputs` of images that `resized.image` gave."""
         assert self.resized
         return _compiled()(self.resized.apply, tuple(taps), self.params, jnp.asarray(images))
@@ -109,7 +117,9 @@ def _resnet(params, x, taps, protocol):
 
 def _inception(params, x, taps, protocol):
     names = {tap: "2048" if tap == "features" else tap for tap in taps}
-    outputs = inception.apply(params, protocols.scaled(x, protocol), tuple(dict.fromkeys(names.values())))
+    outputs = inception.apply(
+        params, protocols.scaled(x, protocol), tuple(dict.fromkeys(names.values()))
+    )
     return {tap: outputs[name] for tap, name in names.items()}
 
 
@@ -121,7 +131,9 @@ def _backbone(name):
 
 
 def _imagenet(x):
-    return (x - classifiers.IMAGENET_MEAN[None, None, None]) / classifiers.IMAGENET_STD[None, None, None]
+    return (x - classifiers.IMAGENET_MEAN[None, None, None]) / classifiers.IMAGENET_STD[
+        None, None, None
+    ]
 
 
 def _lenet(params, x, taps, protocol):
@@ -132,7 +144,10 @@ _RESNETS = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretr
 TABLE: dict[str, Network] = {
     "inception": Network(
         File(
-            ("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth"),  # the same bytes
+            (
+                "pt_inception-2015-12-05-6726825d.pth",
+                "weights-inception-2015-12-05-6726825d.pth",
+            ),  # the same bytes
             "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
             "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
         ),
@@ -142,14 +157,22 @@ TABLE: dict[str, Network] = {
         inception.SIZE,
     ),
     "vgg16": Network(
-        File(("vgg16-397923af.pth",), "397923af", "https://download.pytorch.org/models/vgg16-397923af.pth"),
+        File(
+            ("vgg16-397923af.pth",),
+            "397923af",
+            "https://download.pytorch.org/models/vgg16-397923af.pth",
+        ),
         functools.partial(torchvision.params, name="vgg16"),
         _backbone("vgg16"),
         ("features", "logits"),
         torchvision.SIZE,
     ),
     "alexnet": Network(
-        File(("alexnet-owt-7be5be79.pth",), "7be5be79", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"),
+        File(
+            ("alexnet-owt-7be5be79.pth",),
+            "7be5be79",
+            "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        ),
         functools.partial(torchvision.params, name="alexnet"),
         _backbone("alexnet"),
         ("features", "logits"),
@@ -193,7 +216,11 @@ TABLE: dict[str, Network] = {
 
 
 def extractor(
-    name: str, path: str | os.PathLike | None = None, *, protocol: str = "tf_legacy", checksum: str | bool = True
+    name: str,
+    path: str | os.PathLike | None = None,
+    *,
+    protocol: str = "tf_legacy",
+    checksum: str | bool = True,
 ) -> Extractor:
     """The extractor of that name with its weights read: from `path`, else from the folder in GENJAX_WEIGHTS. "pixels" has none: it is PIXELS.
 
@@ -210,7 +237,9 @@ def extractor(
     try:
         file = find(name, network.file, path)
     except InputError as error:
-        raise InputError(f"{error}; the extractor pixels needs none, and its distance is fd_pixels") from None
+        raise InputError(
+            f"{error}; the extractor pixels needs none, and its distance is fd_pixels"
+        ) from None
     params, digest = load(name, network.file, file, network.params, checksum)
     published = digest.startswith(network.file.sha256)
     return Extractor(
@@ -225,27 +254,48 @@ def extractor(
     )
 
 
-def wrap(function: Callable[[Any], AnyArray], name: str = "custom", *, digest: str = "") -> Extractor:
+def wrap(
+    function: Callable[[Any], AnyArray], name: str = "custom", *, digest: str = ""
+) -> Extractor:
     """Any pure function of uint8 images [n, h, w, c] to features [n, d] as an extractor; `digest` is whatever tells its weights from others."""
-    return Extractor(name, lambda params, images, taps: {"features": function(images)}, digest=digest, frechet_name=f"fd_{name}")
+    return Extractor(
+        name,
+        lambda params, images, taps: {"features": function(images)},
+        digest=digest,
+        frechet_name=f"fd_{name}",
+    )
 
 
-PIXELS = wrap(lambda images: images.reshape(len(images), -1) / 255, "pixels")  # their values from 0 to 1
+PIXELS = wrap(
+    lambda images: images.reshape(len(images), -1) / 255, "pixels"
+)  # their values from 0 to 1
 
 
 def find(name: str, file: File, path: str | os.PathLike | None) -> Path:
     """`path`, or the file under one of its published names in the folder GENJAX_WEIGHTS. Raises InputError that says where to get it."""
     folder = os.environ.get(VARIABLE, "")
-    tried = [Path(path)] if path is not None else [Path(folder) / each for each in file.names] if folder else []
+    tried = (
+        [Path(path)]
+        if path is not None
+        else [Path(folder) / each for each in file.names]
+        if folder
+        else []
+    )
     for candidate in tried:
         if candidate.is_file():
             return candidate
     where = f"no file {tried[0]}" if tried else f"no path given and {VARIABLE} is not set"
-    raise InputError(f"weights of {name}: {where}; put {file.names[0]} from {file.url} into a folder and set {VARIABLE} to it")
+    raise InputError(
+        f"weights of {name}: {where}; put {file.names[0]} from {file.url} into a folder and set {VARIABLE} to it"
+    )
 
 
 def load(
-    name: str, file: File, path: Path, params: Callable[[Mapping[str, np.ndarray]], Any], checksum: str | bool
+    name: str,
+    file: File,
+    path: Path,
+    params: Callable[[Mapping[str, np.ndarray]], Any],
+    checksum: str | bool,
 ) -> tuple[Any, str]:
     """(parameters, SHA-256) of a file of weights. Raises InputError."""
     with open(path, "rb") as stream:
@@ -270,7 +320,9 @@ def _bound(name: str, protocol: str) -> Callable[[Any, Any, tuple[str, ...]], Ou
 
     def apply(params, images, taps):
         network = TABLE[name]
-        return network.apply(params, protocols.resized(images, rules, network.size, network.channels), taps, rules)
+        return network.apply(
+            params, protocols.resized(images, rules, network.size, network.channels), taps, rules
+        )
 
     return apply
 
@@ -279,6 +331,8 @@ def _bound(name: str, protocol: str) -> Callable[[Any, Any, tuple[str, ...]], Ou
 def _resized(name: str, protocol: str) -> Resized:
     rules = protocols.PROTOCOLS[protocol]
     return Resized(
-        lambda images: protocols.resized_on_host(images, rules, TABLE[name].size, TABLE[name].channels),
+        lambda images: protocols.resized_on_host(
+            images, rules, TABLE[name].size, TABLE[name].channels
+        ),
         lambda params, x, taps: TABLE[name].apply(params, x, taps, rules),
     )

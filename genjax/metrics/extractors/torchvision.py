@@ -36,7 +36,14 @@ def _vgg16() -> Backbone:
     convs, index = [], 0
     for features, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
         for i in range(depth):
-            convs.append(Conv(f"features.{index}", features, pooled=i == 0 and index > 0, compared=i == depth - 1))
+            convs.append(
+                Conv(
+                    f"features.{index}",
+                    features,
+                    pooled=i == 0 and index > 0,
+                    compared=i == depth - 1,
+                )
+            )
             index += 2
         index += 1  # the pool
     return Backbone(tuple(convs), 2, 7, ("classifier.0", "classifier.3", "classifier.6"))
@@ -64,18 +71,24 @@ def params(state: Mapping[str, np.ndarray], name: str, dense: bool = True) -> di
     convs, _, grid, names = BACKBONES[name]
     layers, channels = {}, 3
     for conv in convs:
-        layers[conv.name] = layers.conv_layer(state, conv.name, (conv.features, channels, conv.kernel, conv.kernel))
+        layers[conv.name] = layers.conv_layer(
+            state, conv.name, (conv.features, channels, conv.kernel, conv.kernel)
+        )
         channels = conv.features
     if dense:
         sizes = (channels * grid**2, 4096, 4096, 1000)
         for layer, inputs, outputs in zip(names, sizes, sizes[1:], strict=False):
             layers[layer] = layers.dense_layer(state, layer, (outputs, inputs))
-        flat = layers[names[0]]["kernel"].reshape(channels, grid, grid, -1)  # PyTorch flattens channels first
+        flat = layers[names[0]]["kernel"].reshape(
+            channels, grid, grid, -1
+        )  # PyTorch flattens channels first
         layers[names[0]] = layers[names[0]] | {"kernel": np.moveaxis(flat, 0, 2).reshape(sizes[:2])}
     return layers
 
 
-def activations(params: Mapping[str, Any], images: Float[Array, "n h w 3"], name: str) -> list[Array]:
+def activations(
+    params: Mapping[str, Any], images: Float[Array, "n h w 3"], name: str
+) -> list[Array]:
     """The output of each convolution that LPIPS compares, [n, h', w', c]."""
     convs, pool, _, _ = BACKBONES[name]
     x, compared = images, []
@@ -86,10 +99,15 @@ def activations(params: Mapping[str, Any], images: Float[Array, "n h w 3"], name
     return compared
 
 
-def apply(params: Mapping[str, Any], images: Float[Array, "n 224 224 3"], name: str, taps: Sequence[str]) -> dict[str, Array]:
+def apply(
+    params: Mapping[str, Any], images: Float[Array, "n 224 224 3"], name: str, taps: Sequence[str]
+) -> dict[str, Array]:
     """Images minus ImageNet's mean over its deviation -> "features" [n, 4096], after the second dense layer's ReLU; "logits" [n, 1000]."""
     _, pool, _, dense = BACKBONES[name]
     x = layers.max_pool(activations(params, images, name)[-1], pool, 2)
     x = jax.nn.relu(layers.dense(x.reshape(len(x), -1), params[dense[0]]))
     features = jax.nn.relu(layers.dense(x, params[dense[1]]))
-    return {tap: features if tap == "features" else layers.dense(features, params[dense[2]]) for tap in taps}
+    return {
+        tap: features if tap == "features" else layers.dense(features, params[dense[2]])
+        for tap in taps
+    }

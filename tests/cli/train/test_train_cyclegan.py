@@ -25,10 +25,19 @@ def folders(tmp_path):
 
 
 def test_two_folders_train(folders, tmp_path):
-    options = {**folders, "resolution": (12,), "random_crop": (8,), "batch_size": 8, "model": TOY, "log_every": 1}
+    options = {
+        **folders,
+        "resolution": (12,),
+        "random_crop": (8,),
+        "batch_size": 8,
+        "model": TOY,
+        "log_every": 1,
+    }
     run = tmp_path / "run"
     assert train.run(train.Arguments(**options, out=run, steps=2)) == 0
-    assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1, 2]
+    assert [
+        json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()
+    ] == [1, 2]
     settings = json.loads((run / "config.json").read_text())
     assert settings["data"]["spec"] == f"{folders['data_a']} and {folders['data_b']}"
     assert settings["data"]["random_crop"] == [8, 8]
@@ -62,7 +71,9 @@ def levels(folder, shape, count, first):
         pictures.write(folder / f"{i}.png", np.full(shape, first + i, np.uint8))
 
 
-@pytest.mark.parametrize(("a", "b", "grey"), [((9, 9, 1), (9, 9, 3), "a"), ((9, 9, 3), (9, 9, 1), "b")])
+@pytest.mark.parametrize(
+    ("a", "b", "grey"), [((9, 9, 1), (9, 9, 3), "a"), ((9, 9, 3), (9, 9, 1), "b")]
+)
 def test_both_sides_are_colour_if_either_is(tmp_path, capsys, a, b, grey):
     levels(tmp_path / "a", a, 3, 10)
     levels(tmp_path / "b", b, 2, 90)
@@ -83,7 +94,9 @@ def test_a_folder_with_train_a_and_train_b_is_both_sides(tmp_path, wrapped):
     for name, first in (("testA", 10), ("testB", 30), ("trainA", 50), ("trainB", 70)):
         levels(root / name, (9, 9, 3), 2, first)
     for split, firsts in (("train", (50, 70)), ("test", (10, 30))):
-        source = train.sides(train.Arguments(data=str(tmp_path / "set"), split=split, resolution=()))
+        source = train.sides(
+            train.Arguments(data=str(tmp_path / "set"), split=split, resolution=())
+        )
         for side, first in zip((source, source.partner), firsts, strict=True):
             np.testing.assert_array_equal(side.arrays["images"][:, 0, 0, 0], [first, first + 1])
         assert source.num_labels == 0

@@ -16,19 +16,30 @@ def test_a_preset_is_a_whole_setting(name):
     preset = train.PRESETS[name]
     assert preset.preset == name
     shape = (*(train.script.pair(preset.resolution) or (32, 32)), 3)
-    train.stylegan2.check(train.automatic(dataclasses.replace(preset.model, shape=shape, batch_size=preset.batch_size)))
+    train.stylegan2.check(
+        train.automatic(
+            dataclasses.replace(preset.model, shape=shape, batch_size=preset.batch_size)
+        )
+    )
 
 
 def test_auto_follows_sides_and_batch_but_not_over_what_is_given():
     auto = dataclasses.replace(train.PRESETS["auto"].model, shape=(256, 256, 3), batch_size=32)
     found = train.automatic(auto)
-    assert (found.channels, found.learning_rate, found.ema_half_life_images) == (16384, 2.5e-3, 10_000)
+    assert (found.channels, found.learning_rate, found.ema_half_life_images) == (
+        16384,
+        2.5e-3,
+        10_000,
+    )
     assert found.r1 == pytest.approx(0.4096)
     large = train.automatic(dataclasses.replace(auto, shape=(1024, 1024, 3), batch_size=4))
     assert (large.channels, large.learning_rate, large.ema_half_life_images) == (32768, 2e-3, 1250)
     assert train.automatic(dataclasses.replace(auto, r1=3.0)).r1 == 3.0
     plain = train.Config()  # what is given may be what it would be without the preset
-    given = {field: getattr(plain, field) for field in ("channels", "learning_rate", "r1", "ema_half_life_images")}
+    given = {
+        field: getattr(plain, field)
+        for field in ("channels", "learning_rate", "r1", "ema_half_life_images")
+    }
     assert train.automatic(dataclasses.replace(auto, **given)) == dataclasses.replace(auto, **given)
     with pytest.raises(InputError, match="--batch-size 0"):
         train.stylegan2.check(train.automatic(dataclasses.replace(auto, batch_size=0)))
@@ -37,12 +48,23 @@ def test_auto_follows_sides_and_batch_but_not_over_what_is_given():
 
 
 def test_a_run_is_written_and_loaded(tmp_path):
-    model = train.Config(latent_size=4, style_size=4, mapping_layers=1, channels=16, path_weight=0.0, r1=0.0)
-    options = {"resolution": (8,), "batch_size": 8, "model": model, "log_every": 1, "out": tmp_path / "run"}
+    model = train.Config(
+        latent_size=4, style_size=4, mapping_layers=1, channels=16, path_weight=0.0, r1=0.0
+    )
+    options = {
+        "resolution": (8,),
+        "batch_size": 8,
+        "model": model,
+        "log_every": 1,
+        "out": tmp_path / "run",
+    }
     assert train.run(train.Arguments(**options, steps=1)) == 0
     row = json.loads((tmp_path / "run/metrics.jsonl").read_text())
     assert {"loss/disc", "loss/gen", "health/overfitting"} <= row.keys()
-    assert {path.name.split("_")[0] for path in (tmp_path / "run/samples").iterdir()} == {"samples", "truncated"}
+    assert {path.name.split("_")[0] for path in (tmp_path / "run/samples").iterdir()} == {
+        "samples",
+        "truncated",
+    }
     loaded, weights = genjax.load(tmp_path / "run")
     assert loaded.sample(weights, jax.random.key(0), 2).shape == (2, 8, 8, 1)
     with pytest.raises(InputError, match="--batch-size 6"):

@@ -24,11 +24,17 @@ def noise(*shape):
 
 def lenet_state(seed=0):
     shapes = {
-        "convnet.c1": (6, 1, 5, 5), "convnet.c3": (16, 6, 5, 5), "convnet.c5": (120, 16, 5, 5), "fc.f6": (84, 120), "fc.f7": (10, 84),
-    }  # fmt: skip
+        "convnet.c1": (6, 1, 5, 5),
+        "convnet.c3": (16, 6, 5, 5),
+        "convnet.c5": (120, 16, 5, 5),
+        "fc.f6": (84, 120),
+        "fc.f7": (10, 84),
+    }
     random = np.random.default_rng(seed)
     draw = lambda *shape: random.normal(0, 0.2, shape).astype(np.float32)
-    return {f"{k}.weight": draw(*shape) for k, shape in shapes.items()} | {f"{k}.bias": draw(s[0]) for k, s in shapes.items()}
+    return {f"{k}.weight": draw(*shape) for k, shape in shapes.items()} | {
+        f"{k}.bias": draw(s[0]) for k, s in shapes.items()
+    }
 
 
 @pytest.fixture
@@ -48,12 +54,16 @@ def test_cifar_resnets_give_their_published_numbers(weights, name):
     np.testing.assert_allclose(outputs["features"], known["rand_feat"], atol=1e-4)
     np.testing.assert_allclose(outputs["logits"], known["rand_logits"], atol=1e-4)
     assert extractor.frechet_name == f"fd_{name}"
-    assert extractor.digest == hashlib.sha256((weights / f"{name}_cifar.th").read_bytes()).hexdigest()
+    assert (
+        extractor.digest == hashlib.sha256((weights / f"{name}_cifar.th").read_bytes()).hexdigest()
+    )
 
 
 def test_lenet_gives_its_published_numbers(weights):
     known = np.load(weights / "reference/csinva_lenet.npz")
-    outputs = jax.jit(classifiers.lenet)(extractors.extractor("lenet").params, known["rand_in"].transpose(0, 2, 3, 1))
+    outputs = jax.jit(classifiers.lenet)(
+        extractors.extractor("lenet").params, known["rand_in"].transpose(0, 2, 3, 1)
+    )
     np.testing.assert_allclose(jax.nn.log_softmax(outputs["logits"]), known["rand_out"], atol=1e-4)
 
 
@@ -62,7 +72,9 @@ def test_images_become_features(lenet_file):
     grey = noise(3, 28, 28, 1)
     outputs = extractor.outputs(grey, ("features", "logits"))
     assert {tap: x.shape for tap, x in outputs.items()} == {"features": (3, 84), "logits": (3, 10)}
-    np.testing.assert_allclose(extractor.features(np.repeat(grey, 3, axis=3)), outputs["features"], atol=1e-4)
+    np.testing.assert_allclose(
+        extractor.features(np.repeat(grey, 3, axis=3)), outputs["features"], atol=1e-4
+    )
     np.testing.assert_allclose(extractor.logits(grey), outputs["logits"], atol=1e-5)
     assert np.abs(extractor.features(noise(3, 28, 28, 1)[::-1]) - outputs["features"]).max() > 0.01
     with pytest.raises(ValueError, match="lenet has no '2048'; it has features, logits"):
@@ -100,7 +112,8 @@ def test_absent_weights_are_named_with_their_address(monkeypatch, tmp_path):
 def test_another_file_is_told_by_its_checksum(lenet_file):
     digest = hashlib.sha256(lenet_file.read_bytes()).hexdigest()
     with pytest.raises(
-        InputError, match=f"starts with {digest[:8]}, that of lenet's published weights with 7b3591ba.*checksum=False"
+        InputError,
+        match=f"starts with {digest[:8]}, that of lenet's published weights with 7b3591ba.*checksum=False",
     ):
         extractors.extractor("lenet", lenet_file)
     with pytest.raises(InputError, match="with 00000000"):
@@ -134,12 +147,20 @@ def test_damaged_and_hostile_files_are_refused(tmp_path, lenet_file):
 def test_a_batch_norm_is_folded_as_it_is_defined():
     random = np.random.default_rng(0)
     state = {"c.weight": random.normal(size=(4, 3, 3, 3)), "n.num_batches_tracked": np.int64(7)}
-    state |= {f"n.{k}": random.uniform(0.5, 2, 4) for k in ("weight", "bias", "running_mean", "running_var")}
+    state |= {
+        f"n.{k}": random.uniform(0.5, 2, 4)
+        for k in ("weight", "bias", "running_mean", "running_var")
+    }
     layer = layers.conv_layer(state, "c", (4, 3, 3, 3), "n", 1e-3)
     x = random.normal(size=(2, 5, 5, 3)).astype(np.float32)
-    plain = {"kernel": np.float32(state["c.weight"].transpose(2, 3, 1, 0)), "bias": np.zeros(4, np.float32)}
+    plain = {
+        "kernel": np.float32(state["c.weight"].transpose(2, 3, 1, 0)),
+        "bias": np.zeros(4, np.float32),
+    }
     y = np.asarray(layers.conv(x, plain))
-    expected = (y - state["n.running_mean"]) / np.sqrt(state["n.running_var"] + 1e-3) * state["n.weight"] + state["n.bias"]
+    expected = (y - state["n.running_mean"]) / np.sqrt(state["n.running_var"] + 1e-3) * state[
+        "n.weight"
+    ] + state["n.bias"]
     np.testing.assert_allclose(layers.conv(x, layer), expected, atol=1e-4)
     with pytest.raises(InputError, match="running_var is negative"):
         layers.conv_layer(state | {"n.running_var": -np.ones(4)}, "c", (4, 3, 3, 3), "n")
@@ -154,5 +175,7 @@ def test_only_the_inception_with_the_published_file_is_fid(monkeypatch, lenet_fi
         ("vgg16", digest, "fd_vgg16"),
     ):
         row = extractors.TABLE["lenet"]
-        monkeypatch.setitem(extractors.TABLE, name, row._replace(file=row.file._replace(sha256=pinned)))
+        monkeypatch.setitem(
+            extractors.TABLE, name, row._replace(file=row.file._replace(sha256=pinned))
+        )
         assert extractors.extractor(name, lenet_file, checksum=False).frechet_name == expected

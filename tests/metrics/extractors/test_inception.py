@@ -30,7 +30,9 @@ def primitives(jaxpr, names):
     for eqn in jaxpr.eqns:
         if eqn.primitive.name in names:
             yield eqn
-        for inner in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")):
+        for inner in jax.tree.leaves(
+            list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
+        ):
             if hasattr(inner, "jaxpr"):
                 yield from primitives(inner.jaxpr, names)
             elif hasattr(inner, "eqns"):
@@ -39,12 +41,16 @@ def primitives(jaxpr, names):
 
 @pytest.fixture(scope="module")
 def params():
-    state = {name: np.broadcast_to(np.float32(1), shape) for name, shape in inception_shapes().items()}
+    state = {
+        name: np.broadcast_to(np.float32(1), shape) for name, shape in inception_shapes().items()
+    }
     return inception.params(state)
 
 
 def traced(params, taps, size=(299, 299)):
-    return jax.make_jaxpr(lambda params, x: inception.apply(params, x, taps))(params, jnp.zeros((2, *size, 3)))
+    return jax.make_jaxpr(lambda params, x: inception.apply(params, x, taps))(
+        params, jnp.zeros((2, *size, 3))
+    )
 
 
 def test_the_state_dict_has_472_arrays():
@@ -59,11 +65,19 @@ def test_the_state_dict_has_472_arrays():
 
 @pytest.mark.parametrize(
     ("taps", "products"),
-    [(("64",), 3), (("64", "192"), 5), (("768",), 70), (("2048",), 94), (("logits", "logits_unbiased", "64"), 95)],
+    [
+        (("64",), 3),
+        (("64", "192"), 5),
+        (("768",), 70),
+        (("2048",), 94),
+        (("logits", "logits_unbiased", "64"), 95),
+    ],
 )
 def test_taps_have_their_sizes_and_compute_no_more_than_they_need(params, taps, products):
     jaxpr = traced(params, taps)
-    shapes = [(2, 1008 if tap.startswith("logits") else int(tap)) for tap in sorted(taps)]  # values come in the order of keys
+    shapes = [
+        (2, 1008 if tap.startswith("logits") else int(tap)) for tap in sorted(taps)
+    ]  # values come in the order of keys
     assert [x.aval.shape for x in jaxpr.jaxpr.outvars] == shapes
     assert len(list(primitives(jaxpr.jaxpr, {"conv_general_dilated", "dot_general"}))) == products
 
@@ -71,15 +85,33 @@ def test_taps_have_their_sizes_and_compute_no_more_than_they_need(params, taps, 
 def test_all_networks_and_resizers_multiply_in_full_float32(params):
     """Else TPUs would round to bfloat16 and recent GPUs to TF32, and no test on a CPU would see it."""
     shape = jax.ShapeDtypeStruct
-    vgg = {c.name: {"kernel": shape((c.kernel, c.kernel, i, c.features), np.float32), "bias": shape((c.features,), np.float32)}
-           for i, c in zip((3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512), torchvision.BACKBONES["vgg16"].convs, strict=True)}  # fmt: skip
+    vgg = {
+        c.name: {
+            "kernel": shape((c.kernel, c.kernel, i, c.features), np.float32),
+            "bias": shape((c.features,), np.float32),
+        }
+        for i, c in zip(
+            (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512),
+            torchvision.BACKBONES["vgg16"].convs,
+            strict=True,
+        )
+    }
     pixels = jnp.zeros((2, 8, 9, 3), jnp.uint8)
     kernel = {"kernel": jnp.zeros((5, 5, 1, 6)), "bias": jnp.zeros(6)}
     programs = [
         traced(params, inception.TAPS),
-        jax.make_jaxpr(lambda p, x: torchvision.activations(p, x, "vgg16"))(vgg, jnp.zeros((1, 32, 32, 3))),
-        *(jax.make_jaxpr(lambda x, rule=rule: resize.resize(x, (5, 4), rule))(jnp.zeros((1, 8, 8, 1))) for rule in resize.RULES),
-        jax.make_jaxpr(lambda x: protocols.preprocess(x, protocols.protocol("clean"), (7, 7)))(pixels),
+        jax.make_jaxpr(lambda p, x: torchvision.activations(p, x, "vgg16"))(
+            vgg, jnp.zeros((1, 32, 32, 3))
+        ),
+        *(
+            jax.make_jaxpr(lambda x, rule=rule: resize.resize(x, (5, 4), rule))(
+                jnp.zeros((1, 8, 8, 1))
+            )
+            for rule in resize.RULES
+        ),
+        jax.make_jaxpr(lambda x: protocols.preprocess(x, protocols.protocol("clean"), (7, 7)))(
+            pixels
+        ),
         jax.make_jaxpr(lambda x: layers.conv(x, kernel))(jnp.zeros((1, 32, 32, 1))),
     ]
     for program in programs:
@@ -97,7 +129,9 @@ def direct(x, kernel, stride, pad):
     y = np.zeros((len(x), height, width, features))
     for i in range(height):
         for j in range(width):
-            y[:, i, j] = np.tensordot(x[:, stride * i : stride * i + kh, stride * j : stride * j + kw], kernel, 3)
+            y[:, i, j] = np.tensordot(
+                x[:, stride * i : stride * i + kh, stride * j : stride * j + kw], kernel, 3
+            )
     return y
 
 
@@ -121,7 +155,8 @@ def direct(x, kernel, stride, pad):
 def test_every_form_of_convolution_is_its_definition(size, kernel, stride, pad, channels, features):
     random = np.random.default_rng(0)
     x, w, bias = (
-        random.normal(size=s).astype(np.float32) for s in ((2, *size, channels), (*kernel, channels, features), (features,))
+        random.normal(size=s).astype(np.float32)
+        for s in ((2, *size, channels), (*kernel, channels, features), (features,))
     )
     y = jax.jit(layers.conv, static_argnums=(2, 3))(x, {"kernel": w, "bias": bias}, stride, pad)
     expected = direct(x, w, stride, pad) + bias
@@ -132,7 +167,11 @@ def test_pools_are_their_definitions():
     x = np.random.default_rng(0).normal(size=(2, 7, 9, 3)).astype(np.float32)
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
-    np.testing.assert_allclose(jax.jit(layers.average_pool)(x), np.nanmean(windows, axis=(4, 5)), atol=1e-6)
+    np.testing.assert_allclose(
+        jax.jit(layers.average_pool)(x), np.nanmean(windows, axis=(4, 5)), atol=1e-6
+    )
     pool = jax.jit(layers.max_pool, static_argnums=(1, 2, 3))
     np.testing.assert_array_equal(pool(x, 3, 1, 1), np.nanmax(windows, axis=(4, 5)))
-    np.testing.assert_array_equal(pool(x, 3, 2, 0), np.nanmax(windows[:, 1:-1:2, 1:-1:2], axis=(4, 5)))
+    np.testing.assert_array_equal(
+        pool(x, 3, 2, 0), np.nanmax(windows[:, 1:-1:2, 1:-1:2], axis=(4, 5))
+    )

@@ -40,7 +40,9 @@ def test_the_linear_rules_written_out(rule, sizes):
 
     def places(size, out):
         for i in range(out):
-            source = i * size / out if rule == "tf1_bilinear" else max((i + 0.5) * size / out - 0.5, 0)
+            source = (
+                i * size / out if rule == "tf1_bilinear" else max((i + 0.5) * size / out - 0.5, 0)
+            )
             low = min(int(source), size - 1)
             yield low, min(low + 1, size - 1), source - low
 
@@ -65,13 +67,20 @@ def test_what_is_no_rule_or_size_is_refused():
         matrix("nearest", 4, 8)
     with pytest.raises(ValueError, match="at least one pixel"):
         matrix("bilinear", 4, 0)
-    with pytest.raises(InputError, match="--protocol torch: one of tf_legacy, pytorch_fid, clean, nvidia"):
+    with pytest.raises(
+        InputError, match="--protocol torch: one of tf_legacy, pytorch_fid, clean, nvidia"
+    ):
         protocols.protocol("torch")
 
 
 def test_protocols_scale_as_their_owners():
     black_and_white = np.uint8([0, 255]).reshape(2, 1, 1, 1) * np.ones((1, 4, 4, 3), np.uint8)
-    for name, high in (("tf_legacy", 127 / 128), ("pytorch_fid", 1), ("clean", 127 / 128), ("nvidia", 127 / 128)):
+    for name, high in (
+        ("tf_legacy", 127 / 128),
+        ("pytorch_fid", 1),
+        ("clean", 127 / 128),
+        ("nvidia", 127 / 128),
+    ):
         x = protocols.preprocess(black_and_white, protocols.protocol(name), (5, 6))
         assert x.shape == (2, 5, 6, 3)
         np.testing.assert_allclose(x[0], -1, atol=1e-6)
@@ -90,9 +99,15 @@ def test_channels():
     grey = noise(2, 4, 4, 1)
     rgb = protocols.resized(grey, clean, (4, 4))
     np.testing.assert_array_equal(rgb, np.repeat(np.float32(grey), 3, axis=3))
-    np.testing.assert_allclose(protocols.resized(np.uint8(rgb), clean, (4, 4), channels=1), grey, atol=1e-4)
-    rgba = np.concatenate([np.full((1, 4, 4, 3), 100, np.uint8), np.full((1, 4, 4, 1), 51, np.uint8)], axis=3)
-    np.testing.assert_array_equal(protocols.resized(rgba, clean, (4, 4)), np.full((1, 4, 4, 3), 224.0))
+    np.testing.assert_allclose(
+        protocols.resized(np.uint8(rgb), clean, (4, 4), channels=1), grey, atol=1e-4
+    )
+    rgba = np.concatenate(
+        [np.full((1, 4, 4, 3), 100, np.uint8), np.full((1, 4, 4, 1), 51, np.uint8)], axis=3
+    )
+    np.testing.assert_array_equal(
+        protocols.resized(rgba, clean, (4, 4)), np.full((1, 4, 4, 3), 224.0)
+    )
     for other in (noise(2, 4, 4, 2), noise(4, 4, 3), np.zeros((2, 4, 4, 3), np.float32)):
         with pytest.raises(ValueError, match="images are uint8"):
             protocols.resized(other, clean, (4, 4))
@@ -100,7 +115,8 @@ def test_channels():
 
 def test_the_one_rounding():
     np.testing.assert_array_equal(
-        protocols.to_uint8(np.float32([-2, -1, 0.001, 1 - 0.9 / 255, 1, 3])), [0, 0, 128, 255, 255, 255]
+        protocols.to_uint8(np.float32([-2, -1, 0.001, 1 - 0.9 / 255, 1, 3])),
+        [0, 0, 128, 255, 255, 255],
     )
 
 
