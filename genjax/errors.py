@@ -1,4 +1,10 @@
-"""What goes wrong, in words: the two errors that commands turn into one line, and text from outside made printable. Imports nothing of genjax."""
+"""The errors that commands turn into one line, and text from outside made printable.
+
+Imports nothing of genjax; every other module may import it.
+"""
+
+import re
+from collections.abc import Callable
 
 
 class InputError(ValueError):
@@ -9,6 +15,32 @@ class InputError(ValueError):
 
     def __init__(self, message: str):
         super().__init__(one_line(message))
+
+
+class ConfigError(InputError):
+    """A field or an argument has a value that it cannot take.
+
+    Names the field as Python knows it, never an option of a command line: commands translate
+    it with `as_option`. In `advice`, other fields stand in backticks and are translated too.
+
+    Args:
+        field: name of the field or argument, such as "r1_gamma"
+        value: what it was given; None leaves it out of the message
+        advice: what would work, such as "must be at least 1" or "needs `loss` hinge"
+    """
+
+    def __init__(self, field: str, value: object, advice: str):
+        self.field, self.value, self.advice = field, value, advice
+        super().__init__(self._text(field, advice))
+
+    def as_option(self, option: Callable[[str], str]) -> str:
+        """The message with `option(field)` in place of each field's name."""
+        advice = re.sub(r"`(\w+)`", lambda match: option(match[1]), self.advice)
+        return one_line(self._text(option(self.field), advice))
+
+    def _text(self, name: str, advice: str) -> str:
+        value = "" if self.value is None else f" {printable(str(self.value))}"
+        return f"{name}{value}: {advice}"
 
 
 class NotFinite(FloatingPointError):

@@ -23,7 +23,7 @@ except ValueError as error:  # of a JAX_... variable in the environment
     print(f"{Path(sys.argv[0]).name}: {error}; unset that variable, or correct it", file=sys.stderr)
     raise SystemExit(2) from None
 
-from genjax.errors import InputError, one_line, printable, reason
+from genjax.errors import ConfigError, InputError, one_line, printable, reason
 from genjax.runtime import cache, memory, xla
 
 T = TypeVar("T")
@@ -117,10 +117,16 @@ def say(*lines: str) -> None:
             print(one_line(line), file=sys.stderr, flush=True)
 
 
-def guarded(run: Callable[[], int]) -> int:
-    """Run with compiled programs and freed memory retained; convert user errors, and the machine's, to one line and an exit code.
+def option(field: str) -> str:
+    """The option of a command that sets an argument: `max_bad` is --max-bad."""
+    return f"--{field.replace('_', '-')}"
 
-    Whatever is no such error, a bug, keeps its traceback.
+
+def guarded(run: Callable[[], int], option: Callable[[str], str] = option) -> int:
+    """Run with compiled programs and freed memory retained; return the exit code.
+
+    Convert errors of the user and of the machine to one line and an exit code; any other
+    error is a bug and keeps its traceback. `option(field)` names the option of a field.
     """
     warnings.showwarning = _show_warning
     sys.unraisablehook, threading.excepthook = _unraisable, _thread_failed
@@ -140,16 +146,18 @@ def guarded(run: Callable[[], int]) -> int:
         print(f"{_name()}: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        line = explained(error)
+        line = explained(error, option)
         if line is None:
             raise
         print(f"{_name()}: {one_line(line)}", file=sys.stderr)
         return 2
 
 
-def explained(error: Exception) -> str | None:
-    """What a person needs to know of an error that is the input's, the machine's or the environment's; None of any other."""
+def explained(error: Exception, option: Callable[[str], str] = option) -> str | None:
+    """One line on an error of the input, the machine or the environment; None for any other."""
     text = str(error)
+    if isinstance(error, ConfigError):
+        return error.as_option(option)
     if isinstance(error, InputError):
         return text
     if _out_of_room(error):
