@@ -1,46 +1,49 @@
-"""Image generation and editing models in JAX. `genjax.load(DIR)` gives a trained model's functions and weights."""
+"""Image generation and editing models in JAX.
 
-__version__ = "0.1.0"
+    model, weights = genjax.load("runs/vae")
+    images = model.sample(weights, jax.random.key(0), 16)
+    genjax.save_grid(images, "grid.png")
 
+`genjax.fit(recipe, source, steps=1000)` trains from Python.
+"""
 
-def load(directory, step=None):
-    """The model of a run's folder, and its weights: `model, weights = genjax.load("runs/vae")`.
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-    Reads config.json and model.safetensors alone; or, given a step, the checkpoint of it, also while the run is going on.
-    `model` is the tuple of pure functions of its kind, e.g. `models.vae.VAE`.
-    Raises `errors.InputError`, which is a ValueError, if the folder holds no finished run, or no checkpoint of that step.
-    """
-    from pathlib import Path
+__version__ = "0.2.0"
 
-    import jax
-
-    from genjax import core, errors, models
-    from genjax.training import checkpoint
-
-    run = Path(directory)
-    settings = checkpoint.read_config(run)
-    try:
-        model = models.build(settings["model"], settings["config"])
-    except errors.InputError as error:
-        versions = (
-            f"written by genjax {settings.get('genjax', 'of no version')}, this is {__version__}"
-        )
-        raise errors.InputError(f"{run / checkpoint.CONFIG}: {error} ({versions})") from None
-    like = jax.eval_shape(model.init, jax.random.key(0))
-    if step is not None:
-        return model, core.weights(checkpoint.read(run, like, step))
-    return model, checkpoint.read_weights(run, core.weights(like))
-
-
-def to_uint8(images):
-    """Images in [-1, 1] as uint8: `ops.to_uint8`."""
-    from genjax.nn import ops
-
-    return ops.to_uint8(images)
-
-
-def save_grid(images, path, **options):
-    """Images in [-1, 1], or bytes, [n, height, width, channels], as one PNG: `images.save_grid`."""
+if TYPE_CHECKING:
     from genjax.files.grids import save_grid
+    from genjax.nn.ops import to_uint8
+    from genjax.sampling import load
+    from genjax.training.notebook import fit
 
-    save_grid(images, path, **options)
+__all__ = ["fit", "load", "save_grid", "to_uint8"]
+
+# Imported at first use, so that `import genjax` costs nothing.
+_MEMBERS = {
+    "fit": "genjax.training.notebook",
+    "load": "genjax.sampling",
+    "save_grid": "genjax.files.grids",
+    "to_uint8": "genjax.nn.ops",
+}
+# Modules of version 0.1 by their present names; `from genjax import ops` still works.
+_MOVED = {
+    "augment": "nn.augment",
+    "checkpoint": "training.checkpoint",
+    "hooks": "training.hooks",
+    "images": "files.grids",
+    "latents": "sampling",
+    "layers": "nn.layers",
+    "ops": "nn.ops",
+    "script": "training.script",
+    "trainer": "training.trainer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MEMBERS:
+        return getattr(import_module(_MEMBERS[name]), name)
+    if name in _MOVED:
+        return import_module(f"genjax.{_MOVED[name]}")
+    raise AttributeError(f"module 'genjax' has no attribute {name!r}")

@@ -1,10 +1,11 @@
-"""The contract: a model is a value, a tuple of pure functions; all that training carries is one `State`.
+"""The contract: a model is a value, a tuple of pure functions; a `State` is all that
+training carries.
 
-The trainer, the checkpoints and the metrics know this file and nothing of any model. `models/` knows this file and nothing of them.
-"""
+The trainer, the checkpoints and the metrics know this file and no model. The models
+know this file and none of them."""
 
-import dataclasses
-import math
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -14,19 +15,11 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
-from genjax.errors import InputError as InputError  # by these names too, as in version 0.1
-from genjax.errors import NotFinite as NotFinite
-from genjax.errors import printable
-
 Array = jax.Array
 PyTree = Any
-Batch = dict[
-    str, Array
-]  # "images": float32 [batch, height, width, channels] in [-1, 1]; "labels": int32 [batch], if any
+Batch = dict[str, Array]  # "images": float32 [n, h, w, c] in [-1, 1]; "labels": int32 [n], if any
 Metrics = dict[str, Array]  # float32 scalars by name: "loss/kl", ...
-Weights = dict[
-    str, dict[str, PyTree]
-]  # {"params": by network, "stats": by network}: what sampling needs of a State
+Weights = dict[str, dict[str, PyTree]]  # {"params": by network, "stats": by network}
 
 
 class Plan(NamedTuple):
@@ -40,7 +33,7 @@ class Plan(NamedTuple):
 class State(flax.struct.PyTreeNode):
     """All that training carries, and so all that a checkpoint holds."""
 
-    step: Array  # int32 scalar: steps done
+    step: Array  # int32 scalar: number of steps done
     params: dict[str, PyTree]  # by network: enc, dec | gen, disc ...
     opt: dict[str, PyTree]  # by optimizer: vae | gen, disc ...
     stats: dict[str, PyTree]  # batch norm, spectral norm
@@ -48,34 +41,88 @@ class State(flax.struct.PyTreeNode):
     aux: dict[str, PyTree]  # replay pool, ADA probability, path-length mean, w average
 
 
-class Recipe(Protocol):
-    """What the trainer needs of a model; every model's tuple has these four beside its own verbs, which are compiled functions (`jax.jit`).
+Step = Callable[[State, Batch, Array, Plan], tuple[State, Metrics]]
+Draw = Callable[[Weights, Array, Array | None, Any], Array]
+Preview = Callable[[Weights, Array, Batch], dict[str, Array]]
 
-    It may also have `lazy`: {term: (state, batch, key, plan) -> (State, metrics)}, terms of `Plan.due` that `step` makes first, one after another,
-    and that leave `state.step` as it is. The trainer then compiles each of them alone, and `step` without them, rather than every combination.
+
+class Sampler(NamedTuple):
+    """How a model draws images: all that commands, metrics and edits need to know of
+    it.
+
+    Latents are float32 [n, z_dim], standard normal; labels int32 [n], or None; styles
+    float32 [n, num_styles, w_dim]; images float32 [n, h, w, c] in [-1, 1].
     """
 
+    shape: tuple[int, int, int]  # height, width, channels of an image
+    z_dim: int  # size of a latent
+    num_labels: int  # number of classes that a label chooses among; 0: unconditional
+    draw: Draw  # (weights, latents, labels, truncation) -> images
+    has_truncation: bool = False  # whether `draw` uses its truncation; else it must be 1
+    num_styles: int = 0  # layers that take a style w; 0: the model has no styles
+    map_latents: Draw | None = None  # (weights, latents, labels, truncation) -> styles
+    draw_styles: Callable[[Weights, Array], Array] | None = None  # (weights, styles) -> images
+
+
+class Recipe(Protocol):
+    """What the trainer and the commands need of a model, beside its own verbs.
+
+    `step` computes the terms of `plan.due` first. `lazy` has those that are worth a
+    program of their own: the trainer compiles each alone, and `step` without them,
+    rather than every combination; they leave `state.step` as it is."""
+
+    @property
+    def config(self) -> Any: ...
     @property
     def init(self) -> Callable[[Array], State]: ...
     @property
-    def step(self) -> Callable[[State, Batch, Array, Plan], tuple[State, Metrics]]: ...
+    def step(self) -> Step: ...
     @property
     def plan(self) -> Callable[[int], Plan]: ...
     @property
-    def preview(self) -> Callable[[Weights, Array, Batch], dict[str, Array]]: ...
+    def preview(self) -> Preview: ...
+    @property
+    def lazy(self) -> Mapping[str, Step]: ...
+    @property
+    def sampler(self) -> Sampler | None: ...
+
+
+def bind(function: Callable[..., Any], first: Any) -> Any:
+    """Return `function` with its first argument given, its name and documentation
+    retained.
+
+    So `help(model.sample)` shows what a user passes: the signature without that
+    argument."""
+
+    def bound(*args: Any, **kwargs: Any) -> Any:
+        return function(first, *args, **kwargs)
+
+    signature = inspect.signature(function)
+    functools.update_wrapper(bound, function)
+    del bound.__wrapped__  # or inspect shows the signature of `function`
+    rest = list(signature.parameters.values())[1:]
+    bound.__dict__["__signature__"] = signature.replace(parameters=rest)
+    return bound
 
 
 def new_state(
-    params: Mapping[str, PyTree], opt: Mapping[str, PyTree], stats=None, ema=None, aux=None
+    params: Mapping[str, PyTree],
+    opt: Mapping[str, PyTree],
+    stats: Mapping[str, PyTree] | None = None,
+    ema: Mapping[str, PyTree] | None = None,
+    aux: Mapping[str, PyTree] | None = None,
 ) -> State:
-    """A State at step 0. Call it under `jit`: an `ema` that is the same buffer as `params` cannot be donated."""
+    """Return a State at step 0.
+
+    Call it under `jit`: an `ema` that shares a buffer with `params` cannot be donated.
+    """
     return State(
         jnp.int32(0), dict(params), dict(opt), dict(stats or {}), dict(ema or {}), dict(aux or {})
     )
 
 
 def weights(state: State) -> Weights:
-    """What sampling needs of a state: the averaged parameters where a network keeps an average, else the trained ones."""
+    """Return what sampling needs: the averaged parameters where there are, else the trained."""
     return {"params": {**state.params, **state.ema}, "stats": state.stats}
 
 
@@ -90,8 +137,17 @@ def descend(
 ) -> tuple[PyTree, PyTree, PyTree]:
     """One optimizer step on `loss_fn(params, *batch) -> (scalar, aux)`.
 
-    `batch` is a tuple of pytrees with a leading batch axis. With `accumulate` > 1 it is cut into that many slices, whose
-    gradients and aux are averaged: the same step in less memory, for losses that are a mean over images. Returns (params, opt, aux).
+    Args:
+        tx: the optimizer
+        loss_fn: the loss, and anything to return with it
+        params: what is trained
+        opt: state of the optimizer
+        batch: tuple of pytrees with a leading batch axis
+        accumulate: number of slices that the batch is cut into, whose gradients and aux
+            are averaged: the same step in less memory, for losses that are a mean over
+            images
+
+    Returns (params, opt, aux).
     """
     gradient = jax.grad(loss_fn, has_aux=True)
     if accumulate == 1:
@@ -115,9 +171,10 @@ def descend(
 
 
 def over_devices(x: Array) -> Array:
-    """What a step drew, [batch, ...], split over the devices that the trainer trains on, as its batch is; elsewhere as it is.
+    """Split [batch, ...] over the devices of the trainer; elsewhere return it unchanged.
 
-    Nothing else tells XLA so: latents alone would have every device run the generator for the whole batch.
+    For what a step draws: nothing else tells XLA to split latents, and every device would
+    run the generator for the full batch.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if "data" not in mesh.axis_names or x.shape[0] % mesh.shape["data"]:
@@ -131,68 +188,14 @@ def ema(average: PyTree, params: PyTree, decay: float | Array) -> PyTree:
 
 
 def ema_decay(batch_size: int, half_life_images: float) -> float:
-    """Decay per step under which a value's weight halves every `half_life_images` images; 0 images means no averaging."""
+    """Return the decay per step with this half-life; 0, no averaging, for a half-life of 0."""
     return 0.5 ** (batch_size / half_life_images) if half_life_images > 0 else 0.0
 
 
 def ramped_ema_decay(step: Array, batch_size: int, half_life_images: float, ramp: float) -> Array:
-    """The same, above 0, for the step after `step` steps, with a half-life of at most `ramp` of the images trained on (Karras et al. 2020)."""
-    seen_images = (step + 1.0) * batch_size
-    return 0.5 ** (batch_size / jnp.minimum(half_life_images, ramp * seen_images))
+    """Return `ema_decay` with a half-life of at most `ramp` times the images trained on.
 
-
-def demand(config: Any, ok: bool, field: str, advice: str) -> None:
-    """Raise InputError, naming the option that sets a Config's field, unless `ok`."""
-    if not ok:
-        option = (
-            f"--{field.replace('_', '-')}"
-            if field in ("batch_size", "dtype")
-            else f"--model.{field.replace('_', '-')}"
-        )
-        raise InputError(f"{option} {printable(str(getattr(config, field)), 60)}: {advice}")
-
-
-# Limits of a Config's numbers, beyond which no network is: to trace one takes time by its layers. What memory and weights allow is far below.
-MAX_DEPTH = 64  # layers of a kind, and entries of a tuple
-MAX_WIDTH = 2**20  # channels, dimensions, classes
-MAX_SIDE = 2**14  # pixels
-DEPTHS = ("blocks", "depth", "disc_layers", "mapping_layers", "disc_mapping_layers")
-WIDTHS = (
-    "hidden",
-    "channels",
-    "max_channels",
-    "disc_channels",
-    "latent_size",
-    "style_size",
-    "expansion",
-    "group_size",
-    "num_labels",
-    "taps",
-)
-
-
-def check_numbers(config: Any) -> None:
-    """Raise InputError, naming the option, on a Config with a number that is not finite, or with layers and widths that no network has."""
-    for field in dataclasses.fields(config):
-        name, value = field.name, getattr(config, field.name)
-        values = value if isinstance(value, tuple) else (value,)
-        demand(config, len(values) <= MAX_DEPTH, name, f"at most {MAX_DEPTH}")
-        numbers = [x for x in values if isinstance(x, int | float)]
-        demand(config, all(map(math.isfinite, numbers)), name, "must be finite")
-        most = (
-            MAX_DEPTH
-            if name in DEPTHS
-            else MAX_WIDTH
-            if name in WIDTHS
-            else MAX_SIDE
-            if name == "shape"
-            else 2**53
-        )
-        demand(
-            config,
-            all(abs(x) <= most for x in numbers if isinstance(x, int)),
-            name,
-            f"at most {most}",
-        )
-        if name == "shape":
-            demand(config, all(x >= 1 for x in numbers), name, "at least 1")
+    `step` is the number of steps done before. Karras et al. 2020 (arXiv 1912.04958).
+    """
+    trained_images = (step + 1.0) * batch_size
+    return 0.5 ** (batch_size / jnp.minimum(half_life_images, ramp * trained_images))

@@ -1,261 +1,221 @@
-"""Images by seed, walks through latents and tables of styles: what the commands that draw have in common. Functions of weights.
+"""From weights to pictures: load a run, draw images by seed, in batches, by label.
 
-A seed's latents are those of `model.sample(weights, jax.random.key(seed), 1)`, whatever else is drawn beside them.
+A seed's latent is that of `model.sample(weights, jax.random.key(seed), 1)`, whatever is
+drawn beside it.
 """
 
 import difflib
 import functools
-import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from genjax.core import Weights
-from genjax.errors import InputError, printable
+from genjax import __version__, core, models
+from genjax.core import Sampler, Weights
+from genjax.errors import ConfigError, InputError, printable
 from genjax.nn import ops
+from genjax.training import run_folder
 
-MOST = 65_536  # images a command
+MOST = 65_536  # images per command
 TRUNCATION = 100  # beyond which latents overflow rather than draw
 BATCH = 64  # images at once, and ...
 BATCH_PIXELS = 2**22  # ... pixels at once, so that memory is bounded for large images as well
 
-Draw = Callable[..., Any]  # (weights, latents [n, size], labels [n] or None) -> images [n, h, w, c]
+DrawLatents = Callable[[Weights, jax.Array, Any], jax.Array]  # (weights, latents, labels)
 
 
-# --- what a person types -------------------------------------------------------------------------------------------------
+def load(directory: str | Path, step: int | None = None) -> tuple[Any, Weights]:
+    """Load a run's folder: `model, weights = genjax.load("runs/vae")`.
+
+    Reads config.json and model.safetensors only, or the checkpoint of `step`, which
+    works during training too. `model` is the tuple of pure functions of its kind, such
+    as `models.vae.VAE`. Runs of version 0.1 are read too.
+
+    Raises InputError, a ValueError, if the folder has no finished run, or no such
+    checkpoint.
+    """
+    run = Path(directory)
+    settings = run_folder.read_config(run)
+    try:
+        model = models.build(settings["model"], settings["config"])
+    except InputError as error:
+        written = settings.get("genjax", "an unknown version")
+        versions = f"written by genjax {written}, this is {__version__}"
+        raise InputError(f"{run / run_folder.CONFIG}: {error} ({versions})") from None
+    like = jax.eval_shape(model.init, jax.random.key(0))
+    if step is not None:
+        from genjax.training import checkpoint
+
+        return model, core.weights(checkpoint.read(run, like, step))
+    return model, run_folder.read_weights(run, core.weights(like))
 
 
-def numbers(option: str, text: str, limit: int = 2**32) -> list[int]:
-    """`0-3,7,9-12` as a list, in that order. Raises InputError, naming the option, on other text and on `limit` or more."""
-    found: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r" *([0-9]{1,20})(?: *- *([0-9]{1,20}))? *", part)
+# --- what users type ------------------------------------------------------------------
+
+
+def numbers(field: str, text: str, limit: int = 2**32) -> list[int]:
+    """Parse `0-3,7,9-12` into a list in that order.
+
+    Raises ConfigError, naming the field, for other text and for `limit` or more.
+    """
+    chosen: list[int] = []
+    for entry in text.split(","):
+        match = re.fullmatch(r" *([0-9]{1,20})(?: *- *([0-9]{1,20}))? *", entry)
         if not match:
-            raise InputError(f"{option} {text}: numbers and ranges such as 0-3,7,9-12")
+            raise ConfigError(field, text, "numbers and ranges such as 0-3,7,9-12")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            raise InputError(
-                f"{option} {text}: {part.strip()} goes down; ranges go up, such as {last}-{first}"
-            )
+            advice = f"{entry.strip()} goes down; ranges go up, such as {last}-{first}"
+            raise ConfigError(field, text, advice)
         if last >= limit:
-            raise InputError(f"{option} {text}: numbers from 0 to {limit - 1}")
-        if len(found) + last - first >= MOST:
-            raise InputError(f"{option} {text}: at most {MOST}")
-        found += range(first, last + 1)
-    return found
+            raise ConfigError(field, text, f"numbers from 0 to {limit - 1}")
+        if len(chosen) + last - first >= MOST:
+            raise ConfigError(field, text, f"at most {MOST}")
+        chosen += range(first, last + 1)
+    return chosen
 
 
 def grid(text: str) -> tuple[int, int]:
-    """`8x4` as (columns, rows). Raises InputError."""
+    """Parse `8x4` into (columns, rows). Raises ConfigError."""
     match = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text)
     if not match or not 1 <= int(match[1]) * int(match[2]) <= MOST:
-        raise InputError(f"--grid {text}: columns x rows such as 8x4, of 1 to {MOST} images")
+        advice = f"columns x rows such as 8x4, of 1 to {MOST} images"
+        raise ConfigError("grid", text, advice)
     return int(match[1]), int(match[2])
 
 
-def labels(model: Any, label: int | None, seeds: Sequence[int]) -> np.ndarray | None:
-    """The label of each seed's image, int32 [n]: the one asked for, else each class in turn. None for a model without.
+def labels(sampler: Sampler, label: int | None, seeds: Sequence[int]) -> np.ndarray | None:
+    """Return the label of each seed's image, int32 [n]; None for an unconditional
+    model.
 
-    Raises InputError.
+    `label`, or where it is None the seed modulo the number of classes.
     """
-    if label is None:
-        return (
-            np.array([seed % model.config.num_labels for seed in seeds], np.int32)
-            if conditional(model)
-            else None
-        )
-    return np.full(len(seeds), class_index(model, str(label), ()), np.int32)
+    if not sampler.num_labels:
+        return None
+    chosen = [seed % sampler.num_labels if label is None else label for seed in seeds]
+    return np.array(chosen, np.int32)
 
 
-def class_index(model: Any, label: str, names: Sequence[str]) -> int | None:
-    """The class that --label names: one of `names`, in the order of their numbers, or else a number. None of "".
+def class_index(sampler: Sampler, label: str, names: Sequence[str]) -> int | None:
+    """Return the class that a label names: one of `names`, in their order, or a number.
 
-    Raises InputError for a model without labels, and for what is neither.
+    None for "". Raises ConfigError for an unconditional model, and for another label.
     """
     if not label:
         return None
-    if not conditional(model):
-        raise InputError(f"--label {label}: the model was trained without labels; leave it out")
-    names = names[: model.config.num_labels]
+    count = sampler.num_labels
+    if not count:
+        raise ConfigError("label", label, "the model was trained without labels; leave it out")
+    names = names[:count]
     if label in names:
         return names.index(label)
-    if re.fullmatch("[0-9]{1,9}", label) and int(label) < model.config.num_labels:
+    if re.fullmatch("[0-9]{1,9}", label) and int(label) < count:
         return int(label)
     near = difflib.get_close_matches(label, names, 3, 0.5) or names[:3]
-    named = (
-        f"one of its {len(names)} classes, such as {', '.join(printable(name, 40) for name in near)}, or a number "
-        if names
-        else ""
-    )
-    raise InputError(f"--label {label}: {named}from 0 to {model.config.num_labels - 1}")
+    shown = ", ".join(printable(name, 40) for name in near)
+    named = f"one of its {len(names)} classes, such as {shown}, or a number " if names else ""
+    raise ConfigError("label", label, f"{named}from 0 to {count - 1}")
 
 
-def conditional(model: Any) -> bool:
-    return getattr(model.config, "conditional", False) not in (False, "none")
-
-
-def check_truncation(model: Any, truncation: float) -> None:
-    """Raise InputError on one that means nothing, or nothing for this model."""
+def check_truncation(sampler: Sampler, truncation: float) -> None:
+    """Raise ConfigError for a truncation out of range, or not 1 where the model has
+    none.
+    """
     if not abs(truncation) <= TRUNCATION:
-        raise InputError(
-            f"--truncation {truncation}: from -{TRUNCATION} to {TRUNCATION}, such as 0.7"
-        )
-    if truncation != 1 and "truncation" not in inspect.signature(model.sample).parameters:
-        raise InputError(
-            f"--truncation {truncation}: the model has none (stylegan2, gan and dcgan have); leave it out"
-        )
+        advice = f"from -{TRUNCATION} to {TRUNCATION}, such as 0.7"
+        raise ConfigError("truncation", truncation, advice)
+    if truncation != 1 and not sampler.has_truncation:
+        raise ConfigError("truncation", truncation, "the model has no truncation; leave it out")
 
 
-# --- drawing -------------------------------------------------------------------------------------------------------------
+# --- drawing --------------------------------------------------------------------------
 
 
-def of_seeds(seeds: Sequence[int], size: int) -> jax.Array:
-    """Latents [n, size], each of its seed alone."""
+def of_seeds(seeds: Sequence[int], z_dim: int) -> jax.Array:
+    """Return latents [n, z_dim], each from its seed only."""
     keys = jax.vmap(jax.random.key)(np.array(seeds, np.uint32))
-    return jax.vmap(lambda key: jax.random.normal(key, (1, size))[0])(keys)
+    return jax.vmap(lambda key: jax.random.normal(key, (1, z_dim))[0])(keys)
 
 
-def drawer(model: Any, truncation: float = 1.0) -> Draw:
-    """What turns latents into images, by the model's own verbs; `sample` is this on random latents. Each is compiled anew: make one, use it often."""
-    if hasattr(model, "synthesis"):
-        return lambda weights, z, labels: model.synthesis(
-            weights, model.mapping(weights, z, labels, truncation)
-        )
-    if hasattr(model, "generate"):
-        return lambda weights, z, labels: model.generate(weights, truncation * z, labels)
-    return lambda weights, z, labels: model.decode(weights, z, labels)
+def drawer(sampler: Sampler, truncation: float = 1.0) -> DrawLatents:
+    """Return (weights, latents, labels) -> images, with this truncation.
+
+    Each is compiled anew: make one, use it often.
+    """
+    return lambda weights, latents, labels: sampler.draw(weights, latents, labels, truncation)
 
 
 def batch_size(shape: Sequence[int]) -> int:
-    """Images of this shape that are drawn at once."""
+    """Return how many images of this shape are drawn at once."""
     return max(1, min(BATCH, BATCH_PIXELS // (shape[0] * shape[1])))
 
 
 def batches(
-    draw: Draw,
+    draw: Callable[..., jax.Array],
     weights: Weights,
     fixed: Sequence[Any],
     along: Sequence[Any],
     shape: Sequence[int],
     first: int = 0,
 ) -> Iterator[np.ndarray]:
-    """`draw(weights, *fixed, *along)` as uint8 [b, h, w, c], in batches of the arrays `along` the images [n, ...].
+    """Yield `draw(weights, *fixed, *along)` as uint8 [b, h, w, c], in batches.
 
-    None stays None. All batches are of one size, the last one filled up, so that there is one program. The images before `first` are left
-    out, and the others are the same, bit for bit, as with them.
+    All batches have one size, the last one filled up, so that there is one program.
+    Images before `first` are left out, and the others are the same, bit for bit, as
+    with them.
+
+    Args:
+        draw: gives images float32 [b, h, w, c] in [-1, 1]
+        weights: its first argument
+        fixed: arguments that are the same for each batch
+        along: arrays [n, ...] with one entry per image, cut into batches; None stays
+            None
+        shape: (h, w, c) of an image
+        first: number of the first image
     """
     count = len(along[0])
     size = min(count, batch_size(shape))
     for start in range(first - first % size, count, size):
         chosen = np.minimum(np.arange(start, start + size), count - 1)
-        images = _pixels(
-            draw, weights, *fixed, *(part if part is None else part[chosen] for part in along)
-        )
+        entries = (array if array is None else array[chosen] for array in along)
+        images = _pixels(draw, weights, *fixed, *entries)
         yield np.asarray(images)[max(first - start, 0) : count - start]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _pixels(draw: Draw, *arrays: Any) -> jax.Array:
+def _pixels(draw: Callable[..., jax.Array], *arrays: Any) -> jax.Array:
     return ops.to_uint8(draw(*arrays))
 
 
 def drawn(
-    model: Any,
+    sampler: Sampler,
     weights: Weights,
-    draw: Draw,
+    draw: DrawLatents,
     count: int,
     seed: int,
     classes: np.ndarray | None = None,
     start: int = 0,
 ) -> Iterator[np.ndarray]:
-    """The images of `model.sample(weights, jax.random.key(seed), count)` as uint8 [b, h, w, c] in batches, by a `drawer`.
+    """Yield the images of `model.sample(weights, jax.random.key(seed), count)`, in
+    batches.
 
-    A conditional model's are of `classes`, int32 [count], or of each class in turn. `start`: the first that is drawn.
+    uint8 [b, h, w, c], drawn by a `drawer` of the same sampler.
+
+    Args:
+        sampler: of the model
+        weights: of the model
+        draw: from `drawer`
+        count: number of images
+        seed: of all latents
+        classes: int32 [count] of a conditional model; None takes each class in turn
+        start: number of the first image that is drawn
     """
-    z = jax.random.normal(jax.random.key(seed), (count, model.config.latent_size))
-    along = (z, labels(model, None, range(count)) if classes is None else classes)
-    return batches(
-        draw, weights, (), tuple(x if x is None else x[start:] for x in along), model.config.shape
-    )
-
-
-# --- walks ---------------------------------------------------------------------------------------------------------------
-
-
-def loop(stops: int, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Frames spread evenly over a round of `stops`: the stop before each, the one after, and the share of the way between.
-
-    [frames] each. The last frame is as far from the first as any from the next.
-    """
-    place = stops * np.arange(frames)  # in frames, so that a stop is hit exactly
-    before = place // frames
-    return before, (before + 1) % stops, (place % frames / frames).astype(np.float32)
-
-
-def walk(
-    model: Any,
-    weights: Weights,
-    latents: jax.Array,
-    labels: np.ndarray | None,
-    truncation: float,
-    space: str,
-    frames: int,
-    first: int = 0,
-) -> Iterator[np.ndarray]:
-    """Images uint8 [h, w, c], from frame `first` on, on the way from each of some latents [n, size] to the next, and from the last to the first.
-
-    In space z along arcs, in w (a StyleGAN2's) along lines between styles. `labels` [n] are of the latents; in z, on the way
-    that of the latents before holds.
-    """
-    before, after, share = loop(len(latents), frames)
-    ends, draw = latents, drawer(model, truncation)
-    if space == "w":
-        ends = model.mapping(weights, ends, labels, truncation)
-
-    def between(weights, ends, labels, before, after, share):
-        first, second = ends[before], ends[after]
-        if space == "z":
-            return draw(
-                weights,
-                ops.slerp(first, second, share[:, None]),
-                None if labels is None else labels[before],
-            )
-        return model.synthesis(weights, first + share[:, None, None] * (second - first))
-
-    for images in batches(
-        between, weights, (ends, labels), (before, after, share), model.config.shape, first
-    ):
-        yield from images
-
-
-# --- tables --------------------------------------------------------------------------------------------------------------
-
-
-def style_table(
-    model: Any, weights: Weights, rows: jax.Array, columns: jax.Array, layers: Sequence[int]
-) -> np.ndarray:
-    """Styles of rows [r, layers, size] and columns [c, layers, size] -> uint8 [(r + 1) * (c + 1), h, w, channels], row by row.
-
-    The first row is the columns, the first column the rows, their corner white; else a row's styles, a column's in `layers`.
-    """
-    row, column = (places.ravel()[1:] for places in np.indices((len(rows) + 1, len(columns) + 1)))
-    mixed = np.isin(np.arange(rows.shape[1]), layers)
-    from_column = np.where((row * column > 0)[:, None], mixed[None], (row == 0)[:, None])
-
-    def draw(weights, rows, columns, row, column, from_column):
-        return model.synthesis(
-            weights, jnp.where(from_column[..., None], columns[column], rows[row])
-        )
-
-    along = (np.maximum(row - 1, 0), np.maximum(column - 1, 0), from_column)
-    shape = model.config.shape
-    return np.concatenate(
-        [
-            np.full((1, *shape), 255, np.uint8),
-            *batches(draw, weights, (rows, columns), along, shape),
-        ]
-    )
+    z = jax.random.normal(jax.random.key(seed), (count, sampler.z_dim))
+    if classes is None:
+        classes = labels(sampler, None, range(count))
+    along = (z[start:], classes if classes is None else classes[start:])
+    return batches(draw, weights, (), along, sampler.shape)

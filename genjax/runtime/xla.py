@@ -54,6 +54,10 @@ def _known(option: str, value: Any) -> bool:
 # --- compiling ---------------------------------------------------------------------------------------------------------
 
 
+class NotEnoughMemory(InputError):
+    """A program needs more memory than its device has; the message says how much."""
+
+
 class Interrupted(Exception):
     """A signal came while a program was being compiled."""
 
@@ -71,21 +75,22 @@ def compiled(
     program: Callable,
     arguments: Sequence[Any],
     names: Sequence[str],
-    need: tuple[str, str],
     stop: Callable[[], object] = bool,
     **how: Any,
 ) -> Any:
-    """Compile `program` for these arguments, with `options(*names)`; `how` is `jit`'s.
+    """Compile `program` for these arguments, with `options(*names)`; `how` is passed to `jit`.
 
-    It runs in a thread of its own: Python answers signals between the instructions of the main thread alone, which would be in XLA for
-    minutes. Raises Interrupted once `stop()` is true, and InputError where the program needs more memory than there is: `need` is
-    how that message begins, and its advice.
+    It compiles in another thread: Python answers signals only between instructions of the main
+    thread, which would be inside XLA for minutes.
+
+    Raises Interrupted once `stop()` is true, and NotEnoughMemory where the program needs more
+    memory than there is.
     """
     make = lambda: jax.jit(program, **how).lower(*arguments).compile(options(*names))
     executable = (
         make() if threading.current_thread() is not threading.main_thread() else _beside(make, stop)
     )
-    check_memory(executable, *need)
+    check_memory(executable)
     return executable
 
 
@@ -119,10 +124,13 @@ def _beside(make: Callable[[], Any], stop: Callable[[], object]) -> Any:
     return made[0]
 
 
-def check_memory(executable: Any, what: str, advice: str) -> None:
-    """Raise InputError if a compiled program, its arguments being there already, needs more memory than its device has left."""
+def check_memory(executable: Any) -> None:
+    """Raise NotEnoughMemory if a compiled program needs more memory than its device has left.
+
+    Its arguments are there already.
+    """
     sizes = executable.memory_analysis()
-    if sizes is None:  # a backend that does not tell
+    if sizes is None:  # unknown on this backend
         return
     needed = sizes.temp_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
     device = jax.local_devices()[0]
@@ -133,9 +141,8 @@ def check_memory(executable: Any, what: str, advice: str) -> None:
         kept = device.memory_stats() or {}
         left = kept["bytes_limit"] - kept.get("bytes_in_use", 0) if "bytes_limit" in kept else None
     if left is not None and needed > left:
-        raise InputError(
-            f"{what} {_size(needed)} of memory, {device.device_kind} has {_size(left)} left; {advice}"
-        )
+        room = f"{device.device_kind} has {_size(left)} left"
+        raise NotEnoughMemory(f"{_size(needed)} of memory, {room}")
 
 
 def _size(count: float) -> str:

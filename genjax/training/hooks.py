@@ -1,4 +1,7 @@
-"""What happens beside training, at chosen steps: log lines, a progress bar, sample grids, checkpoints. `every(n, fn)` makes any function a hook."""
+"""Hooks of the trainer: log rows, a progress bar, sample grids, checkpoints.
+
+`every(n, fn)` makes any function a hook.
+"""
 
 import contextlib
 import datetime
@@ -9,46 +12,33 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from genjax import core, sampling
+from genjax import core
 from genjax.core import Batch, Recipe, State
-from genjax.errors import InputError
+from genjax.errors import ConfigError
 from genjax.files import grids, outputs
 from genjax.nn import ops
-from genjax.training import checkpoint
+from genjax.training import checkpoint, run_folder
+from genjax.training.trainer import Event, Hook
 
 
-class Event(NamedTuple):
-    """What a hook is told. `state` must not be kept: the next step takes its memory."""
-
-    step: int  # steps done
-    steps: int  # steps in all
-    state: State
-    row: dict[
-        str, float
-    ]  # the latest log row: step, images_per_sec, means of metrics, and after compiling compile_sec
-    train_sec: float = (
-        0.0  # seconds of training in this process so far, without compiling and hooks
-    )
-
-
-class Hook(NamedTuple):
-    every: int  # steps; 0: whenever the host looks at the device, about twice a second
-    run: Callable[[Event], None]
-    at_end: bool  # also at the end, be it an early one
-
-
-def every(n: int, fn: Callable[[Event], None], *, at_end: bool = False) -> Hook:
-    """Run `fn(event)` at the multiples of `n` steps."""
+def every(n: int, fn: Callable[[Event], dict[str, float] | None], *, at_end: bool = False) -> Hook:
+    """Run `fn(event)` at the multiples of `n` steps; what it returns is added to the
+    row.
+    """
     return Hook(n, fn, at_end)
 
 
 def jsonl(path: Path, n: int, resumed_at: int = 0) -> Hook:
-    """Append each log row to a file. Rows past `resumed_at`, of steps that will be done again, and damaged lines are dropped first."""
+    """Append each log row to a file.
+
+    Rows past `resumed_at`, of steps that will be done again, and damaged lines are
+    dropped first (`mend_rows`).
+    """
     mend_rows(path, resumed_at)
 
     def write(event):
@@ -62,11 +52,14 @@ LONGEST_ROW = 2**16  # bytes; rows have some hundreds
 
 
 def mend_rows(path: Path, last: int) -> None:
-    """Retain the rows of a log up to step `last`, whatever else the file holds; what is not a file is moved aside."""
+    """Drop the rows of a log past step `last`, and damaged lines, with a warning.
+
+    What is not a regular file is moved aside.
+    """
     if not os.path.lexists(path):
         return
     if not path.is_file():  # a folder, a device, a pipe, a broken link
-        os.replace(path, checkpoint.free_name(path.with_name(f"damaged-{path.name}")))
+        os.replace(path, run_folder.free_name(path.with_name(f"damaged-{path.name}")))
         return
     dropped, whole = 0, True
     with (
@@ -95,13 +88,15 @@ def _step(line: bytes) -> float | None:
 
 
 def tensorboard(directory: Path, n: int) -> Hook:
-    """Scalars for TensorBoard. Needs the extra: pip install "genjax-image[tensorboard]"."""
+    """Scalars for TensorBoard.
+
+    Needs the extra: pip install "genjax-image[tensorboard]".
+    """
     try:
         from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise InputError(
-            '--tensorboard: needs the extra, pip install "genjax-image[tensorboard]"'
-        ) from None
+        advice = 'needs the extra: pip install "genjax-image[tensorboard]"'
+        raise ConfigError("tensorboard", None, advice) from None
     writer = SummaryWriter(str(directory), flush_secs=1)
 
     def write(event):
@@ -114,7 +109,9 @@ def tensorboard(directory: Path, n: int) -> Hook:
 
 @contextlib.contextmanager
 def progress(n: int, first: int, steps: int) -> Iterator[list[Hook]]:
-    """Hooks for standard error: on a terminal a bar (steps, time left, images/s, losses), elsewhere a line each `n` steps."""
+    """Hooks for standard error: on a terminal a bar (steps, time left, images/s,
+    losses), elsewhere a line each `n` steps.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -170,16 +167,19 @@ def progress(n: int, first: int, steps: int) -> Iterator[list[Hook]]:
 
 
 def time_left(event: Event, first: int) -> datetime.timedelta:
-    """What the steps left take at the speed of those since step `first`: of training alone, without compiling, evaluations, grids, checkpoints."""
-    return datetime.timedelta(
-        seconds=round((event.steps - event.step) * event.train_sec / max(event.step - first, 1))
-    )
+    """Estimate the time for the remaining steps, at the speed since step `first`.
+
+    Training only, without compiling, evaluations, grids and checkpoints.
+    """
+    per_step = event.train_sec / max(event.step - first, 1)
+    return datetime.timedelta(seconds=round((event.steps - event.step) * per_step))
 
 
 def samples(recipe: Recipe, directory: Path, n: int, batch: Batch, seed: int) -> Hook:
-    """Write the recipe's preview of a fixed batch and key as PNG grids, so that one sees the same samples improve.
+    """Write the recipe's preview of a fixed batch and key as PNG grids.
 
-    `batch` is on all devices: every process computes the preview, the first writes it.
+    So one sees the same samples improve. `batch` is on all devices: every process
+    computes the preview, the first writes it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     split: Any = batch["images"].sharding
@@ -206,47 +206,61 @@ def evaluation(
     count: int,
     seed: int,
     classes: np.ndarray | None = None,
+    batch_size: int = 64,
 ) -> Hook:
-    """Put what `measure(batches, count)` says of `count` samples, uint8 and always of the same latents, into the log row as `name`.
+    """Measure samples, always of the same latents, and add the result to the log row.
 
-    A conditional model's are of `classes`, int32 [count], such as `metrics.sets.class_labels`, or of each class in turn. It comes before the hooks that use the row. All processes draw, and measure what they drew.
+    It comes before the hooks that use the row. All processes draw and measure.
+
+    Args:
+        recipe: a model with `sample`, and `conditional` and `num_labels` in its Config
+        n: interval in steps
+        name: of the measurement in the row
+        measure: (batches uint8 [b, h, w, c], count) -> the value
+        count: number of samples
+        seed: of the latents
+        classes: int32 [count] of a conditional model, such as
+            `metrics.sets.class_labels`; None takes each class in turn
+        batch_size: number of samples drawn at once
     """
-    size = min(
-        count, 64, recipe.config.batch_size // getattr(recipe.config, "accumulate", 1)
-    )  # no more at once than a step does
-    labels = sampling.labels(recipe, None, range(count))
-    if labels is None:
-        draw = jax.jit(lambda weights, key, labels: ops.to_uint8(recipe.sample(weights, key, size)))
-    else:
-        labels = labels if classes is None else classes
-        draw = jax.jit(
-            lambda weights, key, labels: ops.to_uint8(recipe.sample(weights, key, size, labels))
-        )
+    size, config = min(count, batch_size), recipe.config
+    if config.conditional == "none":
+        classes = None
+    elif classes is None:
+        classes = np.arange(count, dtype=np.int32) % config.num_labels
+
+    @jax.jit
+    def draw(weights, key, labels):
+        labels = () if labels is None else (labels,)
+        return ops.to_uint8(recipe.sample(weights, key, size, *labels))
 
     def batch(weights, key, start):
-        some = (
-            None
-            if labels is None
-            else labels[np.minimum(np.arange(start, start + size), count - 1)]
-        )
-        return np.asarray(draw(weights, jax.random.fold_in(key, start), some))[: count - start]
+        chosen = np.minimum(np.arange(start, start + size), count - 1)
+        labels = None if classes is None else classes[chosen]
+        images = draw(weights, jax.random.fold_in(key, start), labels)
+        return np.asarray(images)[: count - start]
 
     def write(event):
         weights, key = core.weights(event.state), jax.random.key(seed)
         batches = (batch(weights, key, start) for start in range(0, count, size))
-        event.row[name] = measure(batches, count)
+        return {name: measure(batches, count)}
 
     return every(n, write)
 
 
 def samples_missing(recipe: Recipe, directory: Path, step: int, state: State, batch: Batch) -> bool:
-    """Whether a grid that `samples` writes at this step is not there, as after a kill between the checkpoint and it."""
+    """Return whether a grid that `samples` writes at this step is missing.
+
+    As after a kill between the checkpoint and the grid.
+    """
     names = jax.eval_shape(recipe.preview, core.weights(state), jax.random.key(0), batch)
     return not all((directory / f"{name}_{step:08d}.png").is_file() for name in names)
 
 
 def save(manager, n: int, best: str = "") -> Hook:
-    """Checkpoint the state; at the end too, so that nothing is lost. `best` names the metric by which the best is kept."""
-    return every(
-        n, lambda event: checkpoint.save(manager, event.state, event.row, best), at_end=True
-    )
+    """Checkpoint the state; at the end too, so that nothing is lost.
+
+    `best` names the metric whose lowest value marks the best checkpoint.
+    """
+    write = lambda event: checkpoint.save(manager, event.state, event.row, best)
+    return every(n, write, at_end=True)

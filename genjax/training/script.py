@@ -1,347 +1,319 @@
-"""What the scripts in train/ share, from the command line to the trained weights. It knows no model: a script brings its recipe."""
+"""What training commands share, from the options to the trained weights.
 
-import argparse
-import contextlib
+Knows no model.
+"""
+
 import dataclasses
 import math
-import os
-import re
-import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Protocol
 
-import filelock
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genjax import __version__, core, data
 from genjax.core import Recipe
-from genjax.errors import InputError, NotFinite, printable, reason
-from genjax.runtime.shell import exit_with, guarded, parsed, say
-from genjax.training import checkpoint, hooks, trainer
+from genjax.errors import ConfigError, NotFinite, printable, reason
+from genjax.runtime import processes
+from genjax.runtime.shell import say
+from genjax.training import checkpoint, run_folder, trainer
+from genjax.training import hooks as library
+from genjax.training.command_line import DERIVED
+from genjax.training.options import Options
 
-T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """The options of every training script."""
-
-    data: str = (
-        "digits"  # digits | a folder or zip of images | .npz | a folder of idx files | tfds:NAME
-    )
-    out: Path | None = (
-        None  # the run's folder; runs/MODEL if not given. The same command again resumes
-    )
-    steps: int = 5000  # optimizer steps in all
-    batch_size: int = 128  # images a step, over all devices
-    seed: int = 0  # of the weights, the order of the data and all noise
-    dtype: str = "float32"  # float32 | bfloat16, of the computation
-    split: str = "train"  # which part of the data, where it has parts
-    resolution: tuple[
-        int, ...
-    ] = ()  # SIZE, or HEIGHT WIDTH, to resize to; the images' own or commonest size if not given
-    crop: str = "center"  # center | none (stretch) | whole (left out): how other shapes are brought to the resolution
-    channels: int = 0  # 1, 3 or 4; 0: 1 if all images are grey, else 3
-    random_crop: tuple[
-        int, ...
-    ] = ()  # SIZE, or HEIGHT WIDTH, cut out of each image at a random place, each time anew
-    flip: bool = False  # mirror each image left to right with probability 1/2
-    max_bad: float = 0.01  # share of unreadable files that is skipped
-    resident_mb: float = (
-        1024  # sets of up to this many decoded MB stay on the device; larger ones stream
-    )
-    log_every: int = 200  # steps between log rows
-    sample_every: int = 1000  # steps between sample grids
-    save_every: int = 1000  # steps between checkpoints
-    keep: int = 2  # newest checkpoints kept, beside the best
-    keep_every: int = 0  # steps: checkpoints at multiples of this are kept for good; 0: none. A multiple of --save-every
-    eval_every: int = 0  # steps between measurements of the samples' distance to the data, by which the best is kept; 0: none
-    eval_images: int = 2048  # samples that are measured
-    eval_extractor: str = "inception"  # whose features: it, vgg16, alexnet, resnet20, resnet32 or lenet, read from GENJAX_WEIGHTS, or pixels
-    transfer: Path | None = (
-        None  # start from the weights of this run, or of converted ones, where they fit
-    )
-    fork: bool = False  # go on from the folder's checkpoint although settings have changed
-    tensorboard: bool = False  # write OUT/tensorboard too
-    distributed: str = (
-        ""  # several processes: auto (SLURM, Cloud TPU, Open MPI) | ADDRESS:PORT,COUNT,INDEX
-    )
+PREVIEW_IMAGES = 32  # of the data, for previews
 
 
-def main(
-    arguments: type[T],
-    run: Callable[[T], int],
-    presets: dict[str, T] | None = None,
-    larger: str = "",
-) -> None:
-    """Parse the command line and run. Bad input ends in one line on standard error and exit code 2.
+class Model(Protocol):
+    """A model's module."""
 
-    `presets`: the defaults of all options by the name given as --preset, "" being those without it. `larger`: those to name where pictures
-    are given without one, whose networks are sized for the embedded digits.
+    __name__: str
+    check: Callable[[Any], None]
+    recipe: Callable[[Any], Any]
+
+
+class Trained(NamedTuple):
+    """What `train` returns."""
+
+    state: core.State
+    step: int
+    stopped: str  # the signal that ended it early; "" if it ran to its end
+
+
+def run(
+    args: Any,
+    module: Model,
+    *,
+    source: Callable[[Any], data.Source] | None = None,
+    named: Callable[[Any], str] = lambda args: args.data,
+    complete: Callable[[Any], Any] = lambda config: config,
+    best: str = "",
+) -> int:
+    """Train the model of a module with these arguments; return the exit code.
+
+    Args:
+        args: Options with a field `model`, the model's Config
+        module: with `check` and `recipe`, such as `genjax.models.vae`
+        source: opens the data; None opens --data
+        named: SPEC of the data for config.json, from the arguments
+        complete: fills in what a Config leaves open, once shape and batch size are
+            known
+        best: metric of the log rows whose lowest value marks the best checkpoint
+
+    Raises ConfigError for bad options, before the data are read where possible.
     """
-    import tyro
+    early = {name: getattr(args, name) for name in ("batch_size", "dtype")}
+    if "conditional" in _names(args.model):
+        early["conditional"] = "none"
+    module.check(complete(dataclasses.replace(args.model, **early)))
+    opened = (source or load_data)(args)
+    config = complete(configured(args.model, opened, args))
+    name = module.__name__.rpartition(".")[2]
+    try:
+        options = dataclasses.replace(args, data=named(args))
+        trained = train(name, module.recipe(config), opened, options, best)
+    except NotFinite as error:
+        advice = "No step was finite: look at the data, or lower the learning rates"
+        if error.step > 1:
+            advice = f"The same command with --steps {error.step - 1} stops and saves before it"
+        say(f"stopped: {error}. {advice}")
+        return 1
+    if trained.stopped:
+        saved = "saved; the same command resumes"
+        saved = saved if trained.step else "before any was done; the same command starts again"
+        say(f"stopped by {trained.stopped} at step {trained.step} of {args.steps}, {saved}")
+        return 130 if trained.stopped == "SIGINT" else 143
+    return 0
 
-    def parse() -> T:
-        preset = chosen(presets or {}, sys.argv[1:])
-        return tyro.cli(arguments) if preset is None else tyro.cli(arguments, default=preset)
 
-    args: Any = parsed(parse)
-    if larger and not args.preset and (args.data != "digits" or getattr(args, "data_a", "")):
-        print(
-            f"{Path(sys.argv[0]).name}: these networks are sized for the embedded digits; for pictures there is {larger}",
-            file=sys.stderr,
-        )
-    exit_with(guarded(lambda: run(args)))
-
-
-def chosen(presets: dict[str, T], argv: list[str]) -> T | None:
-    """The preset that a command line names; None where there are none. An unknown name ends in one line and exit code 2."""
-    if not presets:
-        return None
-    option = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    option.add_argument(
-        "--preset", default="", nargs="?"
-    )  # with nothing after it: tyro will say so
-    name = option.parse_known_args(argv)[0].preset or ""
-    if name not in presets:
-        print(f"--preset {name}: one of {', '.join(filter(None, presets))}", file=sys.stderr)
-        raise SystemExit(2)
-    return presets[name]
+# --- options --------------------------------------------------------------------------
 
 
 def load_data(options: Options) -> data.Source:
-    """Begin, and open the data set. Raises InputError."""
+    """Check the options, join other processes, and open --data. Raises ConfigError."""
     begin(options)
     return open_set(options, options.data)
 
 
 def begin(options: Options) -> None:
-    """Check the options and join the other processes, if there are any. Raises InputError on a value that means nothing for any data."""
+    """Check the options and join the other processes, if there are any.
+
+    Raises ConfigError for a value that makes no sense for any data.
+    """
     for field in ("steps", "batch_size", "log_every", "sample_every", "save_every", "keep"):
-        if getattr(options, field) < 1:
-            raise InputError(
-                f"--{field.replace('_', '-')} {getattr(options, field)}: must be at least 1"
-            )
-    if not 0 <= options.seed < 2**32:
-        raise InputError(f"--seed {options.seed}: must be from 0 to 2^32 - 1")
-    if not 0 <= options.resident_mb < math.inf:
-        raise InputError(f"--resident-mb {options.resident_mb}: 0 or more, in units of 2^20 bytes")
-    if options.channels not in (0, 1, 3, 4):
-        raise InputError(f"--channels {options.channels}: one of 0 (as the data), 1, 3, 4")
+        _demand(options, getattr(options, field) >= 1, field, "must be at least 1")
+    _demand(options, 0 <= options.seed < 2**32, "seed", "must be from 0 to 2^32 - 1")
+    resident = 0 <= options.resident_mb < math.inf
+    _demand(options, resident, "resident_mb", "must be at least 0, in units of 2^20 bytes")
+    channels = options.channels in (0, 1, 3, 4)
+    _demand(options, channels, "channels", "one of 0 (as the data), 1, 3, 4")
     for field in ("resolution", "random_crop"):
         sizes = getattr(options, field)
         if len(sizes) > 2 or any(size < 1 for size in sizes):
-            name = field.replace("_", "-")
-            raise InputError(
-                f"--{name} {' '.join(map(str, sizes))}: one size, or a height and a width, of at least 1"
-            )
-    if (
-        options.eval_every < 0
-        or options.eval_every % options.log_every
-        or options.eval_every % options.save_every
-    ):
-        raise InputError(
-            f"--eval-every {options.eval_every}: a multiple of --log-every and of --save-every, or 0"
-        )
-    if options.keep_every < 0 or options.keep_every % options.save_every:
-        raise InputError(
-            f"--keep-every {options.keep_every}: a multiple of --save-every {options.save_every}, or 0"
-        )
-    if options.eval_images < 2:
-        raise InputError(f"--eval-images {options.eval_images}: must be at least 2")
+            advice = "one size, or a height and a width, of at least 1"
+            raise ConfigError(field, " ".join(map(str, sizes)), advice)
+    every, save = options.eval_every, options.save_every
+    regular = every >= 0 and every % options.log_every == 0 and every % save == 0
+    _demand(options, regular, "eval_every", "a multiple of `log_every` and of `save_every`, or 0")
+    multiple = options.keep_every >= 0 and options.keep_every % save == 0
+    _demand(options, multiple, "keep_every", f"a multiple of `save_every` {save}, or 0")
+    _demand(options, options.eval_images >= 2, "eval_images", "must be at least 2")
     if options.distributed:
-        join(options.distributed)
+        processes.join(options.distributed)
 
 
-def open_set(options: Options, spec: str, option: str = "--data", **changes: Any) -> data.Source:
-    """The data set of a SPEC that came with `option`, as the options have it but for `changes` (data.load's). Raises InputError."""
+def _demand(options: Options, ok: bool, field: str, advice: str) -> None:
+    if not ok:
+        raise ConfigError(field, getattr(options, field), advice)
+
+
+def open_set(options: Options, spec: str, field: str = "data", **changes: Any) -> data.Source:
+    """Open the data set of a SPEC as the options say. Raises ConfigError.
+
+    field: the option that the SPEC was given as
+    changes: arguments of `data.load` that differ from the options
+    """
     arguments: dict[str, Any] = {
         "split": options.split,
         "resolution": pair(options.resolution),
         "channels": options.channels or None,
         "crop": options.crop,
+        "random_crop": pair(options.random_crop),
+        "flip": options.flip,
         "max_bad": options.max_bad,
         "resident_mb": options.resident_mb,
     }
-    source = data.load(spec, option=option, **(arguments | changes))
-    crop = pair(options.random_crop)
-    if crop and (crop[0] > source.shape[0] or crop[1] > source.shape[1]):
-        raise InputError(
-            f"--random-crop {crop[0]} {crop[1]}: the images of {option} are {source.shape[0]}x{source.shape[1]}"
-        )
-    return source
+    return data.load(spec, field=field, **(arguments | changes))
 
 
 def pair(sizes: tuple[int, ...]) -> tuple[int, int] | None:
-    """(height, width) of one or two numbers, None of none."""
+    """Return (height, width) of one or two numbers, None of none."""
     return (sizes[0], sizes[-1]) if sizes else None
 
 
 def configured(config: Any, source: data.Source, options: Options) -> Any:
-    """A model's Config with what the data and the shared options say of it. Raises InputError where `--model.FIELD` says otherwise."""
-    shape = (*(pair(options.random_crop) or source.shape[:2]), source.shape[2])
-    given = {
-        "shape": shape,
+    """Return a Config with what follows from the data and the options.
+
+    Raises ConfigError where the Config itself says otherwise.
+    """
+    derived = {
+        "shape": source.shape,
         "num_labels": source.num_labels,
         "batch_size": options.batch_size,
         "dtype": options.dtype,
     }
-    given = {
-        field: value for field, value in given.items() if hasattr(config, field)
-    }  # a model may have no use for labels
-    for field, value in given.items():
-        if getattr(config, field) not in (value, getattr(type(config)(), field)):
-            advice = (
-                "comes from the data"
-                if field in ("shape", "num_labels")
-                else f"use --{field.replace('_', '-')}"
-            )
-            raise InputError(
-                f"--model.{field.replace('_', '-')} {getattr(config, field)}: {advice}"
-            )
-    if source.num_labels and getattr(config, "conditional", "none") in ("none", False):
-        use = "; --model.conditional makes it" if hasattr(config, "conditional") else ""
+    names, default = _names(config), type(config)()
+    derived = {field: derived[field] for field in DERIVED if field in names}
+    for field, value in derived.items():
+        if getattr(config, field) not in (value, getattr(default, field)):
+            from_data = field in ("shape", "num_labels")
+            advice = "comes from the data" if from_data else f"use the option `{field}`"
+            raise ConfigError(f"model.{field}", getattr(config, field), advice)
+    if source.num_labels and ("conditional" not in names or config.conditional == "none"):
+        use = "; --model.conditional uses them" if "conditional" in names else ""
         say(f"the data have {source.num_labels} labels, which the model does not use{use}")
-    return dataclasses.replace(config, **given)
+    return dataclasses.replace(config, **derived)
 
 
-JOIN_SECONDS, MEET_SECONDS = (
-    300,
-    1800,
-)  # for how long other processes are waited for: to begin, and where all must be at one point
+def _names(config: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(config)}
 
 
-def join(distributed: str) -> None:
-    """Become one of several processes that train together. Raises InputError; ends with exit code 2 where the others do not come."""
-    advice = "auto under SLURM, Cloud TPU or Open MPI, else ADDRESS:PORT,COUNT,INDEX"
-    longer = JOIN_SECONDS + 60  # JAX's own end of waiting is an abort with a trace
-    try:
-        if distributed == "auto":
-            with waiting("the other processes of --distributed auto", JOIN_SECONDS):
-                jax.distributed.initialize(initialization_timeout=longer)
-            return
-        if not (form := re.fullmatch(r"(.+:\d+),(\d+),(\d+)", distributed)):
-            raise ValueError("not of that form")
-        address, count, index = form[1], int(form[2]), int(form[3])
-        if not index < count:
-            raise ValueError(f"INDEX {index} is not from 0 to {count - 1}")
-        with waiting(
-            f"the other {count - 1} processes at {address}"
-            if index == 0
-            else f"process 0 at {address}",
-            JOIN_SECONDS,
-        ):
-            jax.distributed.initialize(address, count, index, initialization_timeout=longer)
-    except (ValueError, RuntimeError) as error:
-        raise InputError(f"--distributed {distributed}: {reason(error)}; {advice}") from None
-
-
-def meet(what: str) -> None:
-    """Wait until all processes have done `what`; ends with exit code 2 after MEET_SECONDS."""
-    if jax.process_count() > 1:
-        with waiting(f"the other {jax.process_count() - 1} processes: {what}", MEET_SECONDS):
-            multihost_utils.sync_global_devices(what)
-
-
-@contextlib.contextmanager
-def waiting(whom: str, most: float) -> Iterator[None]:
-    """Say whom is waited for if this takes more than some seconds; end the process after `most`, since the wait itself cannot be ended."""
-
-    def say_so():
-        print(f"waiting for {whom}, at most {most:g} s", file=sys.stderr, flush=True)
-
-    def give_up():
-        print(
-            f"{Path(sys.argv[0]).name}: waited {most:g} s in vain for {whom}",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(2)
-
-    timers = [threading.Timer(min(5.0, most / 2), say_so), threading.Timer(most, give_up)]
-    for timer in timers:
-        timer.daemon = True
-        timer.start()
-    try:
-        yield
-    finally:
-        for timer in timers:
-            timer.cancel()
+# --- training -------------------------------------------------------------------------
 
 
 def train(
-    model: str, recipe: Recipe, config: Any, source: data.Source, options: Options, best: str = ""
-) -> int:
-    """Train `recipe`, or go on with it, in the run's folder; returns the exit code. `best`: the log row's loss by which the best is kept."""
-    run = options.out or Path("runs") / model
+    model: str,
+    recipe: Recipe,
+    source: data.Source,
+    options: Options,
+    best: str = "",
+    hooks: Sequence[trainer.Hook] = (),
+) -> Trained:
+    """Train a recipe in the run's folder, or resume there.
+
+    Args:
+        model: its name, a key of `models.RECIPES`
+        recipe: the model
+        source: the data
+        options: of the run
+        best: metric of the log rows whose lowest value marks the best checkpoint
+        hooks: more hooks, run after the evaluation
+
+    Raises ConfigError where folder, batch, memory or data do not fit; NotFinite.
+    """
+    run, mesh = options.out or Path("runs") / model, trainer.data_mesh()
+    settings = settings_of(model, recipe, source, options)
+    trainer.check_batches(recipe, mesh, 0, options.steps)
+    measured: list[trainer.Hook] = []
+    if options.eval_every:
+        measured, best = evaluation(recipe, source, options)
+
+    # The first state: of a checkpoint, of another run's weights, or a new one.
+    start = None
+    if options.transfer and not run_folder.begun(run):
+        start = transfer(recipe, options, mesh)  # before anything is written
+    settings = run_folder.open_run(run, settings, options.fork, source.earlier)
+    try:
+        manager = checkpoint.manager(run, options.keep, best, options.keep_every)
+        abstract = trainer.abstract_state(recipe, options.seed, mesh)
+        state = checkpoint.restore(manager, abstract) or start
+        if jax.process_index() == 0:  # not before the checkpoint is known to fit them
+            run_folder.write_config(run, settings)
+        first = int(jax.device_get(state.step)) if state is not None else 0
+
+        # Sample grids, also those that an earlier kill prevented.
+        batch = first_images(source, mesh)
+        grids = library.samples(recipe, run / "samples", options.sample_every, batch, options.seed)
+        ended = first % options.save_every or first >= options.steps  # where a run ended
+        regular = first % options.sample_every == 0
+        due = first > 0 and bool(regular or ended)
+        if state is not None and due:
+            if library.samples_missing(recipe, run / "samples", first, state, batch):
+                grids.run(trainer.Event(first, options.steps, state, {}))
+
+        if state is not None and first >= options.steps:
+            if jax.process_index() == 0:  # an earlier process may have been killed before this
+                run_folder.export(run, core.weights(state))
+            say(f"{run} is finished: {first} steps are done; give more --steps to continue")
+            return Trained(state, first, "")
+        introduce(recipe, run, first, source, options)
+        result = loop(
+            recipe, source, options, state, mesh, run, manager, best, [*measured, *hooks], grids
+        )
+    finally:
+        run_folder.unlock(run)
+    return result
+
+
+def settings_of(
+    model: str, recipe: Recipe, source: data.Source, options: Options
+) -> dict[str, Any]:
+    """Return what config.json holds."""
+    about: dict[str, Any] = {
+        "spec": options.data,
+        "name": source.name,
+        "fingerprint": source.fingerprint,
+        "flip": source.flip,
+    }
+    if source.classes:
+        about["classes"] = list(source.classes)
+    if source.random_crop:
+        about["random_crop"] = list(source.random_crop)
     settings = {
         "genjax": __version__,
         "model": model,
-        "config": dataclasses.asdict(config),
-        "data": {
-            "spec": options.data,
-            "name": source.name,
-            "fingerprint": source.fingerprint,
-            "flip": options.flip,
-        },
+        "config": dataclasses.asdict(recipe.config),
+        "data": about,
         "seed": options.seed,
     }
-    if source.classes:
-        settings["data"]["classes"] = list(source.classes)
-    crop = pair(options.random_crop)
-    if crop:
-        settings["data"]["random_crop"] = list(crop)
     if options.transfer:
         settings["transfer"] = str(options.transfer)
-    mesh = trainer.data_mesh()
-    trainer.check_batches(recipe, mesh, 0, options.steps)
-    measured, best = evaluation(recipe, source, options) if options.eval_every else ([], best)
-    start = (
-        transfer(recipe, options, mesh) if options.transfer and not begun(run) else None
-    )  # before anything is written
-    settings = open_run(run, settings, options, source.earlier)
-    manager = checkpoint.manager(run, options.keep, best, options.keep_every)
-    state = checkpoint.restore(manager, trainer.abstract_state(recipe, options.seed, mesh)) or start
-    if jax.process_index() == 0:
-        checkpoint.write_config(run, settings)  # not before the checkpoint is known to fit them
+    return settings
+
+
+def introduce(recipe: Recipe, run: Path, first: int, source: data.Source, options: Options) -> None:
+    """Print what is about to happen: the data, the networks, the run."""
+    config, names = recipe.config, _names(recipe.config)
+    if "decay_steps" in names and config.decay_steps:
+        end = config.decay_steps + (config.constant_steps if "constant_steps" in names else 0)
+        if end < options.steps:
+            advice = f"with --steps {options.steps} give --model.decay-steps, too"
+            say(f"learning rates are 0 from step {end} on: {advice}")
+    shapes = jax.eval_shape(recipe.init, jax.random.key(0)).params
+    counts = {
+        name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+        for name, tree in shapes.items()
+    }
+    sizes = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    begins = f"{'resuming' if first else 'training'} {run}: step {first} of {options.steps}"
+    say(source.name, f"parameters: {sizes}", f"{begins}, on {describe_devices()}")
+
+
+def loop(
+    recipe: Recipe,
+    source: data.Source,
+    options: Options,
+    state: core.State | None,
+    mesh: Mesh,
+    run: Path,
+    manager: Any,
+    best: str,
+    measured: list[trainer.Hook],
+    grids: trainer.Hook,
+) -> Trained:
+    """Train with the hooks of a run folder, then export the weights."""
     first = int(jax.device_get(state.step)) if state is not None else 0
-    batch = first_images(source, mesh, crop)
-    grids = hooks.samples(recipe, run / "samples", options.sample_every, batch, options.seed)
-    drawn = (
-        first % options.sample_every == 0 or first % options.save_every or first >= options.steps
-    )  # the latter: where a run ended
-    if first and drawn and hooks.samples_missing(recipe, run / "samples", first, state, batch):
-        grids.run(hooks.Event(first, options.steps, state, {}))
-    if state is not None and first >= options.steps:
-        if (
-            jax.process_index() == 0
-        ):  # it may have been killed before they were, beside those of an earlier SIGTERM
-            checkpoint.export(run, core.weights(state))
-        say(f"{run} is finished: {first} steps are done; give more --steps to go on")
-        return 0
-    ends = getattr(config, "constant_steps", 0) + getattr(config, "decay_steps", 0)
-    if getattr(config, "decay_steps", 0) and ends < options.steps:
-        say(
-            f"learning rates are 0 from step {ends} on: with --steps {options.steps} give --model.decay-steps, too"
-        )
-    begins = f"{'resuming' if first else 'training'} {run}: step {first} of {options.steps}, on {describe_devices()}"
-    say(source.name, begins)
-    with hooks.progress(options.log_every, first, options.steps) as shown:
+    with library.progress(options.log_every, first, options.steps) as shown:
         written = []
         if jax.process_index() == 0:
-            written.append(hooks.jsonl(run / "metrics.jsonl", options.log_every, first))
-            written += (
-                [hooks.tensorboard(run / "tensorboard", options.log_every)]
-                if options.tensorboard
-                else []
-            )
-        written += [hooks.save(manager, options.save_every, best), grids]
+            written.append(library.jsonl(run / "metrics.jsonl", options.log_every, first))
+            if options.tensorboard:
+                written.append(library.tensorboard(run / "tensorboard", options.log_every))
+        written += [library.save(manager, options.save_every, best), grids]
         try:
             result = trainer.fit(
                 recipe,
@@ -351,209 +323,92 @@ def train(
                 state=state,
                 mesh=mesh,
                 log_every=options.log_every,
-                flip=options.flip,
-                crop=crop,
                 hooks=[*measured, *shown, *written],
             )
-        except NotFinite as error:
-            advice = f"The same command with --steps {error.step - 1} goes to the step before, and saves it"
-            say(
-                f"stopped: {error}. {advice if error.step > 1 else 'No step was whole: look at the data, or lower the rates'}"
-            )
-            return 1
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            what, advice = trainer.thrift(recipe, options.batch_size)
-            raise InputError(
-                f"{what} more memory than there is ({reason(error)}); {advice}"
-            ) from None
+            needed = f"more memory than there is ({reason(error)})"
+            raise trainer.too_large(options.batch_size, needed) from None
         finally:
             manager.wait_until_finished()
     step = int(jax.device_get(result.state.step))
     if jax.process_index() == 0 and step:
-        checkpoint.export(run, core.weights(result.state))
+        run_folder.export(run, core.weights(result.state))
     manager.close()
-    if result.stopped:
-        then = (
-            "saved; the same command resumes"
-            if step
-            else "before any was done; the same command starts again"
-        )
-        say(f"stopped by {result.stopped} at step {step} of {options.steps}, {then}")
-        return 130 if result.stopped == "SIGINT" else 143
-    use = (
-        f"sample {run} --n 64 --out grid.png"
-        if hasattr(recipe, "sample")
-        else f"translate {run} PICTURES --out DIR"
-    )
-    say(f"done: {run / checkpoint.WEIGHTS}; genjax {use}")
-    return 0
+    if not result.stopped:
+        use = f"sample {run} --n 64 --out grid.png"
+        use = use if recipe.sampler else f"translate {run} PICTURES --out DIR"
+        say(f"done: {run / run_folder.WEIGHTS}; genjax {use}")
+    return Trained(result.state, step, result.stopped)
 
 
 def evaluation(
     recipe: Recipe, source: data.Source, options: Options
-) -> tuple[list[hooks.Hook], str]:
-    """The hook of --eval-every, and the name of what it puts into log rows. Raises InputError."""
+) -> tuple[list[trainer.Hook], str]:
+    """Return the hook of --eval-every, and the name of its entry in log rows.
+
+    Raises ConfigError.
+    """
     from genjax.metrics import evaluation, extractors, sets
 
-    if not hasattr(recipe, "sample"):
-        raise InputError(
-            f"--eval-every {options.eval_every}: the model draws no images of its own; leave it out"
-        )
-    if options.random_crop:
-        raise InputError(
-            "--eval-every with --random-crop: samples would be compared with whole images; leave one out"
-        )
-    if options.eval_extractor not in (*extractors.TABLE, "pixels"):
-        raise InputError(
-            f"--eval-extractor {options.eval_extractor}: one of {', '.join(extractors.TABLE)}, pixels"
-        )
-    if options.eval_images < evaluation.FEW:
-        say(
-            f"--eval-images {options.eval_images}: a distance of so few is biased upwards; compare it with its like alone"
-        )
-    extractor = extractors.extractor(options.eval_extractor)
-    real = sets.open_set(source, option="--data")
-    classes = sets.class_labels(recipe, options.eval_images, options.seed, real)
-    name, measure = (
-        f"eval/{extractor.frechet_name}",
-        evaluation.distance_to(real, extractor, progress()),
-    )
-    return [
-        hooks.evaluation(
-            recipe, options.eval_every, name, measure, options.eval_images, options.seed, classes
-        )
-    ], name
+    every, name, count = options.eval_every, options.eval_extractor, options.eval_images
+    if recipe.sampler is None:
+        advice = "the model draws no images of its own; leave it out"
+        raise ConfigError("eval_every", every, advice)
+    if source.random_crop:
+        advice = "not with `random_crop`: samples would be compared with uncropped images"
+        raise ConfigError("eval_every", every, advice)
+    if name not in (*extractors.TABLE, "pixels"):
+        known = ", ".join(extractors.TABLE)
+        raise ConfigError("eval_extractor", name, f"one of {known}, pixels")
+    if count < evaluation.FEW:
+        advice = "a distance of so few is biased upwards; compare it with equal counts only"
+        say(f"--eval-images {count}: {advice}")
+    extractor = extractors.extractor(name)
+    real = sets.open_set(source, field="data")
+    classes = sets.class_labels(recipe, count, options.seed, real)
+    entry = f"eval/{extractor.frechet_name}"
+    measure = evaluation.distance_to(real, extractor, progress())
+    names = _names(recipe.config)
+    slices = recipe.config.accumulate if "accumulate" in names else 1
+    size = min(64, options.batch_size // slices)  # no more at once than a step has
+    arguments = (recipe, every, entry, measure, count, options.seed, classes, size)
+    return [library.evaluation(*arguments)], entry
 
 
 def transfer(recipe: Recipe, options: Options, mesh: Mesh) -> core.State:
-    """A State to start from with the weights of another run. Raises InputError."""
+    """Return a State to start from with the weights of another run.
+
+    Raises ConfigError.
+    """
     assert options.transfer
     everywhere = NamedSharding(mesh, PartitionSpec())
     fresh = jax.device_get(trainer.first_state(recipe, jax.random.key(options.seed)))
-    state, own = checkpoint.transferred(fresh, options.transfer)
-    others = (
-        f"; not there, or of other shapes: {', '.join(own[:3])}{f' and {len(own) - 3} more' if len(own) > 3 else ''}"
-        if own
-        else ""
-    )
-    say(f"weights from {options.transfer}{others}")
+    state, new = run_folder.transferred(fresh, options.transfer)
+    more = f" and {len(new) - 3} more" if len(new) > 3 else ""
+    missing = f"; missing there, or of other shapes: {', '.join(new[:3])}{more}" if new else ""
+    say(f"weights from {options.transfer}{missing}")
     return jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=everywhere)(state)
 
 
-def first_images(
-    source: data.Source, mesh: Mesh, crop: tuple[int, int] | None = None, count: int = 32
-) -> core.Batch:
-    """The set's first images as a batch on all devices, for previews; of two sets the first ones of each."""
+def first_images(source: data.Source, mesh: Mesh, count: int = PREVIEW_IMAGES) -> core.Batch:
+    """Return the first images of the data as a batch on all devices, for previews.
+
+    Of two sets, the first ones of each; not mirrored.
+    """
     items = data.gather(source, np.arange(min(count, source.size)))
-    if source.partner is not None:
-        items |= data.with_suffix(
-            data.gather(source.partner, np.arange(min(count, source.partner.size)))
-        )
+    partner = source.partner
+    if partner is not None:
+        items |= data.with_suffix(data.gather(partner, np.arange(min(count, partner.size))))
     everywhere = NamedSharding(mesh, PartitionSpec())
     raw = {name: trainer.to_devices(array, everywhere) for name, array in items.items()}
-    return jax.jit(
-        lambda raw: data.prepare(raw, jax.random.key(0), False, crop), out_shardings=everywhere
-    )(raw)
-
-
-def begun(run: Path) -> bool:
-    """Whether a run has anything that other settings would not fit: a checkpoint, or weights."""
-    return any((run / checkpoint.CHECKPOINTS).glob("[0-9]*")) or (run / checkpoint.WEIGHTS).exists()
-
-
-def open_run(
-    run: Path, settings: dict[str, Any], options: Options, earlier: str = ""
-) -> dict[str, Any]:
-    """Make the run's folder, or check that the one there is of the same settings. Raises InputError, having written nothing.
-
-    A run that has no checkpoint yet takes any settings. Returns the settings with the forks on record; a new folder has them already,
-    so that it is known as a run from the start. earlier: the fingerprint that version 0.1.0 gave the same data, which its runs hold.
-    """
-    known = os.path.lexists(run / checkpoint.CONFIG)
-    fresh = not (known and begun(run))
-    if not fresh:
-        try:
-            before = checkpoint.read_config(run)
-            changed = changes(before, settings, earlier=earlier)
-        except InputError as error:
-            before, changed = {}, [str(error)]
-        if changed and not options.fork:
-            advice = "repeat its command, choose another folder, or add --fork"
-            raise InputError(
-                f"--out {run}: holds a run of other settings ({'; '.join(changed)}); {advice}"
-            )
-        settings = settings | {"forked": forks(before) + ([changed] if changed else [])}
-    elif (
-        not known
-        and run.exists()
-        and (not run.is_dir() or any(not path.name.startswith(".") for path in run.iterdir()))
-    ):
-        raise InputError(f"--out {run}: exists and is no run of genjax; choose another folder")
-    meet("all have looked at the folder")
-    if jax.process_index() == 0:
-        try:
-            run.mkdir(parents=True, exist_ok=True)
-            lock(run)
-            checkpoint.remove_leftovers(run)
-            if fresh:
-                checkpoint.write_config(run, settings)
-        except OSError as error:
-            raise InputError(f"--out {run}: cannot be written ({reason(error)})") from None
-    meet("the folder is there")
-    return settings
-
-
-def forks(settings: dict[str, Any]) -> list[Any]:
-    """The changes on record in a config.json, by fork."""
-    found = settings.get("forked", [])
-    return found if isinstance(found, list) else []
-
-
-_locks: list[filelock.BaseFileLock] = []  # of this process
-
-
-def lock(run: Path) -> None:
-    """Hold the folder until this process ends, however it ends. Raises InputError if another one does."""
-    held = filelock.FileLock(run.absolute() / ".lock")
-    try:
-        held.acquire(timeout=0)
-    except filelock.Timeout:
-        raise InputError(
-            f"--out {run}: another process is training there; wait for it, or choose another folder"
-        ) from None
-    except NotImplementedError:  # a file system without locks
-        return
-    _locks.append(held)
-
-
-def changes(
-    old: dict[str, Any], new: dict[str, Any], prefix: str = "", earlier: str = ""
-) -> list[str]:
-    """What differs, a phrase each; where the data lies, the version that wrote it and earlier forks do not matter.
-
-    earlier: another fingerprint of the new data that is as good.
-    """
-    found = []
-    for key in sorted(old.keys() | new.keys()):
-        name, before, after = prefix + key, old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += changes(before, after, f"{name}.", earlier)
-        elif name == "data.fingerprint":
-            if before not in (after, earlier or after):
-                found.append("the data are other images, or labelled otherwise")
-        elif name == "data.classes" and before is None:  # version 0.1.0 did not write them
-            continue
-        elif name not in ("genjax", "forked", "data.spec", "data.name") and before != (
-            list(after) if isinstance(after, tuple) else after
-        ):
-            found.append(f"{name} was {before}, is {after}")
-    return found
+    prepare = lambda raw: source._replace(flip=False).prepare(raw, jax.random.key(0))
+    return jax.jit(prepare, out_shardings=everywhere)(raw)
 
 
 def progress() -> Callable[..., Any]:
-    """A function of (batches, how many, of what) that gives the batches with a bar on standard error, in the first process."""
+    """Return (batches, total, name) -> the batches, with a bar on standard error."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -566,17 +421,16 @@ def progress() -> Callable[..., Any]:
     console = Console(stderr=True, quiet=jax.process_index() > 0)
 
     def track(batches, total, name):
-        # Names come from files: [red] and :smile: in them are no markup.
+        # Names come from files: [red] and :smile: in them are not markup.
         text = TextColumn("{task.description}", markup=False)
-        with Progress(
-            text, BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console
-        ) as bar:
+        columns = (text, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as bar:
             yield from bar.track(batches, total, description=printable(name, 60))
 
     return track
 
 
 def describe_devices() -> str:
-    """E.g. "1 cpu" or "8 NVIDIA H100 in 2 processes"."""
+    """Return for example "1 cpu" or "8 NVIDIA H100 in 2 processes"."""
     several = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return f"{jax.device_count()} {jax.devices()[0].device_kind}{several}"

@@ -1,20 +1,30 @@
-"""Training from the command line: one module per model, with its options, presets and `main()`.
+"""Training from the command line: one module per model, with its options, presets and `main`.
 
-`genjax train MODEL ...` of an installed package and `python train/MODEL.py ...` of a checkout run the same.
+`genjax train MODEL ...` of an installed package and `python train/MODEL.py ...` of a checkout
+run the same.
 """
 
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Literal
 
-from genjax.runtime import (
-    shell as shell,
-)  # before JAX, whose complaints of the environment it turns into one line
+from genjax.runtime import shell as shell  # before JAX: it reports a bad environment
 
 MODELS = ("cyclegan", "dcgan", "gan", "stylegan2", "vae")
 
 
 def run(model: str, options: Sequence[str]) -> None:
-    """Run a model's `main()` with these options; exits as it does."""
-    sys.argv = [f"genjax train {model}", *options]  # as its help and messages begin
+    """Run a model's `main` with these options; exit as it does."""
+    sys.argv = [f"genjax train {model}", *options]  # the name that its help and messages show
     importlib.import_module(f"genjax.cli.train.{model}").main()
+
+
+def train(model: Literal["cyclegan", "dcgan", "gan", "stylegan2", "vae"], /) -> int:
+    """Train a model. `genjax train MODEL --help` lists its options, such as --data and --out.
+
+    Args:
+        model: cyclegan, dcgan, gan, stylegan2 or vae
+    """
+    run(model, ())
+    return 0
