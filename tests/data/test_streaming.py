@@ -125,13 +125,3 @@ def test_arrays_too_large_to_be_resident_are_streamed_from_memory(tmp_path, load
     assert source.read(3)["labels"].dtype == np.int32
     larger = load(tmp_path / "set.npz", resident_mb=0, resolution=4, channels=3)
     assert larger.read(3)["images"].shape == (4, 4, 3)
-
-
-def test_import_is_light(python):
-    heavy = ("PIL", "grain", "sklearn", "tensorflow_datasets")
-    assert (
-        python(
-            f"import sys, genjax.data; print([name for name in {heavy} if name in sys.modules])"
-        ).strip()
-        == "[]"
-    )
