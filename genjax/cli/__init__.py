@@ -39,7 +39,13 @@ def main() -> None:
     commands: Any = {name: _later(command) for name, command in COMMANDS.items()}
     description = "Train models and use them."
     parse = lambda: subcommand_cli_from_dict(commands, prog="genjax", description=description)
-    shell.exit_with(shell.guarded(shell.parsed(parse)))
+    shell.exit_with(shell.guarded(shell.parsed(parse), _option))
+
+
+def _option(field: str) -> str:
+    """Return the option that sets an argument of a command; positional ones have none."""
+    positional = ("run", "real", "fake", "input", "source", "kind")
+    return field if field in positional else shell.option(field)
 
 
 def _later(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:

@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
+from genjax import sampling
+from genjax.core import Sampler, Weights
 from genjax.edit import pictures
 from genjax.errors import InputError
 from genjax.files import grids, outputs

@@ -60,10 +60,10 @@ def evaluate(
         force: replace a file that genjax wrote
     """
     check_counts(n=n, real_n=real_n, draws=draws, step=step)
-    for option, path in (("--json", json), ("--save-stats", save_stats)):
+    for field, path in (("json", json), ("save_stats", save_stats)):
         if path is not None:
             outputs.check_file(
-                path, option, read=[real, *fake, *filter(None, [weights])], force=force
+                path, field, read=[real, *fake, *filter(None, [weights])], force=force
             )
     if (
         json is not None

@@ -231,9 +231,9 @@ def train(
         ended = first % options.save_every or first >= options.steps  # where a run ended
         regular = first % options.sample_every == 0
         due = first > 0 and bool(regular or ended)
-        if state is not None and due:
-            if library.samples_missing(recipe, run / "samples", first, state, batch):
-                grids.run(trainer.Event(first, options.steps, state, {}))
+        folder = run / "samples"
+        if state and due and library.samples_missing(recipe, folder, first, state, batch):
+            grids.run(trainer.Event(first, options.steps, state, {}))
 
         if state is not None and first >= options.steps:
             if jax.process_index() == 0:  # an earlier process may have been killed before this

@@ -372,9 +372,9 @@ def test_large_arrays_that_cannot_be_read_in_parts_are_refused(
 ):
     path = write(folder)
     message = refused(path, resident_mb=0)
-    assert "; raise --resident-mb, or " in message
+    assert "; raise `resident_mb`, or " in message
     assert instead in message
-    assert "--resident-mb" not in refused(path, resident_mb=0, options=())
+    assert "resident_mb" not in refused(path, resident_mb=0, adjustable=())
     assert load(path, resident_mb=1).size == 5
 
 

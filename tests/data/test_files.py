@@ -17,8 +17,9 @@ import pytest
 
 from genjax import data
 from genjax.data import items
-from genjax.errors import InputError
+from genjax.errors import ConfigError
 from genjax.files import decode, formats
+from genjax.runtime import shell
 
 HALF = (255, 0, 0, 128)  # red, half transparent
 
@@ -210,7 +211,7 @@ def test_the_most_common_size_wins_and_one_line_sums_up(images, load, said, enco
     )
     assert source.shape == (6, 8, 3)
     assert said == [
-        "data: images of 2 sizes, all become the most common, 6x8 (4 of 5 looked at); --resolution sets another",
+        "data: images of 2 sizes, all become the most common, 6x8 (4 of 5 looked at); `resolution` sets another",
         "data: 2 of 5 images converted: 1 resized to 6x8, 1 RGBA over white",
     ]
 
@@ -314,7 +315,7 @@ def test_bad_files_are_listed_and_left_out_up_to_a_share(images, load, refused, 
     )
     message = refused(root)
     assert "2 of 20 images cannot be read: 03.png (not an image), 07.png (" in message
-    assert "--max-bad 0.01" in message
+    assert "`max_bad` 0.01" in message
 
 
 def test_labels_stay_with_their_images_when_some_are_left_out(images, load, encode):
@@ -604,23 +605,25 @@ def test_paths_that_are_no_set_are_refused(tmp_path, refused, encode):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"resolution": 0}, "--resolution (0, 0): "),
-        ({"resolution": (8,)}, "--resolution (8,): "),
-        ({"resolution": (8, 10**6)}, "--resolution (8, 1000000): "),
-        ({"channels": 2}, "--channels 2: "),
-        ({"crop": "left"}, "--crop left: "),
-        ({"max_bad": 2.0}, "--max-bad 2.0: "),
+        ({"resolution": 0}, "resolution (0, 0): "),
+        ({"resolution": (8,)}, "resolution (8,): "),
+        ({"resolution": (8, 10**6)}, "resolution (8, 1000000): "),
+        ({"channels": 2}, "channels 2: "),
+        ({"crop": "left"}, "crop left: "),
+        ({"random_crop": (4, 0)}, "random_crop (4, 0): "),
+        ({"max_bad": 2.0}, "max_bad 2.0: "),
     ],
 )
-def test_options_out_of_range_are_refused(load, options, message):
-    with pytest.raises(InputError) as caught:
+def test_arguments_out_of_range_are_refused(load, options, message):
+    with pytest.raises(ConfigError) as caught:
         load("digits", **options)
     assert str(caught.value).startswith(message)
 
 
-def test_another_option_can_be_named(load):
-    with pytest.raises(InputError, match=r"^--data-a 'missing': does not exist"):
-        load("missing", option="--data-a")
+def test_another_field_can_be_named(load):
+    with pytest.raises(ConfigError, match=r"^data_a 'missing': does not exist") as caught:
+        load("missing", field="data_a")
+    assert caught.value.as_option(shell.option).startswith("--data-a 'missing': does not exist")
 
 
 def test_messages_go_to_stderr_by_default(folder, capsys, encode):
@@ -632,12 +635,12 @@ def test_messages_go_to_stderr_by_default(folder, capsys, encode):
     )
 
 
-def test_messages_advise_only_options_that_the_command_has(folder, load, refused, said, encode):
+def test_messages_advise_only_what_the_caller_can_set(folder, load, refused, said, encode):
     root = folder({"1.png": b"text", "2.png": encode()})
-    assert refused(root).endswith("; mend or remove them, or raise --max-bad 0.01")
-    with pytest.raises(InputError, match=r"^real '.*; mend or remove them$"):
-        load(root, option="real")
-    with pytest.raises(InputError, match=r"--max-bad 0.01$"):
-        load(root, option="real", options=("--max-bad",))
-    load(folder({"1.png": encode(), "2.png": encode(size=(9, 9))}), option="real")
-    assert "--resolution" not in said[0]
+    assert refused(root).endswith("; mend or remove them, or raise `max_bad` 0.01")
+    with pytest.raises(ConfigError, match=r"^real '.*; mend or remove them$"):
+        load(root, field="real", adjustable=())
+    with pytest.raises(ConfigError, match=r"`max_bad` 0.01$"):
+        load(root, field="real", adjustable=("max_bad",))
+    load(folder({"1.png": encode(), "2.png": encode(size=(9, 9))}), adjustable=())
+    assert "resolution" not in said[0]

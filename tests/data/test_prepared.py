@@ -64,7 +64,7 @@ def test_other_file_formats_are_refused(prepared, refused):
     info = json.loads((prepared / "dataset_info.json").read_text())
     (prepared / "dataset_info.json").write_text(json.dumps({**info, "fileFormat": "tfrecord"}))
     message = refused("tfds:mnist")
-    assert "lies prepared in a format that needs TensorFlow to read (tfrecord)" in message
+    assert "is prepared in a format that needs TensorFlow to read (tfrecord)" in message
     assert "array_record'" in message.split(";")[-1]
     assert "catalog" not in message
 

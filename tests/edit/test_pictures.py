@@ -218,7 +218,7 @@ def test_a_picture_that_cannot_be_written_or_needs_too_much_memory_is_left_out(
     assert cli.translate(run, tmp_path / "in", out=tmp_path / "out") == 1
     said = capsys.readouterr().err
     assert (
-        "long.webp: cannot be written as .webp (a .webp of 8x16384 pixels: at most 16383 a side"
+        "long.webp: cannot be written as .webp (a .webp of 8x16384 pixels: at most 16383 per side"
         in said
     )
     for name in ("odd.png", "huge.png"):
