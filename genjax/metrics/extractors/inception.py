@@ -173,10 +173,10 @@ def _walk(step: Any, x: Any, prefix: str, conv: Callable, pool: Callable, join: 
 
 def params(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Parameters by layer from a state dict of 472 arrays (`NAME.conv.weight`, `NAME.bn.*`, `fc.*`), batch norms folded in. Raises InputError."""
-    layers: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
 
     def conv(channels, name, step):
-        layers[name] = layers.conv_layer(
+        arrays[name] = layers.conv_layer(
             state, f"{name}.conv", (step.features, channels, *step.kernel), f"{name}.bn", EPSILON
         )
         return step.features
@@ -185,7 +185,7 @@ def params(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
     for prefix, step in STAGES:
         if prefix != "tap":
             channels = _walk(step, channels, prefix, conv, lambda channels, _: channels, sum)
-    return layers | {"fc": layers.dense_layer(state, "fc", (CLASSES, channels))}
+    return arrays | {"fc": layers.dense_layer(state, "fc", (CLASSES, channels))}
 
 
 def apply(

@@ -69,21 +69,22 @@ BACKBONES = {
 def params(state: Mapping[str, np.ndarray], name: str, dense: bool = True) -> dict[str, Any]:
     """Parameters by layer from torchvision's state dict, with the `dense` layers or without. Raises InputError."""
     convs, _, grid, names = BACKBONES[name]
-    layers, channels = {}, 3
+    arrays: dict[str, Any] = {}
+    channels = 3
     for conv in convs:
-        layers[conv.name] = layers.conv_layer(
+        arrays[conv.name] = layers.conv_layer(
             state, conv.name, (conv.features, channels, conv.kernel, conv.kernel)
         )
         channels = conv.features
     if dense:
         sizes = (channels * grid**2, 4096, 4096, 1000)
         for layer, inputs, outputs in zip(names, sizes, sizes[1:], strict=False):
-            layers[layer] = layers.dense_layer(state, layer, (outputs, inputs))
-        flat = layers[names[0]]["kernel"].reshape(
+            arrays[layer] = layers.dense_layer(state, layer, (outputs, inputs))
+        flat = arrays[names[0]]["kernel"].reshape(
             channels, grid, grid, -1
         )  # PyTorch flattens channels first
-        layers[names[0]] = layers[names[0]] | {"kernel": np.moveaxis(flat, 0, 2).reshape(sizes[:2])}
-    return layers
+        arrays[names[0]] = arrays[names[0]] | {"kernel": np.moveaxis(flat, 0, 2).reshape(sizes[:2])}
+    return arrays
 
 
 def activations(
