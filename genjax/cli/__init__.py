@@ -900,7 +900,17 @@ def main() -> None:
             commands, prog="genjax", description="Train models and use them."
         )
     )
-    script.exit_with(script.guarded(chosen))
+    script.exit_with(script.guarded(chosen, _option))
+
+
+# How commands call the arguments of the library that they do not call --NAME
+_ARGUMENTS = {"count": "--n", "real_count": "--real-n", "shown": "--rows"}
+_ARGUMENTS |= {"real": "real", "fake": "fake"}  # positional
+
+
+def _option(field: str) -> str:
+    """The option or positional argument of a command that sets a field of the library."""
+    return _ARGUMENTS.get(field) or shell.option(field)
 
 
 def _later(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:

@@ -414,7 +414,7 @@ def evaluation(
             f"--eval-images {options.eval_images}: a distance of so few is biased upwards; compare it with its like alone"
         )
     extractor = extractors.extractor(options.eval_extractor)
-    real = sets.open_set(source, option="--data")
+    real = sets.open_set(source, field="data")
     classes = sets.class_labels(recipe, options.eval_images, options.seed, real)
     name, measure = (
         f"eval/{extractor.frechet_name}",

@@ -221,7 +221,7 @@ def test_what_is_refused():
         moments(x[:0])
     with pytest.raises(ValueError, match="finite in 2 of 10"):
         moments(np.where(np.arange(10)[:, None] < 2, np.float32(np.nan), x))
-    with pytest.raises(ValueError, match="width, not 3 and 2"):
+    with pytest.raises(ValueError, match="one width, not 3 and 2"):
         frechet_distance(moments(x), moments(x[:, :2]))
     with pytest.raises(ValueError, match="more images"):
         frechet_distance(moments(x), moments(x[:1]))

@@ -87,7 +87,7 @@ def test_what_is_refused():
         kernel_distance(normal(0, 10), normal(1, 3), seed=0)
     with pytest.raises(ValueError, match="width, not 16 and 4"):
         kernel_distance(normal(0, 10), normal(1, 10, 4), seed=0)
-    with pytest.raises(ValueError, match="1 subsets of 1000 images: at least 2"):
+    with pytest.raises(ValueError, match="1 subsets of 1000 images: at least 2 subsets"):
         kernel_distance(normal(0, 10), normal(1, 10), seed=0, subsets=1)
-    with pytest.raises(ValueError, match="real are real numbers, not complex64"):
+    with pytest.raises(ValueError, match="real must be real numbers, not complex64"):
         kernel_distance(normal(0, 10) * 1j, normal(1, 10), seed=0)

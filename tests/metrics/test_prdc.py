@@ -236,6 +236,6 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="5 neighbours among 4"):
         nearest_neighbours(normal(0, 10), normal(1, 4), 5)
     with pytest.raises(
-        ValueError, match="held_out and training features are of one width, not 4 and 16"
+        ValueError, match="held_out and training features must have one width, not 4 and 16"
     ):
         nearest_neighbours(normal(0, 10), normal(1, 10), held_out=normal(2, 10, 4))

@@ -105,7 +105,7 @@ def test_absent_weights_are_named_with_their_address(monkeypatch, tmp_path):
         extractors.extractor("lenet")
     with pytest.raises(InputError, match=r"no file nowhere\.pth"):
         extractors.extractor("lenet", "nowhere.pth")
-    with pytest.raises(InputError, match=r"--extractor resnet50: one of .*lenet"):
+    with pytest.raises(InputError, match=r"^extractor resnet50: must be one of .*lenet"):
         extractors.extractor("resnet50")
 
 

@@ -68,7 +68,7 @@ def test_what_is_no_rule_or_size_is_refused():
     with pytest.raises(ValueError, match="at least one pixel"):
         matrix("bilinear", 4, 0)
     with pytest.raises(
-        InputError, match="--protocol torch: one of tf_legacy, pytorch_fid, clean, nvidia"
+        InputError, match="^protocol torch: must be one of tf_legacy, pytorch_fid, clean, nvidia"
     ):
         protocols.protocol("torch")
 
