@@ -146,7 +146,7 @@ def test_mode_collapse_is_precise_and_recalls_nothing():
 
 def test_equal_distributions():
     """Density and coverage as expected of independent draws: 1, and 1 - 1/2^k (Naeem et al., section 3.3)."""
-    scores = manifold_scores(normal(0, 3000, 4), normal(1, 3000, 4))
+    scores = manifold_scores(normal(0, 2000, 4), normal(1, 2000, 4))
     assert scores.density == pytest.approx(1, abs=0.03)
     assert scores.coverage == pytest.approx(1 - 1 / 2**5, abs=0.02)
     assert scores.precision == pytest.approx(scores.recall, abs=0.03)
