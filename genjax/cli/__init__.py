@@ -42,10 +42,14 @@ def main() -> None:
     shell.exit_with(shell.guarded(shell.parsed(parse), _option))
 
 
+# Arguments of the library under another name in commands: options, and positional ones.
+_ARGUMENTS = {"count": "--n", "real_count": "--real-n", "shown": "--rows"}
+_ARGUMENTS |= {name: name for name in ("run", "real", "fake", "input", "source", "kind")}
+
+
 def _option(field: str) -> str:
-    """Return the option that sets an argument of a command; positional ones have none."""
-    positional = ("run", "real", "fake", "input", "source", "kind")
-    return field if field in positional else shell.option(field)
+    """Return the option or positional argument of a command that sets a library's field."""
+    return _ARGUMENTS.get(field) or shell.option(field)
 
 
 def _later(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:

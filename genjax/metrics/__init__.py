@@ -1,4 +1,8 @@
-"""How good images are: definitions in the papers' terms, each with its own in its docstring. `evaluate` measures one set against another, `nearest` shows copies."""
+"""Image quality metrics, each defined as in the paper that its docstring cites.
+
+`evaluate` compares one set of images with another; `nearest` looks for copies of
+training images.
+"""
 
 from genjax.metrics.copies import Nearest, nearest
 from genjax.metrics.evaluation import Evaluation, evaluate

@@ -1,18 +1,18 @@
-"""`evaluate(real, fake, metrics)`: every number with what it takes to compare it with another one."""
+"""`evaluate(real, fake, metrics)`: metrics together with what makes them comparable."""
 
 import dataclasses
 import functools
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
 from genjax import __version__
-from genjax.errors import InputError
+from genjax.errors import ConfigError
 from genjax.files import outputs
 from genjax.metrics import (
     extractors,
@@ -32,15 +32,23 @@ from genjax.metrics.features import Features, Track
 from genjax.metrics.frechet import Moments
 from genjax.metrics.statistics import Statistics
 
-FEW = 2048  # images below which a Frechet distance is mostly its bias
-WIDE = 6000  # features of more images than that, whose matrix root takes minutes
+FEW = 2048  # images below which bias dominates a Frechet distance
+WIDE = 6000  # features; with more images than that, the matrix root takes minutes
 MOST_DRAWS = 1000
 SPLITS = 10  # of the inception score, as published
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Measure = Callable[[Features], dict[str, float]]  # features of a fake set -> values by name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Values by name, and how they came about. Two of them compare only where all that follows is equal but `real`, `fake` and `spread`."""
+    """Values of metrics, and how they were computed.
+
+    Two evaluations compare only if all fields from `extractor` on are equal, except
+    `real` and `fake`.
+    """
 
     values: dict[str, float]  # means over draws
     spread: dict[str, float]  # standard deviations over draws; empty for one draw
@@ -49,51 +57,53 @@ class Evaluation:
     protocol: str
     real: str
     fake: str
-    real_count: int  # 0: of statistics that do not say
+    real_count: int  # 0: statistics from a file that does not say
     fake_count: int
     split: str
     fake_split: str
     seed: int
-    draws: int  # a run draws its images anew, of seeds from `seed` on; a folder is one draw
+    draws: int  # a run draws new images for each seed from `seed` on; a folder is one draw
     genjax: str  # version
-    real_fingerprint: str  # SHA-256 of the content, or of what it is drawn from
+    real_fingerprint: str  # SHA-256 of the content, or of what determines the drawn images
     fake_fingerprint: str  # of the first draw
-    real_weights: str  # of a run: SHA-256 of its model.safetensors, or with `step` of the checkpoint's arrays; else empty
+    # Of a run: SHA-256 of its model.safetensors, or with `step` of the checkpoint's
+    # arrays; else empty
+    real_weights: str
     fake_weights: str
-    step: int | None  # of a run: the checkpoint; None: the weights that training ended with
+    step: int | None  # of a run: checkpoint step; None: final weights
     truncation: float
-    subset_sizes: dict[
-        str, list[int]
-    ]  # by name of a mean over subsets: images of each set in one (of the score: of the fake set)
+    # Images of each set in a subset (for the inception score: of the fake set), by name
+    # of the metric that is a mean over subsets
+    subset_sizes: dict[str, list[int]]
 
     def as_json(self) -> str:
-        """One line of JSON; a value that is infinite or undefined is null, for JSON has no such numbers."""
+        """Return one line of JSON; values that are infinite or undefined are null."""
 
         def plain(x: Any) -> Any:
             if isinstance(x, dict):
                 return {name: plain(each) for name, each in x.items()}
             return None if isinstance(x, float) and not math.isfinite(x) else x
 
-        return json.dumps(
-            {"software": outputs.MARK} | plain(dataclasses.asdict(self)), allow_nan=False
-        )
+        fields = {"software": outputs.MARK} | plain(dataclasses.asdict(self))
+        return json.dumps(fields, allow_nan=False)
 
 
 class Context(NamedTuple):
+    """What metrics need besides the two sets."""
+
     extractor: Extractor
     ddof: int
     seed: int
-    subset_sizes: dict[str, list[int]]  # the metrics put theirs in
+    subset_sizes: dict[str, list[int]]  # written by the metrics
 
 
 class Metric(NamedTuple):
-    taps: tuple[
-        str, ...
-    ]  # "logits" stands for those that the extractor's inception score is defined over
-    against: Callable[
-        [Any, Context], Callable[[Features], dict[str, float]]
-    ]  # of the real set, once; then of each fake one
-    moments: bool = False  # `against` is of the real set's Moments, else of its Features
+    """A row of METRICS."""
+
+    taps: tuple[str, ...]  # "logits": those that the extractor's inception score is defined on
+    # (real set, context) -> Measure; called once, then its result with each fake set
+    against: Callable[[Any, Context], Measure]
+    moments: bool = False  # whether `against` takes the real set's Moments, not its Features
 
 
 def evaluate(
@@ -117,41 +127,70 @@ def evaluate(
     save_stats: Callable[[bytes], Any] | None = None,
     track: Track = lambda batches, *_: batches,
 ) -> Evaluation:
-    """Measure `fake` against `real`, each an array [n, h, w, c] (uint8, or float in [-1, 1]), a SPEC as of `--data`, or a run's folder.
+    """Measure `fake` against `real`.
 
-    `metrics`: names of METRICS. `extractor`: a name of extractors.TABLE, whose weights are `weights` or in GENJAX_WEIGHTS, or an Extractor,
-    whose protocol it then is (of a function of one's own, `protocol` says the covariances' alone).
-    `count` images of the fake set (of a run: the protocol's number if not given), `real_count` of the real one (all). A run is drawn from
-    `draws` times, 3 if not given, with its last weights or the checkpoint of `step`; a real SPEC is then brought to its images' shape, and its
-    classes are drawn as often as they are there. `real` may also be a .npz of statistics (`statistics`), for Frechet distances; `save_stats` gets
-    the bytes of one of the real set. Images of a folder, zip or tfds set may be of several sizes if the extractor resizes them.
-    Features of the real set are kept on disk, those of the other one until the evaluation is done, so that a killed one goes on.
-    Of copies, density and coverage count as their package prdc does (`manifold_scores`). Raises InputError.
+    Each is an array [n, h, w, c] (uint8, or float in [-1, 1]), the SPEC of a data set,
+    or the folder of a run, which draws images. Features are cached on disk, those of
+    the fake set only until the evaluation is done, so that a killed evaluation resumes.
+    For exact copies, density and coverage count as the package prdc does
+    (`prdc.manifold_scores`).
+
+    Args:
+        real: the real set, or for Frechet distances a .npz of its statistics
+            (`statistics`). If `fake` is a run, a SPEC is resized to the shape that it
+            draws, and a conditional run draws classes as often as the real set has them
+        fake: the generated set
+        metrics: names in METRICS
+        extractor: name in extractors.TABLE, "pixels", or an Extractor
+        protocol: how images are resized and scaled; of an Extractor without a protocol,
+            only the definition of the covariances. An Extractor's protocol takes
+            precedence
+        weights: file of the extractor's weights; None: in the folder that
+            GENJAX_WEIGHTS names
+        count: images of the fake set; None: all, of a run the number of the protocol
+        real_count: images of the real set; None: all
+        split: split of a real SPEC
+        fake_split: split of a fake SPEC
+        truncation: of the images that a run draws
+        step: checkpoint step of a run; None: its final weights
+        seed: of the images that a run draws, and of every random choice
+        draws: number of times that a run is drawn from; None: 3
+        batch_size: images per batch of the extractor
+        max_bad: share of images of a SPEC that may be unreadable, 0 to 1
+        save_stats: called with the content of a .npz of the real set's statistics
+        track: shows progress
+
+    Images of a folder, zip or tfds set may be of several sizes if the extractor resizes
+    them.
+
+    Raises:
+        InputError: a set or the weights cannot be used
+        ConfigError: another argument is out of range
     """
     metrics = _names(metrics, extractor)
     draws = (3 if sets.is_run(fake) else 1) if draws is None else draws
     if not 1 <= draws <= MOST_DRAWS or (draws > 1 and not sets.is_run(fake)):
-        raise InputError(f"--draws {draws}: from 1 to {MOST_DRAWS}, and more than 1 only of a run")
+        raise ConfigError(
+            "draws", draws, f"must be from 1 to {MOST_DRAWS}, and above 1 only for a run"
+        )
     if not 0 <= seed <= 2**32 - draws:
-        raise InputError(f"--seed {seed}: from 0 to {2**32 - draws}")
+        raise ConfigError("seed", seed, f"must be from 0 to {2**32 - draws}")
     if batch_size < 1:
-        raise InputError(f"batch_size {batch_size}: at least 1")
+        raise ConfigError("batch_size", batch_size, "must be at least 1")
     if isinstance(extractor, str):
         extractor = extractors.extractor(extractor, weights, protocol=protocol)
     rules = protocols.protocol(extractor.protocol or protocol)
-    taps = tuple(
-        dict.fromkeys(_tap(extractor, tap) for name in metrics for tap in METRICS[name].taps)
-    )
+    needed = (_tap(extractor, tap) for name in metrics for tap in METRICS[name].taps)
+    taps = tuple(dict.fromkeys(needed))
 
-    # The sets, which are only listed and looked at yet
-    given = (
-        _statistics(real, real_count, metrics, extractor, rules)
-        if statistics.is_file(real)
-        else None
-    )
-    if given:
-        real = sets.Images(given.name, given.count, given.fingerprint, lambda start=0: iter(()))
-    truth, drawn = sets.open_pair(
+    # The sets: listed and checked, but not read yet
+    reference = None
+    if statistics.is_file(real):
+        reference = _statistics(real, real_count, metrics, extractor, rules)
+        real = sets.Images(
+            reference.name, reference.count, reference.fingerprint, lambda start=0: iter(())
+        )
+    real_set, fake_sets = sets.open_pair(
         real,
         fake,
         count,
@@ -165,58 +204,62 @@ def evaluate(
         max_bad=max_bad,
         own_sizes=extractor.resized is not None,
     )
-    fewest = min(images.count for images in (truth, drawn[0]) if images.count)
-    _warn(fewest, metrics, features.width(extractor, drawn[0].shape) if drawn[0].shape else None)
+    fewest = min(images.count for images in (real_set, fake_sets[0]) if images.count)
+    shape = fake_sets[0].shape
+    _warn(fewest, metrics, features.width(extractor, shape) if shape else None)
 
-    # The real set once, then each draw
-    context, rows = Context(extractor, rules.ddof, seed, {}), []
-    found = (
-        features.kept(truth, extractor, taps, batch_size=batch_size, track=track)
-        if given is None
-        else {}
-    )
-    moments = functools.cache(
-        lambda: given.moments if given else frechet.moments(found["features"])
-    )
-    measures, temporary = {}, [truth] if truth.weights else []
+    # The real set, once
+    context = Context(extractor, rules.ddof, seed, {})
+    real_features: Features = {}
+    if reference is None:
+        real_features = features.kept(real_set, extractor, taps, batch_size=batch_size, track=track)
+
+    @functools.cache
+    def moments() -> Moments:
+        return reference.moments if reference else frechet.moments(real_features["features"])
+
+    measures: dict[str, Measure] = {}
     for name in metrics:
-        reference = _named(name, moments) if METRICS[name].moments else found
-        measures[name] = _named(name, METRICS[name].against, reference, context)
-    for images in drawn:
-        once = bool(images.weights) or not features.complete(images, extractor, taps)
-        made = features.kept(images, extractor, taps, batch_size=batch_size, track=track)
+        against = _named(name, moments) if METRICS[name].moments else real_features
+        measures[name] = _named(name, METRICS[name].against, against, context)
+
+    # Each draw of the fake set
+    rows: list[dict[str, float]] = []
+    temporary = [real_set] if real_set.weights else []
+    for images in fake_sets:
+        if images.weights or not features.complete(images, extractor, taps):
+            temporary.append(images)
+        fake_features = features.kept(images, extractor, taps, batch_size=batch_size, track=track)
         rows.append({})
         for name, measure in measures.items():
-            rows[-1] |= _named(name, measure, made)
-        temporary += [images] if once else []
-    for images in (
-        temporary
-    ):  # not before all draws are measured: the same command goes on where a killed one was
+            rows[-1] |= _named(name, measure, fake_features)
+    # Only after all draws are measured, so that a killed evaluation resumes
+    for images in temporary:
         features.forget(images, extractor, taps)
     if save_stats is not None:
         save_stats(statistics.as_npz(moments(), extractor, rules.name))
+
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    spread = {name: float(column.std(ddof=1)) for name, column in columns.items() if draws > 1}
     return Evaluation(
         values={name: float(column.mean()) for name, column in columns.items()},
-        spread={name: float(column.std(ddof=1)) for name, column in columns.items()}
-        if draws > 1
-        else {},
+        spread=spread,
         extractor=extractor.name,
         digest=extractor.digest,
         protocol=rules.name,
-        real=truth.name,
-        fake=drawn[0].name,
-        real_count=truth.count,
-        fake_count=drawn[0].count,
+        real=real_set.name,
+        fake=fake_sets[0].name,
+        real_count=real_set.count,
+        fake_count=fake_sets[0].count,
         split=split,
         fake_split=fake_split,
         seed=seed,
         draws=draws,
         genjax=__version__,
-        real_fingerprint=truth.fingerprint,
-        fake_fingerprint=drawn[0].fingerprint,
-        real_weights=truth.weights,
-        fake_weights=drawn[0].weights,
+        real_fingerprint=real_set.fingerprint,
+        fake_fingerprint=fake_sets[0].fingerprint,
+        real_weights=real_set.weights,
+        fake_weights=fake_sets[0].weights,
         step=step,
         truncation=truncation,
         subset_sizes=context.subset_sizes,
@@ -224,57 +267,63 @@ def evaluate(
 
 
 def _names(metrics: Sequence[str], extractor: str | Extractor) -> list[str]:
-    """The metrics by their names in METRICS: `fid` is `fd` with the Inception. Raises InputError."""
+    """The names of the metrics in METRICS; `fid` is `fd` with the Inception."""
+    network = extractor if isinstance(extractor, str) else extractor.frechet_name
+    accepted = ", ".join(METRICS)
     names = []
     for name in metrics:
-        if name == "fid" and (
-            extractor if isinstance(extractor, str) else extractor.frechet_name
-        ) in ("inception", "fid"):
+        if name == "fid" and network in ("inception", "fid"):
             name = "fd"
         if name not in METRICS:
-            fid = (
-                "; fd is the Frechet distance of any extractor, fid that of the inception"
-                if name == "fid"
-                else ""
-            )
-            raise InputError(f"--metrics {name}: of {', '.join(METRICS)}{fid}")
+            hint = ""
+            if name == "fid":
+                hint = "; fd is the Frechet distance of any extractor, fid that of the inception"
+            raise ConfigError("metrics", name, f"must be one of {accepted}{hint}")
         names.append(name)
     if not names:
-        raise InputError(f"--metrics: some of {', '.join(METRICS)}")
+        raise ConfigError("metrics", None, f"at least one of {accepted} is needed")
     return list(dict.fromkeys(names))
 
 
 def _statistics(
-    real: Any, count: int | None, metrics: Sequence[str], extractor: Extractor, rules: Protocol
+    real: str | Path,
+    count: int | None,
+    metrics: Sequence[str],
+    extractor: Extractor,
+    rules: Protocol,
 ) -> Statistics:
-    """The file's, if these metrics need no more than them. Raises InputError."""
-    if others := [name for name in metrics if not METRICS[name].moments]:
-        enough = ", ".join(name for name in METRICS if METRICS[name].moments)
-        raise InputError(
-            f"--metrics {','.join(others)}: of the features themselves, and {real} holds only their mean and covariance; of {enough}"
+    """The statistics of a file; ConfigError if the metrics need more than those."""
+    if refused := [name for name in metrics if not METRICS[name].moments]:
+        accepted = ", ".join(name for name in METRICS if METRICS[name].moments)
+        raise ConfigError(
+            "metrics",
+            ",".join(refused),
+            f"needs the features themselves, but {real} holds only their mean and covariance; "
+            f"choose from {accepted}",
         )
     if count is not None:
-        raise InputError(
-            f"--real-n {count}: {real} holds statistics and no images to choose from; leave it out"
+        raise ConfigError(
+            "real_count",
+            count,
+            f"{real} holds statistics and no images to choose from; leave it out",
         )
     width = features.width(extractor, (64, 64, 3)) if extractor.resized else None
     return statistics.read(real, extractor, rules.name, rules.ddof, width)
 
 
 def _warn(fewest: int, metrics: Sequence[str], width: int | None) -> None:
-    """Say, before hours of work, what a Frechet distance of so few images, or of such wide features, will be like."""
+    """Warn, before hours of work, of a biased or slow Frechet distance."""
     if fewest < FEW and "fd" in metrics:
         warnings.warn(
-            f"a Frechet distance of {fewest} images is biased upwards; use {FEW} or more, fd_infinity or kid",
+            f"a Frechet distance of {fewest} images is biased upwards; "
+            f"use {FEW} or more, fd_infinity or kid",
             stacklevel=3,
         )
-    if (
-        width is not None
-        and WIDE < width <= fewest
-        and any(METRICS[name].moments for name in metrics)
-    ):
+    needs_root = any(METRICS[name].moments for name in metrics)
+    if width is not None and WIDE < width <= fewest and needs_root:
         warnings.warn(
-            f"a Frechet distance over {width} numbers an image takes many minutes; of fewer images than that it takes seconds",
+            f"a Frechet distance over {width} features per image takes many minutes; "
+            "with fewer images than features it takes seconds",
             stacklevel=3,
         )
 
@@ -282,64 +331,72 @@ def _warn(fewest: int, metrics: Sequence[str], width: int | None) -> None:
 def distance_to(
     real: Any, extractor: Extractor, track: Track = lambda batches, *_: batches
 ) -> Callable[[Iterable[np.ndarray], int], float]:
-    """A function of batches of images, uint8, and their number that gives their Frechet distance to `real`: what training measures itself by.
+    """Return a function that measures the Frechet distance to `real` during training.
 
-    The features of `real` are made when it is first called, shown by `track`.
+    It takes batches of images, uint8, and their number. The features of `real` are
+    computed at its first call; `track` shows their progress.
     """
     ddof = protocols.protocol(extractor.protocol).ddof if extractor.protocol else 1
 
     @functools.cache
-    def truth():
+    def real_moments() -> Moments:
+        images = sets.open_set(real)
         return frechet.moments(
-            features.kept(sets.open_set(real), extractor, ("features",), track=track)["features"]
+            features.kept(images, extractor, ("features",), track=track)["features"]
         )
 
-    def measure(batches, count):
-        found = features.extract(
-            sets.Images("samples", count, "", lambda start=0: iter(batches)), extractor
-        )
-        return frechet.frechet_distance(truth(), frechet.moments(found["features"]), ddof)
+    def measure(batches: Iterable[np.ndarray], count: int) -> float:
+        def once(start: int = 0) -> Iterator[np.ndarray]:
+            return iter(batches)
+
+        samples = features.extract(sets.Images("samples", count, "", once), extractor)
+        moments = frechet.moments(samples["features"])
+        return frechet.frechet_distance(real_moments(), moments, ddof)
 
     return measure
 
 
-def _named(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
-    """What a metric's function gives; what it refuses is an InputError of that name."""
+def _named(name: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """`work(*args)`; its ValueError becomes a ConfigError that names the metric."""
     try:
-        return work(*arguments)
+        return work(*args, **kwargs)
     except ValueError as error:
-        raise InputError(f"--metrics {name}: {error}") from None
+        raise ConfigError("metrics", name, str(error)) from None
 
 
 def _tap(extractor: Extractor, tap: str) -> str:
-    """Where an extractor has a tap. The Inception's score is taken without the last layer's bias. Raises InputError."""
+    """The extractor's name for a tap; ConfigError if it has none.
+
+    The score of the Inception is computed without the bias of the last layer.
+    """
     if tap == "logits" and "logits_unbiased" in extractor.taps:
         return "logits_unbiased"
     if tap not in extractor.taps:
-        raise InputError(
-            f"--extractor {extractor.name}: has no {tap}, which one of the metrics needs"
+        raise ConfigError(
+            "extractor", extractor.name, f"has no {tap}, which one of the `metrics` needs"
         )
     return tap
 
 
-# --- the table: of the real set and the context a function of a fake set -------------------------------------------------
-
-Measure = Callable[[Features], dict[str, float]]
+# The functions of the table: (real set, context) -> a function of a fake set
 
 
-def _frechet(truth: Moments, context: Context) -> Measure:
+def _frechet(real: Moments, context: Context) -> Measure:
     name = context.extractor.frechet_name
-    return lambda fake: {
-        name: frechet.frechet_distance(truth, frechet.moments(fake["features"]), ddof=context.ddof)
-    }
+
+    def measure(fake: Features) -> dict[str, float]:
+        moments = frechet.moments(fake["features"])
+        return {name: frechet.frechet_distance(real, moments, ddof=context.ddof)}
+
+    return measure
 
 
-def _frechet_infinity(truth: Moments, context: Context) -> Measure:
+def _frechet_infinity(real: Moments, context: Context) -> Measure:
     name = f"{context.extractor.frechet_name}_infinity"
 
-    def measure(fake):
-        found = frechet.frechet_infinity(truth, fake["features"], context.seed, ddof=context.ddof)
-        return {name: found.value, f"{name}_residual": found.residual}
+    def measure(fake: Features) -> dict[str, float]:
+        line = frechet.frechet_infinity(real, fake["features"], context.seed, ddof=context.ddof)
+        return {name: line.value, f"{name}_residual": line.residual}
 
     return measure
 
@@ -347,10 +404,10 @@ def _frechet_infinity(truth: Moments, context: Context) -> Measure:
 def _kernel(real: Features, context: Context) -> Measure:
     name = context.extractor.frechet_name.replace("fid", "kid").replace("fd", "kd")
 
-    def measure(fake):
-        found = kid.kernel_distance(real["features"], fake["features"], context.seed)
-        context.subset_sizes[name] = list(found.subset_sizes)
-        return {name: found.mean, f"{name}_std": found.std}
+    def measure(fake: Features) -> dict[str, float]:
+        distance = kid.kernel_distance(real["features"], fake["features"], context.seed)
+        context.subset_sizes[name] = list(distance.subset_sizes)
+        return {name: distance.mean, f"{name}_std": distance.std}
 
     return measure
 
@@ -360,47 +417,45 @@ def _manifold(real: Features, context: Context) -> Measure:
 
 
 def _inception_score(real: Features, context: Context) -> Measure:
-    name = (
-        "inception_score"
-        if context.extractor.frechet_name == "fid"
-        else f"class_score_{context.extractor.name}"
-    )
+    name = "inception_score"
+    if context.extractor.frechet_name != "fid":
+        name = f"class_score_{context.extractor.name}"
 
-    def measure(fake):
+    def measure(fake: Features) -> dict[str, float]:
         logits = fake[_tap(context.extractor, "logits")]
-        found = scores.inception_score(logits, context.seed, splits=SPLITS)
+        score = scores.inception_score(logits, context.seed, splits=SPLITS)
         context.subset_sizes[name] = [len(logits) // SPLITS]
-        return {name: found.mean, f"{name}_std": found.std}
+        return {name: score.mean, f"{name}_std": score.std}
 
     return measure
 
 
 def _classes(real: Features, context: Context) -> Measure:
-    def histogram(found):
-        logits = found[_tap(context.extractor, "logits")]
+    def histogram(outputs: Features) -> np.ndarray:
+        logits = outputs[_tap(context.extractor, "logits")]
         return scores.class_histogram(np.argmax(logits, 1), logits.shape[1])
 
-    truth = histogram(real)
+    real_histogram = histogram(real)
 
-    def measure(fake):
-        found = scores.histogram_distance(histogram(fake), truth)
-        return {"classes_total_variation": found.total_variation, "classes_kl": found.kl}
+    def measure(fake: Features) -> dict[str, float]:
+        distance = scores.histogram_distance(histogram(fake), real_histogram)
+        return {"classes_total_variation": distance.total_variation, "classes_kl": distance.kl}
 
     return measure
 
 
 def _vendi(real: Features, context: Context) -> Measure:
-    truth = scores.vendi_score(real["features"])
-    return lambda fake: {"vendi": scores.vendi_score(fake["features"]), "vendi_real": truth}
+    score = scores.vendi_score(real["features"])
+    return lambda fake: {"vendi": scores.vendi_score(fake["features"]), "vendi_real": score}
 
 
 def _copies(real: Features, context: Context) -> Measure:
-    """Half of the real images as the training set, the other half as the baseline of how near an unseen image is."""
+    """Half of the real images as training set, the other half as unseen baseline."""
     order = np.random.default_rng(context.seed).permutation(len(real["features"]))
-    known, unseen = (real["features"][np.sort(part)] for part in np.array_split(order, 2))
+    known, held_out = (real["features"][np.sort(half)] for half in np.array_split(order, 2))
 
-    def measure(fake):
-        ratio = neighbours.nearest_neighbours(fake["features"], known, held_out=unseen).ratio
+    def measure(fake: Features) -> dict[str, float]:
+        ratio = neighbours.nearest_neighbours(fake["features"], known, held_out=held_out).ratio
         assert ratio is not None
         return {
             "nearest_ratio": float(np.median(ratio)),
@@ -411,9 +466,8 @@ def _copies(real: Features, context: Context) -> Measure:
 
 
 METRICS = {
-    "fd": Metric(
-        ("features",), _frechet, moments=True
-    ),  # "fid" in the result only of the Inception with the published weights
+    # Called "fid" in the result for the Inception with the published weights only
+    "fd": Metric(("features",), _frechet, moments=True),
     "fd_infinity": Metric(("features",), _frechet_infinity, moments=True),
     "kid": Metric(("features",), _kernel),
     "prdc": Metric(("features",), _manifold),  # precision, recall, density, coverage

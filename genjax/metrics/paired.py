@@ -1,6 +1,8 @@
-"""How near images are to their references, pixel by pixel: two arrays [n, h, w, c] of one shape, uint8 or float in [-1, 1].
+"""Full-reference metrics: PSNR and SSIM of images against their references.
 
-Both are brought to 0..1, for SSIM compares brightness from black. In float64 on the host, for its variances cancel in float32.
+Both take two arrays [n, h, w, c] of one shape, uint8 or float in [-1, 1], and convert
+them to [0, 1], because SSIM measures luminance from black. They compute in float64 on
+the host: the variances of SSIM cancel in float32.
 """
 
 import numpy as np
@@ -10,10 +12,14 @@ from genjax.shapes import AnyArray, Float
 
 
 def psnr(images: AnyArray, references: AnyArray) -> Float[np.ndarray, " n"]:
-    """Peak signal-to-noise ratio of each pair in dB, -10 log10 of the mean square error of values in 0..1; infinite for equal images.
+    """Return the PSNR of each pair in dB; infinite for equal images.
 
-    The mean is over all channels together, as in scikit-image's `peak_signal_noise_ratio(data_range=1)`.
-    Raises ValueError for other arrays, such as floats in [0, 1] (`checks.image_values`).
+    It is -10 log10 of the mean squared error of values in [0, 1]. The mean is over all
+    channels together, as in scikit-image's `peak_signal_noise_ratio(data_range=1)`.
+
+    Raises:
+        ValueError: the shapes differ, or the values are not those of images, such as
+            floats in [0, 1] (`checks.image_values`)
     """
     first, second = _pair(images, references)
     with np.errstate(divide="ignore"):
@@ -21,42 +27,46 @@ def psnr(images: AnyArray, references: AnyArray) -> Float[np.ndarray, " n"]:
 
 
 def ssim(images: AnyArray, references: AnyArray) -> Float[np.ndarray, " n"]:
-    """Structural similarity of each pair, at most 1. Wang et al. 2004 (IEEE TIP 13-4), equation 13, with the constants of their section III.C.
+    """Return the structural similarity of each pair, at most 1.
 
-    A Gaussian window of 11x11 with sigma 1.5, wholly inside of the image, and biased variances; K1 = 0.01, K2 = 0.03, range 1; the mean
-    over places and channels. It is scikit-image's `structural_similarity(data_range=1, gaussian_weights=True, sigma=1.5,
-    use_sample_covariance=False, channel_axis=-1)`. Raises ValueError as `psnr`, and for images smaller than the window.
+    Wang et al. 2004 (IEEE TIP 13-4), equation 13, with the constants of their section
+    III.C: an 11x11 Gaussian window with sigma 1.5 that lies entirely inside the image,
+    biased variances, K1 = 0.01, K2 = 0.03 and range 1, averaged over positions and
+    channels. This is scikit-image's `structural_similarity(data_range=1,
+    gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=-1)`.
+
+    Raises:
+        ValueError: as `psnr`, and for images smaller than the window
     """
     first, second = _pair(images, references)
     if min(first.shape[1:3]) < WINDOW:
-        raise ValueError(
-            f"SSIM needs images of at least {WINDOW}x{WINDOW}, not {first.shape[1]}x{first.shape[2]}"
-        )
+        size = f"{first.shape[1]}x{first.shape[2]}"
+        raise ValueError(f"SSIM needs images of at least {WINDOW}x{WINDOW}, not {size}")
     mean_1, mean_2 = _window(first), _window(second)
     variance_1, variance_2 = _window(first**2) - mean_1**2, _window(second**2) - mean_2**2
     covariance = _window(first * second) - mean_1 * mean_2
-    brightness = (2 * mean_1 * mean_2 + 0.01**2) / (mean_1**2 + mean_2**2 + 0.01**2)
+    luminance = (2 * mean_1 * mean_2 + 0.01**2) / (mean_1**2 + mean_2**2 + 0.01**2)
     structure = (2 * covariance + 0.03**2) / (variance_1 + variance_2 + 0.03**2)
-    return np.mean(brightness * structure, axis=(1, 2, 3))
+    return np.mean(luminance * structure, axis=(1, 2, 3))
 
 
-WINDOW = 11
+WINDOW = 11  # side of SSIM's window in pixels
 _GAUSSIAN = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
 _GAUSSIAN /= _GAUSSIAN.sum()
 
 
 def _window(x: np.ndarray) -> np.ndarray:
-    """The Gaussian mean around each place that is 5 pixels from the edge."""
+    """The Gaussian-weighted mean at each position at least 5 pixels from the edges."""
     for axis in (1, 2):
         size = x.shape[axis] - WINDOW + 1
-        shifted = np.lib.stride_tricks.sliding_window_view(
-            x, size, axis
-        )  # views: [..., size] at each of the window's places
+        # Views: one [..., size] per offset in the window
+        shifted = np.lib.stride_tricks.sliding_window_view(x, size, axis)
         x = np.moveaxis(np.tensordot(shifted, _GAUSSIAN, (axis, 0)), -1, axis)
     return x
 
 
 def _pair(images: AnyArray, references: AnyArray) -> tuple[np.ndarray, np.ndarray]:
+    """Both arrays, checked, as float64 in [0, 1]."""
     if np.ndim(images) != 4 or np.shape(images) != np.shape(references):
         shapes = f"{np.shape(images)} and {np.shape(references)}"
         raise ValueError(f"pairs of images are two arrays [n, h, w, c] of one shape, not {shapes}")
@@ -64,8 +74,7 @@ def _pair(images: AnyArray, references: AnyArray) -> tuple[np.ndarray, np.ndarra
 
 
 def _unit(x: AnyArray) -> np.ndarray:
-    return (
-        np.asarray(x, np.float64) / 255
-        if x.dtype == np.uint8
-        else (np.asarray(x).astype(np.float64) + 1) / 2
-    )
+    """8-bit images, or floats in [-1, 1], as float64 in [0, 1]."""
+    if x.dtype == np.uint8:
+        return np.asarray(x, np.float64) / 255
+    return (np.asarray(x).astype(np.float64) + 1) / 2

@@ -367,7 +367,7 @@ def evaluation(
         say(f"--eval-images {count}: {advice}")
     extractor = extractors.extractor(name)
     real = sets.open_set(source, field="data")
-    classes = sets.class_labels(recipe, count, options.seed, real)
+    classes = sets.class_labels(recipe.sampler, count, options.seed, real)
     entry = f"eval/{extractor.frechet_name}"
     measure = evaluation.distance_to(real, extractor, progress())
     names = _names(recipe.config)

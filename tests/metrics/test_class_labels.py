@@ -83,7 +83,7 @@ def test_eval_every_draws_classes_as_often_as_the_data_have_them(tmp_path, monke
     hook.run(hooks.Event(1, 1, core.new_state({"net": jnp.zeros(1)}, {}), {}))
     labels = np.repeat([0, 1, 2], [27, 1, 3])
     np.testing.assert_array_equal(seen[0], np.random.default_rng(4).choice(labels, 3000))
-    with pytest.raises(InputError, match="has 3 classes, and the model draws 2"):
+    with pytest.raises(InputError, match="has 3 classes, but the model draws 2"):
         script.evaluation(Showing(2), source, options)
 
 

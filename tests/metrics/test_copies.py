@@ -96,10 +96,13 @@ def test_the_command_compares_a_run_at_its_own_size(tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"k": 61}, "--k 61: .*60 images"),
-        ({"shown": 0}, "--rows 0"),
-        ({"fake": pixels(3, size=8)}, "--extractor pixels: images of .*take a network's"),
-        ({"extractor": "none"}, "--extractor none: one of pixels, inception"),
+        ({"k": 61}, "^k 61: .*60 images"),
+        ({"shown": 0}, "^shown 0: must be from 1 to 1000"),
+        (
+            {"fake": pixels(3, size=8)},
+            "^extractor pixels: images of .*use the features of a network",
+        ),
+        ({"extractor": "none"}, "^extractor none: must be one of pixels, inception"),
     ],
 )
 def test_what_cannot_be_compared_is_said(options, said):

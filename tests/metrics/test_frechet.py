@@ -82,17 +82,17 @@ def dense(x):
     return Moments(x.count, x.mean, dense_scatter(x))
 
 
-@pytest.mark.parametrize(("n", "m"), [(40, 30), (40, 130), (130, 40), (150, 130)])
+@pytest.mark.parametrize(("n", "m"), [(20, 15), (20, 65), (65, 20), (75, 65)])
 @pytest.mark.parametrize("ddof", [0, 1])
 def test_few_images_of_wide_features_are_measured_from_their_side(n, m, ddof):
     """The same distance from rows as from the [d, d] covariances and SciPy's matrix root."""
-    spreads = np.geomspace(0.1, 3, 120)
+    spreads = np.geomspace(0.1, 3, 60)
     x, y = (
-        np.float64(normal(0, n, 120)) * spreads,
-        np.float64(normal(1, m, 120)) * spreads[::-1] + 0.2,
+        np.float64(normal(0, n, 60)) * spreads,
+        np.float64(normal(1, m, 60)) * spreads[::-1] + 0.2,
     )
     a, b = moments(x), moments(y)
-    assert (a.wide, b.wide) == (n < 120, m < 120)
+    assert (a.wide, b.wide) == (n < 60, m < 60)
     c1, c2 = (np.cov(z.T, ddof=ddof) for z in (x, y))
     root = scipy.linalg.sqrtm(c1 @ c2).real
     expected = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(c1 + c2 - 2 * root)
@@ -100,7 +100,7 @@ def test_few_images_of_wide_features_are_measured_from_their_side(n, m, ddof):
     assert value == pytest.approx(frechet_distance(dense(a), dense(b), ddof), rel=1e-6)
     assert value == pytest.approx(frechet_distance(b, a, ddof), rel=1e-9)
     assert value == pytest.approx(
-        expected, rel=1e-4 if min(n, m) < 120 else 1e-9
+        expected, rel=1e-4 if min(n, m) < 60 else 1e-9
     )  # SciPy's root of a singular product
 
 
@@ -185,18 +185,18 @@ def test_bias_over_the_number_of_images(n, expected):
 def test_extrapolation_removes_the_bias():
     """N(0, I) against the exact N(0, 1.44 I) of 32 features, 32 * 0.2^2 = 1.28 apart: the mean over draws, within 3 standard errors."""
     real = gaussian(np.zeros(32), 1.44 * np.eye(32))
-    draws = [normal(seed, 4000, 32) for seed in range(10, 26)]
-    lines = [frechet_infinity(real, x, seed=0, points=8, smallest=800) for x in draws]
-    bias = np.mean([frechet_distance(real, moments(x[:1000])) for x in draws]) - 1.28
+    draws = [normal(seed, 2000, 32) for seed in range(10, 26)]
+    lines = [frechet_infinity(real, x, seed=0, points=8, smallest=400) for x in draws]
+    bias = np.mean([frechet_distance(real, moments(x[:500])) for x in draws]) - 1.28
     values = np.array([line.value for line in lines])
     assert abs(values.mean() - 1.28) < 3 * values.std() / 4 < bias / 10
-    assert np.mean([line.slope for line in lines]) == pytest.approx(1000 * bias, rel=0.2)
-    assert frechet_infinity(real, draws[0], seed=0, points=8, smallest=800) == lines[0]
-    assert frechet_infinity(real, draws[0], seed=1, points=8, smallest=800) != lines[0]
+    assert np.mean([line.slope for line in lines]) == pytest.approx(500 * bias, rel=0.2)
+    assert frechet_infinity(real, draws[0], seed=0, points=8, smallest=400) == lines[0]
+    assert frechet_infinity(real, draws[0], seed=1, points=8, smallest=400) != lines[0]
 
 
 def test_extrapolation_of_equal_distributions_is_0():
-    real, x = gaussian(np.zeros(32), np.eye(32)), normal(4, 8000, 32)
+    real, x = gaussian(np.zeros(32), np.eye(32)), normal(4, 4000, 32)
     biased, line = frechet_distance(real, moments(x)), frechet_infinity(real, x, seed=0)
     assert biased > 0.03
     assert abs(line.value) < biased / 10
@@ -221,7 +221,7 @@ def test_what_is_refused():
         moments(x[:0])
     with pytest.raises(ValueError, match="finite in 2 of 10"):
         moments(np.where(np.arange(10)[:, None] < 2, np.float32(np.nan), x))
-    with pytest.raises(ValueError, match="width, not 3 and 2"):
+    with pytest.raises(ValueError, match="one width, not 3 and 2"):
         frechet_distance(moments(x), moments(x[:, :2]))
     with pytest.raises(ValueError, match="more images"):
         frechet_distance(moments(x), moments(x[:1]))

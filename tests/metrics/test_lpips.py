@@ -114,7 +114,7 @@ def test_its_files(tmp_path, monkeypatch):
     monkeypatch.delenv(extractors.VARIABLE, raising=False)
     with pytest.raises(InputError, match=r"weights of vgg16: .*vgg16-397923af.pth from https"):
         lpips.load("vgg")
-    with pytest.raises(InputError, match="--lpips squeeze: one of alex, vgg"):
+    with pytest.raises(InputError, match="net squeeze: must be one of alex, vgg"):
         lpips.load("squeeze")
     backbone, heads = tmp_path / "alexnet.safetensors", tmp_path / "heads.safetensors"
     save_file(alexnet_state(), backbone)

@@ -73,7 +73,7 @@ def test_other_shapes_are_refused():
 WRONG = {
     "in [0, 1]": (
         lambda x: (x + 1) / 2,
-        "no value of these is below 0: make those in .0, 1. 2 . x - 1, or give uint8",
+        "no value of these is below 0: convert images in .0, 1. by 2 . x - 1, or give uint8",
     ),
     "in 0..255": (lambda x: (x + 1) * 127.5, r"are in \[-1, 1\], these in \[[0-9.]*, [0-9.]*\]"),
     "beyond 1": (lambda x: 2 * x, r"are in \[-1, 1\], these in \[-"),

@@ -101,11 +101,14 @@ def test_the_whole_is_deterministic_and_as_large_as_it_should_be():
 def test_rounded_images_and_unknown_ways_are_refused():
     first, second = pairs()
     rounded = lambda latents: jnp.round(generate(latents)).astype(jnp.uint8)
-    with pytest.raises(ValueError, match="images are float32"):
+    with pytest.raises(ValueError, match="images must be float32"):
         ppl.path_lengths(rounded, distance, first, second, jnp.zeros(5))
-    with pytest.raises(ValueError, match="space 's': w"):
+    with pytest.raises(ValueError, match="space 's': must be w"):
         ppl.path_lengths(generate, distance, first, second, jnp.zeros(5), space="s")
-    for shift, words in ((100, "no value of these is below 0"), (np.nan, "lengths .n. are finite")):
+    for shift, words in (
+        (100, "no value of these is below 0"),
+        (np.nan, "lengths .n. must be finite"),
+    ):
         moved = lambda latents, shift=shift: generate(latents) / 1000 + shift / 1000
         with pytest.raises(ValueError, match=words):
             ppl.perceptual_path_length(normal, moved, distance, key=jax.random.key(0), samples=8)
@@ -114,5 +117,5 @@ def test_rounded_images_and_unknown_ways_are_refused():
             normal, lambda z: 255 * generate(z), distance, key=jax.random.key(0), samples=8
         )
     for options in ({"sampling": "middle"}, {"samples": 0}, {"batch_size": 0}):
-        with pytest.raises(ValueError, match=r"full or end|at least 1"):
+        with pytest.raises(ValueError, match=r"must be full or end|at least 1"):
             ppl.perceptual_path_length(normal, generate, distance, key=jax.random.key(0), **options)

@@ -101,7 +101,7 @@ def test_what_is_refused():
         class_histogram(np.array([0, 4]), 4)
     with pytest.raises(ValueError, match="from 0 to below"):
         class_histogram(np.array([0, 1]))
-    with pytest.raises(ValueError, match="sums to 1"):
+    with pytest.raises(ValueError, match="sum to 1"):
         class_histogram(np.ones((3, 2)))
     with pytest.raises(ValueError, match="not of 2 and 3"):
         histogram_distance(np.ones(2) / 2, np.ones(3) / 3)

@@ -1,4 +1,7 @@
-"""What turns images into features: `extractor(name)` opens a published network, `wrap` takes any function of images."""
+"""Extractors turn images into features.
+
+`extractor(name)` opens a published network; `wrap` makes one of any function of images.
+"""
 
 from genjax.metrics.extractors.table import (
     PIXELS,

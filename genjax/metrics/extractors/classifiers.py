@@ -1,6 +1,7 @@
-"""Small classifiers whose last hidden layer serves as features where nothing larger is at hand: CIFAR's ResNets, and LeNet for digits.
+"""Small classifiers whose last hidden layer gives features: CIFAR ResNets, and LeNet.
 
-Their distances are named after them and are no FID.
+They serve where no larger network is available. Their distances are named after them;
+they are not the FID.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,15 +13,18 @@ import numpy as np
 from genjax.metrics.extractors import layers
 from genjax.shapes import Array, Float
 
-IMAGENET_MEAN = np.asarray(
-    [0.485, 0.456, 0.406], np.float32
-)  # of values in 0..1, red, green, blue; the CIFAR ResNets were trained with it too
+# Of values in [0, 1], red, green, blue; the CIFAR ResNets were trained with them too
+IMAGENET_MEAN = np.asarray([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.asarray([0.229, 0.224, 0.225], np.float32)
-WIDTHS = (16, 32, 64)  # channels of a CIFAR ResNet's three stages, at 32x32, 16x16 and 8x8
+WIDTHS = (16, 32, 64)  # channels of the stages of a CIFAR ResNet, at 32x32, 16x16, 8x8
 
 
 def resnet_params(state: Mapping[str, np.ndarray], depth: int) -> dict:
-    """Parameters of the ResNet with 6 n + 2 = `depth` layers from its state dict. Raises InputError."""
+    """Read the parameters of a ResNet of `depth` = 6 n + 2 layers.
+
+    Raises:
+        InputError: an array is missing, has another shape, or is not finite
+    """
     params: dict = {"first": layers.conv_layer(state, "conv1", (WIDTHS[0], 3, 3, 3), "bn1")}
     channels = WIDTHS[0]
     for stage, width in enumerate(WIDTHS, 1):
@@ -37,9 +41,11 @@ def resnet_params(state: Mapping[str, np.ndarray], depth: int) -> dict:
 def resnet(
     params: dict, images: Float[Array, "n 32 32 3"], taps: Sequence[str] = ("features", "logits")
 ) -> dict[str, Array]:
-    """Images minus IMAGENET_MEAN over IMAGENET_STD -> {"features": [n, 64], "logits": [n, 10]}. He et al. 2016 (arXiv 1512.03385), section 4.2.
+    """Compute {"features": [n, 64], "logits": [n, 10]} of normalised images.
 
-    Shortcuts are the paper's option A: every second pixel, zeros for the channels that are not there yet.
+    He et al. 2016 (arXiv 1512.03385), section 4.2. Images in [0, 1] are normalised by
+    IMAGENET_MEAN and IMAGENET_STD. Shortcuts are the paper's option A: every second
+    pixel, and zeros for the additional channels.
     """
     x = jax.nn.relu(layers.conv(images, params["first"], pad=(1, 1)))
     for stage in (1, 2, 3):
@@ -48,15 +54,18 @@ def resnet(
             y = jax.nn.relu(layers.conv(x, params[f"layer{stage}.{i}.1"], stride, (1, 1)))
             y = layers.conv(y, params[f"layer{stage}.{i}.2"], pad=(1, 1))
             more = (y.shape[3] - x.shape[3]) // 2
-            x = jax.nn.relu(
-                y + jnp.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), (more, more)))
-            )
+            shortcut = x[:, ::stride, ::stride]
+            x = jax.nn.relu(y + jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (more, more))))
     features = jnp.mean(x, axis=(1, 2))
-    return _chosen(features, params, taps)
+    return _outputs(features, params, taps)
 
 
 def lenet_params(state: Mapping[str, np.ndarray]) -> dict:
-    """Parameters of LeNet-5 from its state dict. Raises InputError."""
+    """Read the parameters of LeNet-5 from its state dict.
+
+    Raises:
+        InputError: an array is missing, has another shape, or is not finite
+    """
     convs = {"c1": (6, 1, 5, 5), "c3": (16, 6, 5, 5), "c5": (120, 16, 5, 5)}
     params = {
         name: layers.conv_layer(state, f"convnet.{name}", shape) for name, shape in convs.items()
@@ -70,16 +79,20 @@ def lenet_params(state: Mapping[str, np.ndarray]) -> dict:
 def lenet(
     params: dict, images: Float[Array, "n 32 32 1"], taps: Sequence[str] = ("features", "logits")
 ) -> dict[str, Array]:
-    """Digits in 0..1 -> {"features": [n, 84], "logits": [n, 10]}. LeCun et al. 1998 (Proc. IEEE 86-11), figure 2, with ReLU and max pools."""
+    """Compute {"features": [n, 84], "logits": [n, 10]} of digits in [0, 1].
+
+    LeCun et al. 1998 (Proc. IEEE 86-11), figure 2, with ReLU and max pooling.
+    """
     x = layers.max_pool(jax.nn.relu(layers.conv(images, params["c1"])), 2, 2)
     x = layers.max_pool(jax.nn.relu(layers.conv(x, params["c3"])), 2, 2)
     x = jax.nn.relu(layers.conv(x, params["c5"]))
-    return _chosen(jax.nn.relu(layers.dense(x.reshape(len(x), -1), params["f6"])), params, taps)
+    features = jax.nn.relu(layers.dense(x.reshape(len(x), -1), params["f6"]))
+    return _outputs(features, params, taps)
 
 
-def _chosen(features: Array, params: dict, taps: Sequence[str]) -> dict[str, Array]:
-    outputs = {"features": features}
+def _outputs(features: Array, params: dict, taps: Sequence[str]) -> dict[str, Array]:
+    """The requested taps, "features" or "logits"."""
     return {
-        tap: outputs[tap] if tap in outputs else layers.dense(features, params["logits"])
+        tap: features if tap == "features" else layers.dense(features, params["logits"])
         for tap in taps
     }

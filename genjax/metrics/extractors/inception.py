@@ -1,7 +1,9 @@
-"""The Inception v3 of the FID papers, which is TensorFlow's of December 2015 (Szegedy et al. 2016, arXiv 1512.00567) and not torchvision's.
+"""The Inception v3 of the FID papers (Szegedy et al. 2016, arXiv 1512.00567).
 
-It has 1008 classes, average pools that leave out the padding, a max pool in its very last block, and a batch-norm epsilon of 1e-3.
-The network is the table STAGES; `params` and `apply` each walk through it.
+It is TensorFlow's network of December 2015, not torchvision's: it has 1008 classes,
+average pools that exclude the padding, a max pool in its last block, and a batch-norm
+epsilon of 1e-3. The network is the table STAGES; `params` and `apply` each walk through
+it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +21,15 @@ CLASSES = 1008
 EPSILON = 1e-3
 
 
-# The table. A stage is a step or a block; a block's branches run beside one another and are concatenated, a branch's steps one after another.
+# The table. A stage is a step or a block. The branches of a block run in parallel and
+# are concatenated; the steps of a branch run one after another
 
 
 class Conv(NamedTuple):
-    """Convolution without a bias, batch norm and ReLU; zeros around the image at stride 1 unless `valid`, none at stride 2."""
+    """Convolution without bias, batch norm and ReLU.
+
+    Zero padding keeps the size at stride 1, unless `valid`; there is none at stride 2.
+    """
 
     name: str
     features: int
@@ -33,25 +39,30 @@ class Conv(NamedTuple):
 
     @property
     def pad(self) -> tuple[int, int]:
-        return (
-            (0, 0) if self.valid or self.stride > 1 else (self.kernel[0] // 2, self.kernel[1] // 2)
-        )
+        """Zeros (above and below, left and right)."""
+        if self.valid or self.stride > 1:
+            return 0, 0
+        return self.kernel[0] // 2, self.kernel[1] // 2
 
 
 class Pool(NamedTuple):
-    """Over 3 x 3 places: "max" at stride 2 without padding; at stride 1 with it "average" or "max"."""
+    """Pooling over 3x3 windows.
+
+    "max" at stride 2 without padding; "average" or "max" at stride 1 with padding.
+    """
 
     kind: str
     stride: int = 1
 
 
 class Fork(NamedTuple):
-    """Steps that all see the same input, their outputs concatenated."""
+    """Branches with the same input, their outputs concatenated."""
 
     branches: tuple[tuple[Any, ...], ...]
 
 
 def block(*branches: tuple[Any, ...]) -> Fork:
+    """Return a Fork of these branches."""
     return Fork(branches)
 
 
@@ -59,6 +70,7 @@ AVERAGE, MAX, HALVE = Pool("average"), Pool("max"), Pool("max", 2)
 
 
 def _a(pooled: int) -> Fork:
+    """35x35: 1x1, 5x5, two 3x3, and a pool to `pooled` features."""
     return block(
         (Conv("branch1x1", 64),),
         (Conv("branch5x5_1", 48), Conv("branch5x5_2", 64, (5, 5))),
@@ -72,6 +84,7 @@ def _a(pooled: int) -> Fork:
 
 
 def _c(width: int) -> Fork:
+    """17x17: factorised 7x7 convolutions of `width` features."""
     wide, tall = (1, 7), (7, 1)
     return block(
         (Conv("branch1x1", 192),),
@@ -92,6 +105,7 @@ def _c(width: int) -> Fork:
 
 
 def _e(pool: Pool) -> Fork:
+    """8x8: branches that fork again into 1x3 and 3x1."""
     wide, tall = (1, 3), (3, 1)
     return block(
         (Conv("branch1x1", 320),),
@@ -127,9 +141,8 @@ _D = block(
     ),
     (HALVE,),
 )
-STAGES: tuple[
-    tuple[str, Any], ...
-] = (  # (prefix of names, step); "tap" marks where the mean over places is a feature
+# (prefix of names, step); "tap": the mean over positions is a feature here
+STAGES: tuple[tuple[str, Any], ...] = (
     ("", Conv("Conv2d_1a_3x3", 32, (3, 3), 2)),
     ("", Conv("Conv2d_2a_3x3", 32, (3, 3), valid=True)),
     ("", Conv("Conv2d_2b_3x3", 64, (3, 3))),
@@ -156,8 +169,18 @@ STAGES: tuple[
 TAPS = ("64", "192", "768", "2048", "logits", "logits_unbiased")
 
 
-def _walk(step: Any, x: Any, prefix: str, conv: Callable, pool: Callable, join: Callable) -> Any:
-    """What comes out of a step: of images, or of whatever `conv(x, name, step)`, `pool(x, step)` and `join(list)` make of x."""
+def _walk(
+    step: Any,
+    x: Any,
+    prefix: str,
+    conv: Callable[[Any, str, Conv], Any],
+    pool: Callable[[Any, Pool], Any],
+    join: Callable[[list[Any]], Any],
+) -> Any:
+    """The output of a step for x, computed by `conv`, `pool` and `join`.
+
+    x is a batch of images in `apply`, a number of channels in `params`.
+    """
     if isinstance(step, Conv):
         return conv(x, prefix + step.name, step)
     if isinstance(step, Pool):
@@ -172,11 +195,17 @@ def _walk(step: Any, x: Any, prefix: str, conv: Callable, pool: Callable, join: 
 
 
 def params(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Parameters by layer from a state dict of 472 arrays (`NAME.conv.weight`, `NAME.bn.*`, `fc.*`), batch norms folded in. Raises InputError."""
-    layers: dict[str, Any] = {}
+    """Read parameters by layer from a state dict of 472 arrays, batch norms folded in.
+
+    Its names are `NAME.conv.weight`, `NAME.bn.*` and `fc.*`.
+
+    Raises:
+        InputError: an array is missing, has another shape, or is not finite
+    """
+    arrays: dict[str, Any] = {}
 
     def conv(channels, name, step):
-        layers[name] = layers.conv_layer(
+        arrays[name] = layers.conv_layer(
             state, f"{name}.conv", (step.features, channels, *step.kernel), f"{name}.bn", EPSILON
         )
         return step.features
@@ -185,27 +214,30 @@ def params(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
     for prefix, step in STAGES:
         if prefix != "tap":
             channels = _walk(step, channels, prefix, conv, lambda channels, _: channels, sum)
-    return layers | {"fc": layers.dense_layer(state, "fc", (CLASSES, channels))}
+    return arrays | {"fc": layers.dense_layer(state, "fc", (CLASSES, channels))}
 
 
 def apply(
     params: Mapping[str, Any], images: Float[Array, "n 299 299 3"], taps: Sequence[str] = TAPS
 ) -> dict[str, Array]:
-    """Images in about [-1, 1] (protocols.preprocess) -> {tap: float32 [n, d]}; no layer is computed beyond the last tap.
+    """Compute {tap: float32 [n, d]} of images in about [-1, 1] (protocols.preprocess).
 
-    "64", "192", "768", "2048" are means over places after the two max pools, `Mixed_6e` and `Mixed_7c`; "logits" are of 1008 classes;
-    "logits_unbiased" are without the last layer's bias, which the inception score is of. Other image sizes from 75 x 75 work too.
+    "64", "192", "768" and "2048" are means over positions after the two max pools,
+    `Mixed_6e` and `Mixed_7c`; "logits" are of 1008 classes; "logits_unbiased" lack the
+    bias of the last layer, as the inception score is defined. No layer is computed
+    beyond the last tap. Other image sizes from 75x75 up work too.
     """
 
     def conv(x, name, step):
         return jax.nn.relu(layers.conv(x, params[name], step.stride, step.pad))
 
     def pool(x, step):
-        return (
-            layers.average_pool(x)
-            if step.kind == "average"
-            else layers.max_pool(x, 3, step.stride, pad=step.stride % 2)
-        )
+        if step.kind == "average":
+            return layers.average_pool(x)
+        return layers.max_pool(x, 3, step.stride, pad=step.stride % 2)
+
+    def join(branches):
+        return jnp.concatenate(branches, axis=-1)
 
     wanted, outputs, x = set(taps), {}, images
     for prefix, step in STAGES:
@@ -214,9 +246,7 @@ def apply(
             if wanted <= outputs.keys():
                 return {tap: outputs[tap] for tap in taps}
         else:
-            x = _walk(
-                step, x, prefix, conv, pool, lambda branches: jnp.concatenate(branches, axis=-1)
-            )
+            x = _walk(step, x, prefix, conv, pool, join)
     outputs["logits"] = layers.dense(outputs["2048"], params["fc"])
     outputs["logits_unbiased"] = outputs["logits"] - params["fc"]["bias"][None]
     return {tap: outputs[tap] for tap in taps}

@@ -1,6 +1,8 @@
-"""The few layers that published image networks are made of, over plain dicts of arrays: images NHWC, kernels HWIO, all at full float32.
+"""The layers of published image networks, over plain dicts of arrays.
 
-Parameters are read from PyTorch's state dicts, kernels [features, channels, height, width], a batch norm folded into its convolution.
+Images are NHWC, kernels HWIO, and all products in full float32. Parameters are read
+from PyTorch's state dicts, with kernels [features, channels, height, width]; batch
+norms are folded into the convolutions before them.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,27 +17,28 @@ from genjax.files import tensors
 from genjax.nn import ops
 from genjax.shapes import AnyArray, Array
 
-Layer = Mapping[
-    str, Any
-]  # "kernel" [h, w, channels, features] or [inputs, outputs], "bias" [features]
-FULL = (
-    jax.lax.Precision.HIGHEST
-)  # else TPUs multiply in bfloat16 and recent GPUs in TF32, and features move in the third digit
+# "kernel" [h, w, channels, features] or [inputs, outputs], and "bias" [features]
+Layer = Mapping[str, Any]
+# By default TPUs multiply in bfloat16 and recent GPUs in TF32, which changes the third
+# digit of features
+FULL = jax.lax.Precision.HIGHEST
 
 
 # Parameters
 
 
 def array(state: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """An array of a state dict, in float32. Raises InputError unless it is there, of that shape, and finite."""
+    """Return an array of a state dict in float32.
+
+    Raises:
+        InputError: the array is missing, has another shape, or is not finite
+    """
+    other = "these are weights of another network"
     if name not in state:
-        raise InputError(
-            f"has no array {name!r} among its {len(state)}; other weights than this network's"
-        )
+        raise InputError(f"has no array {name!r} among its {len(state)}; {other}")
     if state[name].shape != shape:
-        raise InputError(
-            f"{name!r} is {list(state[name].shape)}, not {list(shape)}; other weights than this network's"
-        )
+        shapes = f"{list(state[name].shape)}, not {list(shape)}"
+        raise InputError(f"{name!r} is {shapes}; {other}")
     tensors.check_finite({name: state[name]})
     return np.asarray(state[name], np.float32)
 
@@ -47,7 +50,19 @@ def conv_layer(
     norm: str | None = None,
     epsilon: float = 1e-5,
 ) -> Layer:
-    """The convolution `conv` of `shape` (features, channels, height, width), with its bias or with the batch norm `norm` after it folded in."""
+    """Read a convolution, with its bias or with the batch norm after it folded in.
+
+    Args:
+        state: the state dict
+        conv: name of the convolution
+        shape: (features, channels, height, width) of its kernel
+        norm: name of the batch norm; None: the convolution has a bias
+        epsilon: of the batch norm
+
+    Raises:
+        InputError: an array is missing, has another shape, or is not finite; a variance
+            is negative
+    """
     kernel = array(state, f"{conv}.weight", shape)
     if norm is None:
         shift = array(state, f"{conv}.bias", shape[:1])
@@ -67,7 +82,11 @@ def conv_layer(
 
 
 def dense_layer(state: Mapping[str, np.ndarray], name: str, shape: tuple[int, int]) -> Layer:
-    """The linear layer `name` of `shape` (outputs, inputs)."""
+    """Read the linear layer `name` of `shape` (outputs, inputs).
+
+    Raises:
+        InputError: an array is missing, has another shape, or is not finite
+    """
     weight, bias = array(state, f"{name}.weight", shape), array(state, f"{name}.bias", shape[:1])
     return {"kernel": weight.T, "bias": bias}
 
@@ -76,85 +95,102 @@ def dense_layer(state: Mapping[str, np.ndarray], name: str, shape: tuple[int, in
 
 
 def conv(x: AnyArray, layer: Layer, stride: int = 1, pad: tuple[int, int] = (0, 0)) -> Array:
-    """Cross-correlation with `pad` zeros above and below, left and right, and the bias: PyTorch's `conv2d(stride=, padding=)`.
+    """Convolve x [n, h, w, channels] and add the bias, as PyTorch's `conv2d`.
 
-    Only the value has to be fast here, so these are fewer forms than those of `ops`; times are of one CPU core (benchmarks/features.py).
+    `pad` is the number of zeros (above and below, left and right). No gradient has to
+    be fast here, so there are fewer forms than in `ops`. Speeds are of one CPU core
+    (benchmarks/features.py).
     """
     x, kernel = jnp.asarray(x), jnp.asarray(layer["kernel"])
     height, width, channels, features = kernel.shape
     k = height, width
-    size = (
-        (x.shape[1] + 2 * pad[0] - height) // stride + 1,
-        (x.shape[2] + 2 * pad[1] - width) // stride + 1,
-    )
+    out_height = (x.shape[1] + 2 * pad[0] - height) // stride + 1
+    out_width = (x.shape[2] + 2 * pad[1] - width) // stride + 1
+    size = out_height, out_width
+    cpu = jax.default_backend() == "cpu"
+    same = (k, stride, pad) == ((3, 3), 1, (1, 1))
     if k == (1, 1) and stride == 1 and pad == (0, 0):
         y = _product(x, kernel.reshape(channels, features))
-    elif (
-        jax.default_backend() == "cpu"
-        and (k, stride, pad) == ((3, 3), 1, (1, 1))
-        and min(channels, features) >= 96
-    ):
+    elif cpu and same and min(channels, features) >= 96:
+        # Winograd convolution: up to twice as fast
         with jax.default_matmul_precision("highest"):
-            y = ops.conv(x, kernel)  # Winograd's: up to twice as fast
-    elif (
-        jax.default_backend() == "cpu" and stride == 1 and size[0] * size[1] <= 64
-    ):  # patches and one product: up to twice as fast
+            y = ops.conv(x, kernel)
+    elif cpu and stride == 1 and out_height * out_width <= 64:
+        # Patches and one product: up to twice as fast
         y = _product(_patches(x, k, size, pad), kernel.reshape(-1, features))
     else:
-        # Without padding XLA's convolution is 3 to 5 times slower on a CPU than with it: a row and a column that nobody wants are added.
-        more = int(jax.default_backend() == "cpu" and stride == 1 and pad == (0, 0))
+        # On a CPU, XLA's convolution is 3 to 5 times slower without padding than with
+        # it, so one row and one column are added, and cut off below
+        more = int(cpu and stride == 1 and pad == (0, 0))
         pads = [(p, p + more) for p in pad]
         numbers = ("NHWC", "HWIO", "NHWC")
         y = jax.lax.conv_general_dilated(
             x, kernel, (stride, stride), pads, dimension_numbers=numbers, precision=FULL
         )
-        y = y[:, : size[0], : size[1]]
+        y = y[:, :out_height, :out_width]
     return y + layer["bias"][None, None, None]
 
 
 def _patches(x: Array, k: tuple[int, int], size: tuple[int, int], pad: tuple[int, int]) -> Array:
-    """[n, *size, k * k * channels], what the kernel sees at each place at stride 1: along the width and then along the height."""
+    """The kernel's input at each position at stride 1: [n, *size, k * k * channels].
+
+    They are collected along the width, then along the height.
+    """
     x = jnp.pad(x, ((0, 0), (pad[0], pad[0]), (pad[1], pad[1]), (0, 0)))
     for axis in (2, 1):
-        places = size[axis - 1]
-        x = jnp.concatenate(
-            [jax.lax.slice_in_dim(x, a, a + places, axis=axis) for a in range(k[axis - 1])], axis=3
-        )
+        length = size[axis - 1]
+        shifted = [jax.lax.slice_in_dim(x, i, i + length, axis=axis) for i in range(k[axis - 1])]
+        x = jnp.concatenate(shifted, axis=3)
     return x
 
 
 def _product(x: Array, weight: Array) -> Array:
-    """x @ weight as a product of two matrices: with more axes it falls off XLA's fast path on a CPU."""
+    """x @ weight as a product of two matrices.
+
+    With more axes it is not on XLA's fast path on a CPU.
+    """
     return jnp.matmul(x.reshape(-1, x.shape[-1]), weight, precision=FULL).reshape(*x.shape[:-1], -1)
 
 
 def dense(x: Array, layer: Layer) -> Array:
-    """x [n, inputs] -> [n, outputs]."""
+    """Apply a linear layer: x [n, inputs] -> [n, outputs]."""
     return jnp.matmul(x, layer["kernel"], precision=FULL) + layer["bias"][None]
 
 
 def max_pool(x: Array, k: int, stride: int, pad: int = 0) -> Array:
-    """The largest of k x k places, PyTorch's `max_pool2d`: along the height and then along the width, 2 k places in place of k * k."""
+    """Take the maximum over k x k windows: PyTorch's `max_pool2d`.
+
+    First along the height, then along the width: 2 k comparisons instead of k * k.
+    """
     for axis in (1, 2):
         x = _pool(x, jax.lax.max, -jnp.inf, axis, k, stride, pad)
     return x
 
 
 def average_pool(x: Array) -> Array:
-    """The mean of each 3 x 3 places, of those of them that are inside: PyTorch's `avg_pool2d(3, 1, 1, count_include_pad=False)`."""
+    """Average over 3x3 windows at stride 1, excluding positions outside the image.
+
+    PyTorch's `avg_pool2d(3, 1, 1, count_include_pad=False)`.
+    """
     for axis in (1, 2):
         inside = np.full(x.shape[axis], 3, np.float32)
         inside[0] -= 1
         inside[-1] -= 1
-        x = _pool(x, jax.lax.add, 0.0, axis, 3, 1, 1) / np.expand_dims(
-            inside, [a for a in range(4) if a != axis]
-        )
+        divisor = np.expand_dims(inside, [a for a in range(4) if a != axis])
+        x = _pool(x, jax.lax.add, 0.0, axis, 3, 1, 1) / divisor
     return x
 
 
 def _pool(
-    x: Array, reduce: Callable, start: float, axis: int, k: int, stride: int, pad: int
+    x: Array,
+    reduce: Callable[[Any, Any], Any],
+    start: float,
+    axis: int,
+    k: int,
+    stride: int,
+    pad: int,
 ) -> Array:
+    """Reduce windows of k positions along one axis."""
     window, strides, pads = [1] * 4, [1] * 4, [(0, 0)] * 4
     window[axis], strides[axis], pads[axis] = k, stride, (pad, pad)
     return jax.lax.reduce_window(x, start, reduce, window, strides, pads)

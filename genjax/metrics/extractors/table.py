@@ -1,6 +1,8 @@
-"""What turns images into features, by name: its weights are found, checked and read here, and its distances named after it.
+"""The extractors by name: this module finds, verifies and reads their weights.
 
-No weights come with this package. A file is an argument, or lies under its published name in the folder that GENJAX_WEIGHTS names.
+Distances are named after the extractor. No weights come with this package: a file is
+given as an argument, or is in the folder that GENJAX_WEIGHTS names, under its published
+name.
 """
 
 import functools
@@ -14,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.errors import InputError
+from genjax.errors import ConfigError, InputError
 from genjax.files import tensors
 from genjax.metrics import checks
 from genjax.metrics.extractors import classifiers, inception, protocols, torchvision
@@ -22,66 +24,74 @@ from genjax.metrics.extractors.protocols import Protocol
 from genjax.runtime import xla
 from genjax.shapes import AnyArray, Array, Float, UInt8
 
-VARIABLE = "GENJAX_WEIGHTS"
+VARIABLE = "GENJAX_WEIGHTS"  # of the environment: a folder of weights
 Outputs = dict[str, AnyArray]
+Apply = Callable[[Any, Any, tuple[str, ...]], Outputs]  # (params, images, taps)
 
 
 class Resized(NamedTuple):
-    """How an extractor that resizes each image takes sets of several sizes: each is resized on the host, and all are one array then."""
+    """How an extractor that resizes accepts images of several sizes.
 
-    image: Callable[
-        [np.ndarray], np.ndarray
-    ]  # uint8 [1, h, w, c] -> float32 [1, *size, channels] in 0..255
-    apply: Callable[[Any, Any, tuple[str, ...]], Outputs]  # the extractor's, of such arrays
+    Each image is resized on the host, so that they form one array.
+    """
+
+    # uint8 [1, h, w, c] -> float32 [1, *size, channels] in [0, 255]
+    image: Callable[[np.ndarray], np.ndarray]
+    apply: Apply  # as the extractor's `apply`, of such arrays
 
 
 class Extractor(NamedTuple):
-    """A pure function of its parameters and of images, and what a result has to say of it.
+    """A pure function of parameters and images, and what a result reports of it.
 
-    `apply(params, images uint8 [n, h, w, c], taps) -> {tap: [n, d]}` is what a feature pass compiles; it computes no more than the taps need.
+    `apply(params, images uint8 [n, h, w, c], taps) -> {tap: [n, d]}` is what a feature
+    pass compiles; it computes no more than the taps need.
     """
 
     name: str
-    apply: Callable[[Any, Any, tuple[str, ...]], Outputs]
+    apply: Apply
     params: Any = ()
-    taps: tuple[str, ...] = ("features",)  # all that there are
+    taps: tuple[str, ...] = ("features",)  # names of all outputs
     protocol: str | None = None  # whose resizing and scaling `apply` does
     digest: str = ""  # SHA-256 of the file of weights, hexadecimal
-    frechet_name: str = "fd"  # "fid" for the Inception with the published weights and nothing else
+    frechet_name: str = "fd"  # "fid" only for the Inception with the published weights
     resized: Resized | None = None  # of an extractor that resizes
 
     def outputs(
         self, images: UInt8[AnyArray, "n h w c"], taps: Sequence[str] = ("features",)
     ) -> dict[str, Array]:
-        """Images uint8 -> {tap: float32 [n, d]}, compiled once for each shape.
+        """Return {tap: float32 [n, d]} of images uint8; compiled once per shape.
 
-        Raises ValueError for a tap that there is not, and for other arrays than bytes.
+        Raises:
+            ValueError: an unknown tap, or images that are not 8-bit
         """
         if unknown := [tap for tap in taps if tap not in self.taps]:
             raise ValueError(f"{self.name} has no {unknown[0]!r}; it has {', '.join(self.taps)}")
-        return _compiled()(
-            self.apply, tuple(taps), self.params, jnp.asarray(checks.image_bytes(images))
-        )
+        images = jnp.asarray(checks.image_bytes(images))
+        return _compiled()(self.apply, tuple(taps), self.params, images)
 
     def outputs_resized(
         self, images: Float[AnyArray, "n h w c"], taps: Sequence[str]
     ) -> dict[str, Array]:
-        """`outputs` of images that `resized.image` gave."""
+        """Return the `outputs` of images that `resized.image` returned."""
         assert self.resized
         return _compiled()(self.resized.apply, tuple(taps), self.params, jnp.asarray(images))
 
     def features(self, images: UInt8[AnyArray, "n h w c"]) -> Float[Array, "n d"]:
-        """Images uint8 -> the features that distances are taken over."""
+        """Return the features [n, d] of images uint8, which distances compare."""
         return self.outputs(images)["features"]
 
     def logits(self, images: UInt8[AnyArray, "n h w c"]) -> Float[Array, "n classes"]:
-        """Images uint8 -> logits of the classes. Raises ValueError where there are none."""
+        """Return the class logits of images uint8.
+
+        Raises:
+            ValueError: the extractor has no logits
+        """
         return self.outputs(images, ("logits",))["logits"]
 
 
 @functools.cache
-def _compiled():
-    """A function of (apply, taps, params, images)."""
+def _compiled() -> Callable[..., dict[str, Array]]:
+    """A compiled function of (apply, taps, params, images)."""
     return jax.jit(
         lambda apply, taps, params, images: apply(params, images, taps),
         static_argnums=(0, 1),
@@ -90,24 +100,22 @@ def _compiled():
 
 
 class File(NamedTuple):
-    """Published weights: names that the file goes by, the first digits of its SHA-256 (all, where known), its address."""
+    """A file of published weights."""
 
-    names: tuple[str, ...]
-    sha256: str
+    names: tuple[str, ...]  # that the file is published under
+    sha256: str  # hexadecimal; the first digits only, if no more are known
     url: str
 
 
 class Network(NamedTuple):
-    """A row of the table: the file, how its arrays become parameters, and a function of images resized by the protocol.
-
-    (params, x [n, *size, channels] in 0..255, taps, protocol) -> outputs.
-    """
+    """A row of the table."""
 
     file: File
-    params: Callable[[Mapping[str, np.ndarray]], Any]
+    params: Callable[[Mapping[str, np.ndarray]], Any]  # state dict -> parameters
+    # (params, x [n, *size, channels] in [0, 255], taps, protocol) -> outputs
     apply: Callable[[Any, AnyArray, tuple[str, ...], Protocol], Any]
     taps: tuple[str, ...]
-    size: tuple[int, int]
+    size: tuple[int, int]  # height and width that images are resized to
     channels: int = 3
 
 
@@ -117,9 +125,8 @@ def _resnet(params, x, taps, protocol):
 
 def _inception(params, x, taps, protocol):
     names = {tap: "2048" if tap == "features" else tap for tap in taps}
-    outputs = inception.apply(
-        params, protocols.scaled(x, protocol), tuple(dict.fromkeys(names.values()))
-    )
+    unique = tuple(dict.fromkeys(names.values()))
+    outputs = inception.apply(params, protocols.scaled(x, protocol), unique)
     return {tap: outputs[name] for tap, name in names.items()}
 
 
@@ -131,25 +138,26 @@ def _backbone(name):
 
 
 def _imagenet(x):
-    return (x - classifiers.IMAGENET_MEAN[None, None, None]) / classifiers.IMAGENET_STD[
-        None, None, None
-    ]
+    """Values in [0, 1], normalised by ImageNet's mean and standard deviation."""
+    mean, std = classifiers.IMAGENET_MEAN, classifiers.IMAGENET_STD
+    return (x - mean[None, None, None]) / std[None, None, None]
 
 
 def _lenet(params, x, taps, protocol):
     return classifiers.lenet(params, x / 255, taps)
 
 
+_INCEPTION = "inception-2015-12-05-6726825d.pth"
+_PYTORCH_FID = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights"
 _RESNETS = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models"
+_LENET = "https://github.com/csinva/gan-vae-pretrained-pytorch/raw/master/mnist_classifier/weights"
 TABLE: dict[str, Network] = {
     "inception": Network(
         File(
-            (
-                "pt_inception-2015-12-05-6726825d.pth",
-                "weights-inception-2015-12-05-6726825d.pth",
-            ),  # the same bytes
+            # Both names are of the same bytes
+            (f"pt_{_INCEPTION}", f"weights-{_INCEPTION}"),
             "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-            "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+            f"{_PYTORCH_FID}/pt_{_INCEPTION}",
         ),
         inception.params,
         _inception,
@@ -204,7 +212,7 @@ TABLE: dict[str, Network] = {
         File(
             ("lenet_epoch=12_test_acc=0.991.pth", "lenet_mnist.pth"),
             "7b3591ba5a63752a7e728d7f7e511266556a2ec66844810da9f475e07019b85e",
-            "https://github.com/csinva/gan-vae-pretrained-pytorch/raw/master/mnist_classifier/weights/lenet_epoch=12_test_acc=0.991.pth",
+            f"{_LENET}/lenet_epoch=12_test_acc=0.991.pth",
         ),
         classifiers.lenet_params,
         _lenet,
@@ -222,24 +230,36 @@ def extractor(
     protocol: str = "tf_legacy",
     checksum: str | bool = True,
 ) -> Extractor:
-    """The extractor of that name with its weights read: from `path`, else from the folder in GENJAX_WEIGHTS. "pixels" has none: it is PIXELS.
+    """Return the extractor of this name, with its weights loaded.
 
-    `checksum` is the SHA-256 that the file has to have, or its first digits; True: that of the published file; False or "": any, and then even
-    the Inception's distance is no FID. Raises InputError for a name that is none, a file that is absent, another, damaged or no such network's.
+    Args:
+        name: a name in TABLE, or "pixels", which needs no weights and is PIXELS
+        path: file of the weights; None: in the folder that GENJAX_WEIGHTS names
+        protocol: name in protocols.PROTOCOLS
+        checksum: SHA-256 that the file must have, or its first digits. True: that of
+            the published file. False or "": any; without the published weights, even
+            the distance of the Inception is not called FID
+
+    Raises:
+        ConfigError: an unknown name or protocol
+        InputError: a file is missing, damaged, not the expected one, or holds the
+            weights of another network
     """
     if name == "pixels":
         return PIXELS
     if name not in TABLE:
-        raise InputError(
-            f"--extractor {name}: one of pixels, {', '.join(TABLE)}, or any function of images through extractors.wrap"
+        names = f"pixels, {', '.join(TABLE)}"
+        raise ConfigError(
+            "extractor",
+            name,
+            f"must be one of {names}; extractors.wrap makes one of any function of images",
         )
     network, rules = TABLE[name], protocols.protocol(protocol)
     try:
         file = find(name, network.file, path)
     except InputError as error:
-        raise InputError(
-            f"{error}; the extractor pixels needs none, and its distance is fd_pixels"
-        ) from None
+        hint = "the extractor pixels needs none, and its distance is fd_pixels"
+        raise InputError(f"{error}; {hint}") from None
     params, digest = load(name, network.file, file, network.params, checksum)
     published = digest.startswith(network.file.sha256)
     return Extractor(
@@ -257,7 +277,10 @@ def extractor(
 def wrap(
     function: Callable[[Any], AnyArray], name: str = "custom", *, digest: str = ""
 ) -> Extractor:
-    """Any pure function of uint8 images [n, h, w, c] to features [n, d] as an extractor; `digest` is whatever tells its weights from others."""
+    """Make an extractor of a pure function of uint8 images [n, h, w, c] to [n, d].
+
+    `digest` identifies its weights; without it, features are not cached.
+    """
     return Extractor(
         name,
         lambda params, images, taps: {"features": function(images)},
@@ -266,27 +289,27 @@ def wrap(
     )
 
 
-PIXELS = wrap(
-    lambda images: images.reshape(len(images), -1) / 255, "pixels"
-)  # their values from 0 to 1
+# Pixel values in [0, 1]
+PIXELS = wrap(lambda images: images.reshape(len(images), -1) / 255, "pixels")
 
 
 def find(name: str, file: File, path: str | os.PathLike | None) -> Path:
-    """`path`, or the file under one of its published names in the folder GENJAX_WEIGHTS. Raises InputError that says where to get it."""
+    """Return `path`, or the file of a published name in the folder of GENJAX_WEIGHTS.
+
+    Raises:
+        InputError: there is no such file; the message says where to get it
+    """
     folder = os.environ.get(VARIABLE, "")
-    tried = (
-        [Path(path)]
-        if path is not None
-        else [Path(folder) / each for each in file.names]
-        if folder
-        else []
-    )
+    tried = [Path(folder) / each for each in file.names] if folder else []
+    if path is not None:
+        tried = [Path(path)]
     for candidate in tried:
         if candidate.is_file():
             return candidate
     where = f"no file {tried[0]}" if tried else f"no path given and {VARIABLE} is not set"
     raise InputError(
-        f"weights of {name}: {where}; put {file.names[0]} from {file.url} into a folder and set {VARIABLE} to it"
+        f"weights of {name}: {where}; put {file.names[0]} from {file.url} into a folder "
+        f"and set {VARIABLE} to it"
     )
 
 
@@ -297,14 +320,26 @@ def load(
     params: Callable[[Mapping[str, np.ndarray]], Any],
     checksum: str | bool,
 ) -> tuple[Any, str]:
-    """(parameters, SHA-256) of a file of weights. Raises InputError."""
+    """Read a file of weights; return (parameters, SHA-256).
+
+    Args:
+        name: of the network, for messages
+        file: the published file
+        path: the file to read
+        params: makes parameters of the state dict
+        checksum: as in `extractor`
+
+    Raises:
+        InputError: the file is damaged, not the expected one, or holds the weights of
+            another network
+    """
     with open(path, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     wanted = file.sha256 if checksum is True else (checksum or "").lower()
     if not digest.startswith(wanted):
         raise InputError(
-            f"{path}: its SHA-256 starts with {digest[:8]}, that of {name}'s published weights with {wanted[:8]}; "
-            f"get {file.url}, or pass checksum=False for other weights"
+            f"{path}: its SHA-256 starts with {digest[:8]}, that of {name}'s published weights "
+            f"with {wanted[:8]}; get {file.url}, or pass checksum=False for other weights"
         )
     try:
         return jax.tree.map(jnp.asarray, params(tensors.read(path))), digest
@@ -314,25 +349,28 @@ def load(
 
 
 @functools.cache
-def _bound(name: str, protocol: str) -> Callable[[Any, Any, tuple[str, ...]], Outputs]:
-    """One function for each pair, so that each is compiled once."""
+def _bound(name: str, protocol: str) -> Apply:
+    """The `apply` of an extractor: one function per pair, so each compiles once."""
     rules = protocols.PROTOCOLS[protocol]
 
     def apply(params, images, taps):
         network = TABLE[name]
-        return network.apply(
-            params, protocols.resized(images, rules, network.size, network.channels), taps, rules
-        )
+        x = protocols.resized(images, rules, network.size, network.channels)
+        return network.apply(params, x, taps, rules)
 
     return apply
 
 
 @functools.cache
 def _resized(name: str, protocol: str) -> Resized:
+    """The `resized` of an extractor."""
     rules = protocols.PROTOCOLS[protocol]
-    return Resized(
-        lambda images: protocols.resized_on_host(
-            images, rules, TABLE[name].size, TABLE[name].channels
-        ),
-        lambda params, x, taps: TABLE[name].apply(params, x, taps, rules),
-    )
+
+    def image(images):
+        size, channels = TABLE[name].size, TABLE[name].channels
+        return protocols.resized_on_host(images, rules, size, channels)
+
+    def apply(params, x, taps):
+        return TABLE[name].apply(params, x, taps, rules)
+
+    return Resized(image, apply)
