@@ -1,14 +1,20 @@
 """The benchmark suite.
 
-    python -m benchmarks [--full] [--only PATTERN] [--out FILE] [--compare OLD] [--list] [--runs FOLDER --data FOLDER]
+    python -m benchmarks [--full] [--only PATTERN] [--out FILE] [--compare OLD] [--list]
+                         [--runs FOLDER --data FOLDER]
     python -m benchmarks report [--results FILE]
 
-The first runs the cases below one after another, each in a process of its own; quick: some 20 minutes on two CPU cores; --full: all, for
-a GPU. It prints a table, and writes what each script said, a JSON line each, with its command, date and versions, into FILE as soon as it
-is there (results.jsonl beside this file if not given, where a case's earlier lines from the same device give way). --only PATTERN: cases
-whose command the regular expression finds. --runs and --data: also measure the trained runs of quality_runs.py. --compare OLD: what moved
-against another such file. `report` writes the tables of RESULTS.md and README.md from results.jsonl: no figure in them is typed by hand.
-README.md beside this file says what a number means.
+The first form runs the cases below one after another, each in its own process: by
+default those that take about 20 minutes on two CPU cores, with --full all of them, for
+a GPU. It prints a table and writes the JSON lines of each script, with its command,
+date and versions, to FILE as soon as the script ends. FILE is results.jsonl beside this
+file by default; new lines replace those of the same case on the same device.
+
+--only PATTERN selects cases whose command matches the regular expression. --runs and
+--data also measure the trained runs of quality_runs.py. --compare OLD shows what
+changed against another such file. `report` writes the tables of RESULTS.md and
+README.md from results.jsonl: no figure in them is typed by hand. The README.md beside
+this file explains the figures.
 """
 
 import argparse
@@ -48,6 +54,7 @@ QUICK = [
     ("distances", "distances.py kid --images 10000"),
     ("distances", "distances.py prdc --images 10000"),
 ]
+REFERENCE_SAMPLES = "sample_time.py stylegan2 --config 64x64 --batch-size 8"
 FULL = [
     ("step", "step_time.py vae --seconds 0.3 --rounds 7 --peer torch-compile"),
     ("step", "step_time.py vae --config conv32 --seconds 0.3 --rounds 7 --peer torch-compile"),
@@ -68,10 +75,7 @@ FULL = [
     ("step", "step_time.py stylegan2 --config 256x256 --peer torch-compile"),
     ("sample", "sample_time.py dcgan --config 64x64 --rounds 7"),
     ("sample", "sample_time.py cyclegan --config resnet9-128 --batch-size 8 1"),
-    (
-        "sample",
-        "sample_time.py stylegan2 --config 64x64 --batch-size 8 --seconds 1 --rounds 5 --peer reference",
-    ),
+    ("sample", f"{REFERENCE_SAMPLES} --seconds 1 --rounds 5 --peer reference"),
     ("sample", "sample_time.py stylegan2 --config 256x256 --batch-size 16 1"),
     ("ops", "ops.py --rounds 5 --seconds 0.2"),
     ("input", "input_pipeline.py --images 200000 --size 64 --waiting"),
@@ -89,24 +93,20 @@ QUALITY = [("quality", f"quality.py measure {name} --data DATA --runs RUNS") for
 
 
 def main() -> int:
+    """Run the suite, or write the report; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="The benchmark suite."
     )
-    parser.add_argument("what", nargs="?", choices=("run", "report"), default="run")
-    parser.add_argument("--full", action="store_true", help="all cases, for a GPU")
-    parser.add_argument(
-        "--only", default="", help="cases whose command this regular expression finds"
-    )
-    parser.add_argument("--list", action="store_true", help="print the commands, and run none")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON lines")
-    parser.add_argument(
-        "--compare", type=Path, help="JSON lines of another time, to say what moved"
-    )
-    parser.add_argument("--runs", type=Path, help="folder of the runs of quality.py")
-    parser.add_argument("--data", type=Path, help="folder of their data sets")
-    parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="of report: the JSON lines to render"
-    )
+    option = parser.add_argument
+    option("what", nargs="?", choices=("run", "report"), default="run")
+    option("--full", action="store_true", help="all cases, for a GPU")
+    option("--only", default="", help="regular expression: cases whose command matches it")
+    option("--list", action="store_true", help="print the commands instead of running them")
+    option("--out", type=Path, default=RESULTS, help="file for the JSON lines")
+    option("--compare", type=Path, help="earlier file of JSON lines to compare with")
+    option("--runs", type=Path, help="folder of the runs of quality.py")
+    option("--data", type=Path, help="folder of the data sets of these runs")
+    option("--results", type=Path, default=RESULTS, help="for report: JSON lines to render")
     args = parser.parse_args()
     if args.what == "report":
         for path in report.write(report.read(args.results), HERE.parent):
@@ -117,7 +117,7 @@ def main() -> int:
     known = QUICK + FULL * args.full + QUALITY * all(folders.values())
     cases = [(part, command) for part, command in known if re.search(args.only, command)]
     if not cases:
-        parser.error(f"--only {args.only}: finds no case; --list shows them")
+        parser.error(f"--only {args.only}: no case matches; --list shows them")
     if args.list:
         print("\n".join(f"python benchmarks/{command}" for _, command in cases))
         return 0
@@ -125,11 +125,11 @@ def main() -> int:
     for number, (part, command) in enumerate(cases, 1):
         print(f"[{number}/{len(cases)}] {command}", file=sys.stderr, flush=True)
         began = time.perf_counter()
-        made = measured(part, command, folders)
-        failed += [] if made else [command]
+        measured = measure(part, command, folders)
+        failed += [] if measured else [command]
         print(f"{time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-        rows += made
-        report.keep(args.out, made)
+        rows += measured
+        report.keep(args.out, measured)
     print(report.render(rows))
     if old:
         print(report.compared(old, rows))
@@ -138,40 +138,41 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def measured(part: str, command: str, folders: dict[str, Path | None]) -> list[dict]:
-    """The lines that a script printed, and how they came about; none of one that fails. The names of `folders` stand for them in a command."""
+def measure(part: str, command: str, folders: dict[str, Path | None]) -> list[dict]:
+    """Run a script and return its JSON lines with their provenance; [] if it fails.
+
+    A word of the command that is a key of `folders` stands for that folder.
+    """
     script, *options = [str(folders.get(word) or word) for word in shlex.split(command)]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, HERE / script, *options], stdout=subprocess.PIPE, text=True, check=False
     )
-    if done.returncode:
+    if process.returncode:
         return []
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    facts = {
+    lines = [json.loads(line) for line in process.stdout.splitlines() if line.startswith("{")]
+    provenance = {
         "part": part,
         "command": f"python benchmarks/{command}",
         "date": datetime.date.today().isoformat(),
+        "commit": commit(),
+        "python": platform.python_version(),
     }
-    facts |= {"commit": commit(), "python": platform.python_version()}
-    return [facts | {"line": number} | line for number, line in enumerate(lines)]
+    return [provenance | {"line": number} | line for number, line in enumerate(lines)]
 
 
 def commit() -> str:
-    """Of the checkout, with + where files other than results differ from it; "" where there is none."""
+    """The checkout's commit, "+" appended if files other than results.jsonl differ.
+
+    "" without a checkout.
+    """
 
     def git(*words: str) -> str:
         return subprocess.run(
             ["git", *words], cwd=HERE, capture_output=True, text=True, check=False
         ).stdout.strip()
 
-    changed = git(
-        "status",
-        "--porcelain",
-        "--untracked-files=no",
-        "--",
-        ":/",
-        ":(exclude,top)benchmarks/results.jsonl",
-    )
+    everything_but_results = (":/", ":(exclude,top)benchmarks/results.jsonl")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", *everything_but_results)
     return git("describe", "--always") + ("+" if changed else "")
 
 

@@ -1,14 +1,19 @@
-"""How good and how varied a run's digits are: python benchmarks/digits.py RUN [RUN ...] --lenet lenet_mnist.pth [--data mnist/]
+"""Quality and variety of the digits of runs trained on MNIST, by a published LeNet.
 
-A published LeNet reads samples of runs that were trained on MNIST. One JSON line a run, or with --all-steps one a kept checkpoint (a run
-started with --keep 1000 keeps them all), which shows whether a long run falls apart.
+    python benchmarks/digits.py RUN [RUN ...] --lenet lenet_mnist.pth [--data mnist/]
 
-    mean_top_probability            of the class that LeNet takes a sample for: how clear it is
-    share_min, share_max, shares    of the samples, taken for each digit: the least, the most, and all ten
-    as_asked                        of a conditional run: the share that LeNet takes for the digit that was asked for
-    fd_lenet                        Frechet distance of LeNet's 84 penultimate features to those of the test set, 10,000 images. It grows
-                                    as n shrinks, and compares with no distance in other features ("FID")
-    fd_lenet_train                  the same distance of the training set, for scale
+Prints one JSON line per run, or with --all-steps one per retained checkpoint (a run
+started with --keep 1000 retains them all), which shows whether a long run is stable.
+
+    mean_top_probability   mean probability of LeNet's predicted class: how clear digits
+    are share_min, share_max   share of samples of the least and the most frequent digit
+    shares                 share of samples classified as each of the ten digits
+    as_asked               conditional runs: share classified as the requested label
+    fd_lenet               Frechet distance of LeNet's 84 penultimate features to those
+    of
+                           the test set, 10,000 images. It grows as n shrinks, and is
+                           not comparable with a distance in other features ("FID")
+    fd_lenet_train         the same distance for the training set, for scale
 """
 
 import dataclasses
@@ -29,32 +34,40 @@ from genjax.errors import InputError
 from genjax.metrics import extractors, frechet
 from genjax.training import checkpoint, script
 
-CHUNK = 500  # images at once
+CHUNK = 500  # images per batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Read a run's digits with LeNet."""
+    """Quality and variety of the digits of runs on MNIST, by a published LeNet."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]  # folders of runs on MNIST
-    lenet: Path  # its published weights, lenet_mnist.pth
-    n: int = 10_000  # samples
-    step: int = 0  # take the checkpoint of this step; 0: the weights that training ended with
-    all_steps: bool = False  # every checkpoint that the run kept, in turn
-    data: str = ""  # MNIST, as in train/dcgan.py; what the run was trained on if not given
-    seed: int = 0  # of the latents
+    lenet: Path  # published weights of LeNet, lenet_mnist.pth
+    n: int = 10_000  # number of samples, a multiple of 500
+    step: int = 0  # checkpoint step to load; 0 = final weights
+    all_steps: bool = False  # measure every retained checkpoint
+    data: str = ""  # MNIST, as in train/dcgan.py; default: the run's training data
+    seed: int = 0  # seed of the latents
 
 
-def reader(lenet: Path) -> Callable[[Iterable[np.ndarray]], tuple[np.ndarray, np.ndarray]]:
-    """A function of chunks uint8 [CHUNK, 28, 28, 1] that gives LeNet's (features [n, 84], probabilities [n, 10]). Raises InputError."""
-    extractor = extractors.extractor(
-        "lenet", lenet, protocol="pytorch_fid"
-    )  # half-pixel bilinear to 32x32, as it was trained
+Classify = Callable[[Iterable[np.ndarray]], tuple[np.ndarray, np.ndarray]]
 
-    def read(chunks):
+
+def reader(lenet: Path) -> Classify:
+    """Load LeNet as a function of batches uint8 [CHUNK, 28, 28, 1].
+
+    The function returns features [n, 84] and probabilities [n, 10] of all batches.
+
+    Raises:
+        InputError: the file does not hold LeNet's weights
+    """
+    # This protocol resizes to 32x32 by half-pixel bilinear, as LeNet was trained.
+    extractor = extractors.extractor("lenet", lenet, protocol="pytorch_fid")
+
+    def read(chunks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         outputs = [extractor.outputs(chunk, ("features", "logits")) for chunk in chunks]
         features, logits = (
-            np.concatenate([np.asarray(each[tap]) for each in outputs])
+            np.concatenate([np.asarray(output[tap]) for output in outputs])
             for tap in ("features", "logits")
         )
         return features, np.asarray(jax.nn.softmax(logits))
@@ -63,23 +76,25 @@ def reader(lenet: Path) -> Callable[[Iterable[np.ndarray]], tuple[np.ndarray, np
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Frechet distance between two sets of features [n, d]."""
     return frechet.frechet_distance(frechet.moments(first), frechet.moments(second))
 
 
 def chunks_of(images: np.ndarray) -> Iterator[np.ndarray]:
-    """In equal chunks: MNIST's 60,000 and 10,000 are multiples of CHUNK."""
+    """Split into equal batches: MNIST's 60,000 and 10,000 are multiples of CHUNK."""
     assert len(images) % CHUNK == 0, len(images)
     return (images[first : first + CHUNK] for first in range(0, len(images), CHUNK))
 
 
 def kept_steps(run: Path) -> list[int]:
-    """The steps of a run's checkpoints. Raises InputError if there are none."""
+    """The steps of a run's checkpoints, ascending.
+
+    Raises:
+        InputError: the run has no checkpoints
+    """
     folder = run / checkpoint.CHECKPOINTS
-    steps = (
-        sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
-        if folder.is_dir()
-        else []
-    )
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    steps = sorted(int(name) for name in names if name.isdigit())
     if not steps:
         raise InputError(
             f"{folder}: no checkpoints; give the folder that a training script wrote with --out"
@@ -87,24 +102,28 @@ def kept_steps(run: Path) -> list[int]:
     return steps
 
 
-def mnist(spec: str, read: Callable) -> tuple[np.ndarray, np.ndarray]:
-    """LeNet's features of the training and of the test set. Raises InputError."""
-    parts = []
+def mnist(spec: str, read: Classify) -> tuple[np.ndarray, np.ndarray]:
+    """LeNet's features of MNIST's training and test set.
+
+    Raises:
+        InputError: the data set is not MNIST
+    """
+    features = []
     for split, size in (("train", 60_000), ("test", 10_000)):
         source = data.load(spec, split=split, channels=1)
         if source.size != size or source.shape != (28, 28, 1) or source.arrays is None:
             raise InputError(f"--data {spec}: {source.name}; MNIST has {size} images of 28x28")
-        parts.append(read(chunks_of(source.arrays["images"]))[0])
-    return parts[0], parts[1]
+        features.append(read(chunks_of(source.arrays["images"]))[0])
+    train, test = features
+    return train, test
 
 
 def main(args: Arguments) -> int:
-    if not args.runs or args.n < CHUNK or args.n % CHUNK:
-        raise InputError(
-            f"--n {args.n}: a multiple of {CHUNK}"
-            if args.runs
-            else "RUN: give a run's folder, or several"
-        )
+    """Print one JSON line per run or checkpoint; return the exit code."""
+    if not args.runs:
+        raise InputError("RUN: give the folders of one or more runs")
+    if args.n < CHUNK or args.n % CHUNK:
+        raise InputError(f"--n {args.n}: must be a multiple of {CHUNK}")
     read = reader(args.lenet)
     references: dict[str, tuple[np.ndarray, np.ndarray, float]] = {}
     for run in args.runs:
@@ -119,10 +138,12 @@ def main(args: Arguments) -> int:
             model, weights = genjax.load(run, step)
             if model.config.shape not in ((28, 28, 1), (32, 32, 1)):
                 raise InputError(
-                    f"{run}: of {model.config.shape} images; give a run on MNIST at 28x28 or 32x32, grey"
+                    f"{run}: its images are {model.config.shape}; "
+                    "give a run on MNIST at 28x28 or 32x32, grey"
                 )
+            # Compiled once per run: its checkpoints share the model.
             draw = draw or jax.jit(
-                lambda *given: genjax.to_uint8(model.sample(*given)),  # noqa: B023
+                lambda *inputs: genjax.to_uint8(model.sample(*inputs)),  # noqa: B023
                 static_argnums=2,
             )
             root = jax.random.key(args.seed)
@@ -144,10 +165,9 @@ def main(args: Arguments) -> int:
                 "shares": [round(share, 4) for share in shares.tolist()],
             }
             if getattr(model.config, "conditional", "none") not in ("none", False):
-                asked = (
-                    np.arange(CHUNK) % model.config.num_labels
-                )  # as `sample` has them when given no labels
-                row["as_asked"] = float((digits.reshape(-1, CHUNK) == asked).mean())
+                # `sample` cycles through the labels when it is given none.
+                requested = np.arange(CHUNK) % model.config.num_labels
+                row["as_asked"] = float((digits.reshape(-1, CHUNK) == requested).mean())
             row |= {
                 "fd_lenet": frechet_distance(features, test),
                 "fd_lenet_train": scale,
@@ -156,11 +176,11 @@ def main(args: Arguments) -> int:
                 "device": script.describe_devices(),
                 "jax": jax.__version__,
             }
-            shown = {
+            rounded = {
                 name: round(value, 4) if isinstance(value, float) else value
                 for name, value in row.items()
             }
-            print(json.dumps(shown), flush=True)
+            print(json.dumps(rounded), flush=True)
     return 0
 
 

@@ -1,15 +1,18 @@
 """Time and memory of the distances between two sets of features: one JSON line.
 
-    python benchmarks/distances.py fd|kid|prdc|vendi|nearest [--images 50000] [--size 2048] [--spectrum 1.0]
+    python benchmarks/distances.py fd|kid|prdc|vendi|nearest
+                                   [--images 50000] [--size 2048] [--spectrum 1.0]
 
-The features are made up: normal, with variances that fall like i ^ -spectrum along random directions, then a ReLU; both sets
-alike. How much of precision, recall, density, coverage and nearest neighbours can be decided by few directions depends on that spectrum: 0 is
-the worst case, where nothing can. What the machine else does counts in `seconds`, hardly in `cpu_seconds`.
+Both sets of features are synthetic and drawn alike: normal, with variances that decay
+like i ^ -spectrum along random directions, then a ReLU. How many of the comparisons of
+precision, recall, density, coverage and nearest neighbours a few directions can decide
+depends on that spectrum: 0 is the worst case, where they decide none. Other work on the
+machine affects `seconds`, but hardly `cpu_seconds`.
 
-    seconds       of the wall's clock
-    cpu_seconds   of all threads
-    peak_mb       of the process, 10^6 bytes, both sets and the interpreter included
-    value         what the metric says
+    seconds       wall-clock time
+    cpu_seconds   CPU time of all threads
+    peak_mb       peak memory of the process in 10^6 bytes, including both sets
+    value         value of the metric
 """
 
 import argparse
@@ -33,37 +36,38 @@ METRICS = {
 
 
 def main() -> None:
+    """Measure one metric and print its JSON line."""
     parser = argparse.ArgumentParser(
         description="Time and memory of the distances between two sets of features."
     )
-    parser.add_argument("metric", choices=METRICS)
-    parser.add_argument("--images", type=int, default=50_000)
-    parser.add_argument("--size", type=int, default=2048)
-    parser.add_argument("--spectrum", type=float, default=1.0)
+    option = parser.add_argument
+    option("metric", choices=METRICS)
+    option("--images", type=int, default=50_000, help="number of images per set")
+    option("--size", type=int, default=2048, help="number of features")
+    option("--spectrum", type=float, default=1.0, help="decay of the variances, i ^ -spectrum")
     args = parser.parse_args()
     busy = load()
     real, fake = (made_up(args.images, args.size, args.spectrum, seed) for seed in (SEED, SEED + 1))
-    wall, used = time.perf_counter(), time.process_time()
+    began, cpu_began = time.perf_counter(), time.process_time()
     value = METRICS[args.metric](real, fake)
-    row = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - used}
+    row = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu_began}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    show(
-        vars(args) | row | {"peak_mb": peak, "value": value, "load": busy, "device": device_name()}
-    )
+    row |= {"peak_mb": peak, "value": value, "load": busy, "device": device_name()}
+    show(vars(args) | row)
 
 
 def made_up(count: int, size: int, spectrum: float, seed: int) -> np.ndarray:
-    """Features, float32 [count, size]."""
+    """Synthetic features, float32 [count, size]; `seed` does not affect directions."""
     deviations = np.sqrt(np.arange(1, size + 1) ** -spectrum)[:, None]
     directions = np.float32(
         deviations * np.linalg.qr(np.random.default_rng(SEED).normal(size=(size, size)))[0]
     )
     random = np.random.default_rng(seed)
-    found = np.empty((count, size), np.float32)
+    features = np.empty((count, size), np.float32)
     for start in range(0, count, 4096):
         z = random.standard_normal((min(4096, count - start), size), np.float32)
-        found[start : start + 4096] = np.maximum(z @ directions, 0)
-    return found
+        features[start : start + 4096] = np.maximum(z @ directions, 0)
+    return features
 
 
 if __name__ == "__main__":

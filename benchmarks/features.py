@@ -1,16 +1,21 @@
-"""Images a second through the Inception of the FID papers, beside torch-fidelity's: one JSON line.
+"""Images per second through the Inception network of the FID papers: one JSON line.
 
-    python benchmarks/features.py [--batch-size N] [--size PIXELS] [--protocol P] [--peer torch|none] [--seconds S] [--rounds N]
+    python benchmarks/features.py [--batch-size N] [--size PIXELS] [--protocol P]
+                                  [--peer torch|none] [--seconds S] [--rounds N]
 
-From uint8 images in memory to the 2048 features, resized by the protocol (of ours: torch-fidelity's is tf_legacy), random weights. Both
-sides run on the same device, in one process, by turns, so that what else the machine does meets both. The peer is eager PyTorch in the
-faster of its memory layouts, and on one or all cores, whichever is faster. For one core each: `taskset -c 0 python benchmarks/features.py`.
+Compared with torch-fidelity, with random weights: from uint8 images in memory to the
+2048 features, resized by the protocol (ours; torch-fidelity always resizes as
+tf_legacy). Both sides run on the same device and take turns in one process, so that
+other work on the machine affects both. The peer is eager PyTorch in the faster of its
+memory layouts, on one or all cores, whichever is faster. For one core each: `taskset -c
+0 python benchmarks/features.py`.
 
     images_per_sec, peer_images_per_sec   medians of the rounds
-    ratio, ratio_spread                   the peer's time over ours: median, and first and third quartile, of the rounds' ratios
-    error                                 the norm of the difference of the features over the norm of the peer's
-    compile_sec                           trace and compile of our program, nothing cached
-    load                                  the machine's load average before the start. Wants to be about 0
+    ratio, ratio_spread   the peer's time over ours, per round: median; first and third
+                          quartile
+    error                 norm of the difference of the features over the norm of the
+    peer's compile_sec           time to trace and compile our program, nothing cached
+    load                  the machine's load average before the start; should be about 0
 """
 
 import argparse
@@ -22,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from peers import inception as peer
+from peers.tensors import to_layout
 from step_time import SEED, Run, device_name, fastest, load, race, show, summary
 
 from genjax.metrics import extractors
@@ -30,20 +36,24 @@ from genjax.runtime import memory, xla
 
 
 def main() -> None:
+    """Race the two sides and print the JSON line."""
     memory.keep_freed()  # for both sides
     parser = argparse.ArgumentParser(
-        description="Images a second through the Inception, beside torch-fidelity's."
+        description="Images per second through the Inception network, against torch-fidelity."
     )
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--size", type=int, default=32, help="of the square images, in pixels")
-    parser.add_argument("--protocol", choices=protocols.PROTOCOLS, default="tf_legacy")
-    parser.add_argument("--peer", choices=("torch", "none"), default="torch")
-    parser.add_argument("--seconds", type=float, default=5, help="of each side in a round")
-    parser.add_argument("--rounds", type=int, default=7)
+    option = parser.add_argument
+    option("--batch-size", type=int, default=32)
+    option("--size", type=int, default=32, help="height and width of the images in pixels")
+    option("--protocol", choices=protocols.PROTOCOLS, default="tf_legacy")
+    option("--peer", choices=("torch", "none"), default="torch")
+    option("--seconds", type=float, default=5, help="seconds of each side per round")
+    option("--rounds", type=int, default=7)
     args = parser.parse_args()
     if min(args.batch_size, args.size) < 1 or args.rounds < 2 or args.seconds <= 0:
-        parser.error("--batch-size and --size are at least 1, --rounds 2, --seconds more than 0")
-    jax.config.update("jax_enable_compilation_cache", False)  # for compile_sec
+        parser.error(
+            "--batch-size and --size must be at least 1, --rounds at least 2, --seconds above 0"
+        )
+    jax.config.update("jax_enable_compilation_cache", False)  # or compile_sec would be 0
     busy = load()
     images = np.random.default_rng(SEED).integers(
         0, 256, (args.batch_size, args.size, args.size, 3), np.uint8
@@ -60,7 +70,7 @@ def main() -> None:
             run, expected = theirs(path, images)
             runs.append(run)
             row["error"] = float(np.linalg.norm(features - expected) / np.linalg.norm(expected))
-    ms, peer_ms, ratios = summary(race(runs, args.rounds, args.seconds, "a batch"))
+    ms, peer_ms, ratios = summary(race(runs, args.rounds, args.seconds, "per batch"))
     row |= {
         "images_per_sec": 1000 * args.batch_size / ms,
         "peer_images_per_sec": peer_ms and 1000 * args.batch_size / peer_ms,
@@ -69,6 +79,7 @@ def main() -> None:
 
 
 def ours(path: Path, images: np.ndarray, protocol: str) -> tuple[Run, np.ndarray, float]:
+    """Our program: its run, its features [n, 2048] and the seconds to compile it."""
     extractor = extractors.extractor("inception", path, protocol=protocol, checksum=False)
     began = time.perf_counter()
     lowered = jax.jit(extractor.apply, static_argnums=2).lower(
@@ -85,20 +96,20 @@ def ours(path: Path, images: np.ndarray, protocol: str) -> tuple[Run, np.ndarray
 
 
 def theirs(path: Path, images: np.ndarray) -> tuple[Run, np.ndarray]:
+    """The peer's network: its run and its features [n, 2048]."""
     import torch
 
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
     network = peer.build(path).to(device)
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = (
-        False  # full float32, as ours
-    )
+    # Full float32, as ours.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
-    def in_layout(layout) -> dict[str, Run]:
-        network.to(memory_format=layout)
+    def in_layout(layout: torch.memory_format) -> dict[str, Run]:
+        to_layout(network, layout)
         x = torch.tensor(images.transpose(0, 3, 1, 2)).to(device).contiguous(memory_format=layout)
 
         def run(count: int) -> None:
-            network.to(memory_format=layout)
+            to_layout(network, layout)
             with torch.no_grad():
                 for _ in range(count):
                     network(x)[0].cpu()

@@ -1,33 +1,44 @@
-"""The fuzz campaign: damaged files for every reader, wrong command lines for every command, and what came of each.
+"""The fuzz campaign: damaged files for every reader, wrong lines for every command.
 
-    python benchmarks/fuzz.py [--files 3000] [--commands 200] [--seed 0] [--only KIND] [--show]
+    python benchmarks/fuzz.py [--files 3000] [--commands 200] [--seed 0] [--only KIND]
+                              [--show]
 
-Case N of a seed is the same everywhere: a kind of file (fuzz_files.kinds), a way to damage it,
-a place. It is read as training, translating, converting, evaluating, resuming would read it; a
-command line has one or two options, or a folder, wrong. Nothing is downloaded. Counted are
+Case N of a seed is the same everywhere: a kind of file (fuzz_files.kinds), a way to
+damage it and a position. It is read as by training, translating, converting, evaluating
+or resuming. A command line has one or two wrong options or a wrong folder. Nothing is
+downloaded. The outcomes:
 
-    refused      by one line (InputError), or a picture left out of its set with a line that says so
-    same         what the intact file gives: the damage did not matter, or was repaired
-    other        accepted with other values, where nothing in the file could have shown it
-    traceback    any other exception; of a command, a traceback or an exit code that it has not
-    hang         more than 20 seconds; of a command, which may turn out right and work for longer,
-                 20 seconds in which it says nothing
-    memory       more than 2 GB resident: of a file, 1.5 GB more than before it was read
-    silent       accepted without a word although the damage could be seen: other values of a file
-                 whose bytes all have a checksum (PNG, zip, gzip, .npz, checkpoints, cached features),
-                 of a file that was cut short, of a mended file (log, checkpoint, features), or NaN
-                 in weights; of a command, exit code 0 with nothing said
-    execution    a process started, a name imported by a pickle, or a canary file made
-    overwrite    an input changed that its reader does not mend, or a device (/dev/null) was replaced
-    lost         a log, a checkpoint or features that a reader has to mend, refused; control characters
-                 on the terminal, or an output beside the one asked for
+    refused     with one line (InputError), or a picture skipped with a line that says
+    so same        as with the intact file: the damage had no effect, or was repaired
+    other       accepted with other values, where nothing in the file reveals the damage
+    traceback   any other exception; for a command, a traceback or an undocumented exit
+                code
+    hang        more than 20 seconds; for a command, which may be valid and work for
+    longer,
+                20 seconds without output
+    memory      more than 2 GB resident; for a file, 1.5 GB more than before reading it
+    silent      accepted without a message although the damage is detectable: other
+    values
+                from a file with checksums over all bytes (PNG, zip, gzip, .npz,
+                checkpoints, cached features), from a truncated file, from a file that
+                its reader repairs (log, checkpoint, features), or NaN in weights; for a
+                command, exit code 0 without output
+    execution   a process was started, a pickle imported a name, or a canary file
+    appeared overwrite   an input changed that its reader does not repair, or a device
+    (/dev/null)
+                was replaced
+    lost        a log, a checkpoint or features that the reader has to repair were
+    refused;
+                control characters on the terminal
 
-Each prints one JSON line per kind; with --show, one line per fault on standard error.
+Prints one JSON line per kind of file and per command; with --show, one line per fault
+on standard error.
 """
 
 import argparse
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import queue
@@ -48,9 +59,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(
-    0, str(Path(__file__).parents[1])
-)  # as a script, so that `benchmarks` is a package in its workers too
+# So that `benchmarks` is a package when this runs as a script, in workers too.
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
@@ -61,25 +71,21 @@ from genjax.errors import InputError
 
 SECONDS = 20
 MEMORY = 2 * 10**9
-GROWTH = (
-    15 * 10**8
-)  # MEMORY less what a process that has read nothing holds, JAX included: under 0.5 GB
+# MEMORY minus the memory of a process with JAX that has read nothing, under 0.5 GB.
+GROWTH = 15 * 10**8
 FAULTS = ("traceback", "hang", "memory", "silent", "execution", "overwrite", "lost")
 OUTCOMES = ("refused", "same", "other", *FAULTS)
-EVENTS = {
-    "os.system",
-    "os.exec",
-    "os.posix_spawn",
-    "subprocess.Popen",
-    "pickle.find_class",
-}  # audited: sys.addaudithook
+# Audit events (sys.addaudithook) that count as execution.
+EVENTS = {"os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "pickle.find_class"}
 
 
 class Result(NamedTuple):
+    """The outcome of one case."""
+
     what: str  # kind of file, or command
     case: int
-    damage: str
-    outcome: str
+    damage: str  # way of the damage, or the command line
+    outcome: str  # one of OUTCOMES
     detail: str = ""
 
 
@@ -87,39 +93,41 @@ class Hang(BaseException):
     """A case took too long."""
 
 
-# --- files ---------------------------------------------------------------------------------------------------------------
+# --- files ---------------------------------------------------------------------------
 
 
-def file_cases(whole: Path, seed: int, numbers: range, only: str = "") -> Iterator[Result]:
-    """Read the cases of these numbers, in this process. `whole` is what fuzz_files.make filled."""
+def file_cases(intact: Path, seed: int, numbers: range, only: str = "") -> Iterator[Result]:
+    """Run the cases of these numbers in this process.
+
+    `intact` is the folder that fuzz_files.make filled; `only` is a regular expression
+    of kinds.
+    """
     kinds = {
         name: kind
         for name, kind in fuzz_files.kinds().items()
-        if re.search(only, name) and (whole / name).is_dir()
+        if re.search(only, name) and (intact / name).is_dir()
     }
     names = list(kinds)
-    watch = watched()
-    expected = {}
+    events = watched()
+    expected: dict[str, fuzz_files.Outcome] = {}
     for number in numbers:
         name = names[number % len(names)]
         if name not in expected:
-            with (
-                copied(whole, name) as folder,
-                contextlib.suppress(InputError),
-            ):  # a kind that this version does not read yet
-                expected[name] = {}, []
+            expected[name] = {}, []
+            # Suppressed: a kind that this version does not read yet.
+            with copied(intact, name) as folder, contextlib.suppress(InputError):
                 expected[name] = kinds[name].read(folder, placed(folder, kinds[name]))
-        with copied(whole, name) as folder, np.errstate(all="ignore"):
-            result = one_file(folder, name, kinds[name], seed, number, expected[name], watch)
+        with copied(intact, name) as folder, np.errstate(all="ignore"):
+            result = one_file(folder, kinds[name], seed, number, expected[name], events)
         yield result
 
 
 @contextlib.contextmanager
-def copied(whole: Path, name: str) -> Iterator[Path]:
-    """A copy of a kind's folder, from inside an empty folder."""
+def copied(intact: Path, name: str) -> Iterator[Path]:
+    """Copy a kind's folder into an empty working directory; yields the copy."""
     before = os.getcwd()
     with tempfile.TemporaryDirectory() as work:
-        shutil.copytree(whole / name, Path(work, name))
+        shutil.copytree(intact / name, Path(work, name))
         os.chdir(work)
         try:
             yield Path(work, name)
@@ -128,11 +136,29 @@ def copied(whole: Path, name: str) -> Iterator[Path]:
 
 
 def placed(folder: Path, kind: fuzz_files.Kind, rng: random.Random | None = None) -> Path:
-    found = sorted(path for path in folder.glob(kind.place) if path.is_file())
-    return rng.choice(found) if rng else found[0]
+    """The file to damage: the first of those that match, or a random one."""
+    matches = sorted(path for path in folder.glob(kind.place) if path.is_file())
+    return rng.choice(matches) if rng else matches[0]
 
 
-def one_file(folder, name, kind, seed, number, expected, watch) -> Result:
+def one_file(
+    folder: Path,
+    kind: fuzz_files.Kind,
+    seed: int,
+    number: int,
+    expected: fuzz_files.Outcome,
+    events: set[str],
+) -> Result:
+    """Damage a file, read it and judge the outcome.
+
+    Args:
+        folder: copy of the kind's folder, which bears the kind's name
+        kind: the kind of file
+        seed: seed of the campaign
+        number: number of the case
+        expected: what the intact file gives
+        events: the set that audit events are added to
+    """
     rng = random.Random(f"{seed}/{number}")
     target = placed(folder, kind, rng)
     if rng.random() < 0.05:
@@ -141,40 +167,34 @@ def one_file(folder, name, kind, seed, number, expected, watch) -> Result:
         damage, content = fuzz_files.damaged(rng, target)
         target.write_bytes(content)
     before = digests(folder)
-    watch.clear()
+    events.clear()
     reset_peak()
-    held = peak()
-    result = lambda outcome, detail="": Result(name, number, damage, outcome, detail)
+    peak_before = peak()
+    result = lambda outcome, detail="": Result(folder.name, number, damage, outcome, detail)
     try:
         with (
             limited(SECONDS),
             open(os.devnull, "w") as nothing,
             contextlib.redirect_stderr(nothing),
         ):
-            found, said = kind.read(folder, target)
-        outcome = judged(kind, damage, found, said, *expected)
+            values, messages = kind.read(folder, target)
+        outcome = result(judged(kind, damage, values, messages, *expected))
     except (InputError, Unreadable) as error:
         outcome = result("lost" if kind.mended else "refused", str(error))
-        outcome = (
-            result("lost", "not one printable line: " + repr(str(error)))
-            if not str(error).isprintable()
-            else outcome
-        )
+        if not str(error).isprintable():
+            outcome = result("lost", "not one printable line: " + repr(str(error)))
     except Hang:
         outcome = result("hang")
-    except OSError as error:  # script.guarded names its file and the reason
-        outcome = result(
-            "refused" if error.strerror and error.filename and not kind.mended else "traceback",
-            repr(error),
-        )
+    except OSError as error:
+        # With both, `shell.guarded` prints one line with the file and the reason.
+        one_line = error.strerror and error.filename and not kind.mended
+        outcome = result("refused" if one_line else "traceback", repr(error))
     except BaseException as error:
         outcome = result("traceback", f"{repr(error)[:300]} {last_place(error)}")
-    if isinstance(outcome, str):
-        outcome = result(outcome)
-    if watch or list(Path().rglob(fuzz_files.CANARY)):
-        return result("execution", str(sorted(watch)))
-    if (grown := peak() - held) > GROWTH:
-        return result("memory", f"{grown / 1e9:.1f} GB")
+    if events or list(Path().rglob(fuzz_files.CANARY)):
+        return result("execution", str(sorted(events)))
+    if (growth := peak() - peak_before) > GROWTH:
+        return result("memory", f"{growth / 1e9:.1f} GB")
     if (not kind.mended and digests(folder) != before) or not fuzz_commands.devices_stand():
         return result("overwrite")
     return outcome
@@ -183,51 +203,61 @@ def one_file(folder, name, kind, seed, number, expected, watch) -> Result:
 def judged(
     kind: fuzz_files.Kind,
     damage: str,
-    found: Any,
-    said: list[str],
+    values: Any,
+    messages: list[str],
     expected: Any,
-    expected_said: list[str],
+    expected_messages: list[str],
 ) -> str:
-    if equal(found, expected):
+    """The outcome of a file that was read without an exception.
+
+    Args:
+        kind: the kind of file
+        damage: the way of the damage
+        values: what was read, by name
+        messages: what the reader reported
+        expected: what the intact file gives
+        expected_messages: what the reader reports of the intact file
+    """
+    if equal(values, expected):
         return "same"
-    if said != expected_said and not kind.mended:
+    if messages != expected_messages and not kind.mended:
         return "refused"
-    if kind.read is not fuzz_files.read_tensors and any(not finite(x) for x in found.values()):
+    if kind.read is not fuzz_files.read_tensors and any(not finite(x) for x in values.values()):
         return "silent"
-    plain = damage not in (
-        "odd_arrays",
-        "odd_json",
-        "deep_json",
-        "hostile",
-        "bomb",
-    )  # those are whole files of other content
-    return "silent" if kind.mended or damage == "cut" or (kind.summed and plain) else "other"
+    # These are intact files with other content.
+    intact = damage in ("odd_arrays", "odd_json", "deep_json", "hostile", "bomb")
+    detectable = kind.mended or damage == "cut" or (kind.summed and not intact)
+    return "silent" if detectable else "other"
 
 
 def equal(first: Any, second: Any) -> bool:
+    """Whether two dicts have the same names and equal arrays."""
     if first.keys() != second.keys():
         return False
     return all(np.array_equal(np.asarray(first[name]), np.asarray(second[name])) for name in first)
 
 
 def finite(value: Any) -> bool:
+    """Whether an array has no NaN and no infinity."""
     array = np.asarray(value)
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def watched() -> set[str]:
-    """The set that gets the names of EVENTS from here on."""
-    seen: set[str] = set()
-    sys.addaudithook(lambda event, _: seen.add(event) if event in EVENTS else None)
-    return seen
+    """Start auditing; return the set that the names of EVENTS are added to."""
+    events: set[str] = set()
+    sys.addaudithook(lambda event, _: events.add(event) if event in EVENTS else None)
+    return events
 
 
 @contextlib.contextmanager
-def limited(seconds: float):
-    def ring(*_):
+def limited(seconds: float) -> Iterator[None]:
+    """Raise Hang in the block after this many seconds."""
+
+    def alarm(*_: Any) -> None:
         raise Hang
 
-    before = signal.signal(signal.SIGALRM, ring)
+    before = signal.signal(signal.SIGALRM, alarm)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -237,45 +267,48 @@ def limited(seconds: float):
 
 
 def reset_peak() -> None:
+    """Start measuring the peak memory anew, where the system can."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak() -> int:
-    """Bytes, since `reset_peak` where the system has it."""
-    try:
-        return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
-    except OSError:
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Peak memory in bytes, since `reset_peak` where the system can."""
+    status = Path("/proc/self/status")
+    match = re.search(r"VmHWM:\s+(\d+)", status.read_text()) if status.exists() else None
+    return 1024 * int(match[1] if match else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of all regular files below."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+    """SHA-256 of all regular files below a folder, by relative path."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
 
 
 def last_place(error: BaseException) -> str:
-    own = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if "genjax" in frame.filename
-    ]
-    return f"at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
+    """File and line of the innermost frame of an error that is in genjax; or ""."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "genjax" in frame.filename]
+    return f"at {Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
 
 
-# --- files, in workers that may be killed --------------------------------------------------------------------------------
+# --- files, in workers that may be killed --------------------------------------------
 
 
-def from_workers(whole: Path, seed: int, count: int, only: str, workers: int) -> Iterator[Result]:
-    """All cases, over so many processes. One that does not answer is killed, and another goes on after its case."""
+def from_workers(intact: Path, seed: int, count: int, only: str, workers: int) -> Iterator[Result]:
+    """Run all cases in `workers` processes.
+
+    A process that does not answer is killed; a new one continues after its case.
+    """
     results: queue.Queue[Result | None] = queue.Queue()
 
     def work(first: int) -> None:
         number = first
         while number < count:
-            for result in one_worker(whole, seed, range(number, count, workers), only):
+            for result in one_worker(intact, seed, range(number, count, workers), only):
                 results.put(result)
                 number = result.case + workers
         results.put(None)
@@ -291,46 +324,33 @@ def from_workers(whole: Path, seed: int, count: int, only: str, workers: int) ->
             yield result
 
 
-def one_worker(whole: Path, seed: int, numbers: range, only: str) -> Iterator[Result]:
-    """The results of a process, the last one made up where it has to be killed, or ended by itself."""
-    words = [
-        "--worker",
-        f"{numbers.start}:{numbers.stop}:{numbers.step}",
-        "--whole",
-        str(whole),
-        "--seed",
-        str(seed),
-        "--only",
-        only,
-    ]
+def one_worker(intact: Path, seed: int, numbers: range, only: str) -> Iterator[Result]:
+    """The results of one process.
+
+    If the process exits early or has to be killed, a last result says so.
+    """
+    cases = f"{numbers.start}:{numbers.stop}:{numbers.step}"
+    words = ["--worker", cases, "--intact", str(intact), "--seed", str(seed), "--only", only]
+    # Without a buffer, whose content `select` would not see.
     process = subprocess.Popen(
         [sys.executable, __file__, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         bufsize=0,
     )
-    assert process.stdout  # without a buffer, which select could not look into
-    number = numbers.start
+    assert process.stdout
+    number, limit = numbers.start, 1.5 * MEMORY
     try:
         while number < numbers.stop:
-            began, bytes_held, ready = time.monotonic(), 0, []
-            while (
-                not ready and time.monotonic() < began + 6 * SECONDS and bytes_held < 1.5 * MEMORY
-            ):
+            deadline, memory, ready = time.monotonic() + 6 * SECONDS, 0, []
+            while not ready and time.monotonic() < deadline and memory < limit:
                 ready, _, _ = select.select([process.stdout], [], [], 0.2)
-                bytes_held = resident(process.pid)
+                memory = resident(process.pid)
             line = process.stdout.readline() if ready else b""
-            if not line:  # it ended, or does not answer
-                outcome = (
-                    "traceback" if ready else "memory" if bytes_held >= 1.5 * MEMORY else "hang"
-                )
-                yield Result(
-                    "killed",
-                    number,
-                    "",
-                    outcome,
-                    f"{bytes_held / 1e9:.1f} GB, exit code {process.poll()}",
-                )
+            if not line:  # it exited, or does not answer
+                outcome = "traceback" if ready else "memory" if memory >= limit else "hang"
+                detail = f"{memory / 1e9:.1f} GB, exit code {process.poll()}"
+                yield Result("killed", number, "", outcome, detail)
                 return
             result = Result(*json.loads(line))
             number = result.case + numbers.step
@@ -342,68 +362,60 @@ def one_worker(whole: Path, seed: int, numbers: range, only: str) -> Iterator[Re
 
 
 def resident(process: int) -> int:
-    """Bytes of memory of a process; 0 of one that has ended."""
+    """Resident memory of a process in bytes; 0 after it has exited."""
     try:
-        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf(
-            "SC_PAGE_SIZE"
-        )
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     except OSError:
         return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-# --- the campaign --------------------------------------------------------------------------------------------------------
+# --- the campaign --------------------------------------------------------------------
 
 
 def summary(results: list[Result]) -> list[dict[str, Any]]:
-    """A row per kind of file and per command, and one of each of the two in all."""
+    """A row per kind of file and per command, and one with the totals of each."""
     rows = []
     names = dict.fromkeys(result.what for result in results)
     groups = {name: [result for result in results if result.what == name] for name in names}
     groups["all commands"] = [result for result in results if result.what in fuzz_commands.BASE]
     groups["all files"] = [result for result in results if result.what not in fuzz_commands.BASE]
     for name, group in groups.items():
-        counted = Counter(result.outcome for result in group)
+        counts = Counter(result.outcome for result in group)
         if group:
-            rows.append(
-                {
-                    "what": name,
-                    "cases": len(group),
-                    **{outcome: counted[outcome] for outcome in OUTCOMES},
-                }
-            )
+            row = {"what": name, "cases": len(group)}
+            rows.append(row | {outcome: counts[outcome] for outcome in OUTCOMES})
     return rows
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--files", type=int, default=3000)
-    parser.add_argument("--commands", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--only", default="", help="kinds of files, or commands, that this regular expression finds"
+    """Run the campaign and print the JSON lines; exit code 1 if there are faults."""
+    parser = argparse.ArgumentParser(
+        description="The fuzz campaign: damaged files for every reader, wrong command lines."
     )
-    parser.add_argument(
-        "--show", action="store_true", help="faults on standard error, with the case's number"
-    )
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--whole", type=Path, help=argparse.SUPPRESS)
+    option = parser.add_argument
+    option("--files", type=int, default=3000, help="number of damaged files")
+    option("--commands", type=int, default=200, help="number of wrong command lines")
+    option("--seed", type=int, default=0, help="seed of the campaign")
+    option("--only", default="", help="regular expression: kinds of files, or commands")
+    option("--show", action="store_true", help="print the faults on standard error")
+    option("--worker", help=argparse.SUPPRESS)
+    option("--intact", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        for result in file_cases(
-            args.whole, args.seed, range(*map(int, args.worker.split(":"))), args.only
-        ):
+        numbers = range(*map(int, args.worker.split(":")))
+        for result in file_cases(args.intact, args.seed, numbers, args.only):
             print(json.dumps(result), flush=True)
         return 0
     results = []
     with tempfile.TemporaryDirectory() as work:
         os.environ["GENJAX_CACHE"] = f"{work}/cache"
-        whole = Path(work, "whole")
-        fuzz_files.make(whole)
-        files = from_workers(whole, args.seed, args.files, args.only, max(1, (os.cpu_count() or 1)))
-        commands = fuzz_commands.cases(
-            Path(work, "commands"), args.seed, range(args.commands), args.only
-        )
-        for result in (one for source in (files, commands) for one in source):
+        intact = Path(work, "intact")
+        fuzz_files.make(intact)
+        files = from_workers(intact, args.seed, args.files, args.only, os.cpu_count() or 1)
+        lines = range(args.commands)
+        commands = fuzz_commands.cases(Path(work, "commands"), args.seed, lines, args.only)
+        for result in itertools.chain(files, commands):
             results.append(result)
             if args.show and result.outcome in FAULTS:
                 print(*result, file=sys.stderr, flush=True)

@@ -1,11 +1,14 @@
-"""What the input costs: opening a large zip, streaming it, and drawing from a resident set. JSON lines on stdout.
+"""Speed of the input pipeline: opening and streaming a large zip, and resident batches.
 
-    python benchmarks/input_pipeline.py [--images 200000] [--size 32] [--epochs 3] [--threads N] [--batch-size 256] [--waiting]
+    python benchmarks/input_pipeline.py [--images 200000] [--size 32] [--epochs 3]
+                                        [--threads N] [--batch-size 256] [--waiting]
 
-The zip holds generated PNGs in ten class folders, half smooth and half noise. Memory is that of this process, in MB (2**20
-bytes), jax and the rest included; the set is generated in another process, so that its memory does not count. "waiting" is the share of
-a training step of DCGAN from a streamed set in which the loop waits for its batch; "slower" what streaming costs in all, one minus the resident set's
-time over the streamed set's: on a CPU decoding also takes the cores that train.
+Prints JSON lines. The zip holds generated PNGs in ten class folders, half smooth and
+half noise. Memory is that of this process in MB (2**20 bytes), JAX included; the set is
+generated in another process, so that its memory does not count. "waiting" is the share
+of a DCGAN training step that the loop spends waiting for its streamed batch; "slower"
+is the total cost of streaming, one minus the resident set's time over the streamed
+set's: on a CPU, decoding competes with training for the cores.
 """
 
 import argparse
@@ -16,7 +19,9 @@ import resource
 import tempfile
 import time
 import zipfile
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -28,7 +33,7 @@ from genjax.training import hooks, trainer
 
 
 def generate(path: Path, images: int, size: int) -> None:
-    """A zip of `images` PNGs of size x size, out of 256 different ones."""
+    """Write a zip of `images` PNGs of size x size, 256 of them distinct."""
     from PIL import Image
 
     random = np.random.default_rng(0)
@@ -46,46 +51,39 @@ def generate(path: Path, images: int, size: int) -> None:
 
 
 def rss_mb() -> float:
-    """Memory of this process now; /proc is Linux only."""
+    """Resident memory of this process now, from /proc (Linux only)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return round(pages * resource.getpagesize() / 2**20, 1)
 
 
-def report(what: str, **figures) -> None:
+def report(what: str, **figures: Any) -> None:
+    """Print the figures and the process's memory as a JSON line."""
     peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
-    row = {
-        "what": what,
-        **figures,
-        "rss_mb": rss_mb(),
-        "peak_rss_mb": peak,
-        "device": device_name(),
-    }
-    print(json.dumps(row), flush=True)
+    facts = {"rss_mb": rss_mb(), "peak_rss_mb": peak, "device": device_name()}
+    print(json.dumps({"what": what, **figures, **facts}), flush=True)
 
 
 def measure_stream(path: Path, epochs: int, batch_size: int, threads: int | None) -> None:
+    """Time opening the zip and streaming it for some epochs."""
     started = time.perf_counter()
     source = data.load(str(path), resident_mb=0)
     report("open", seconds=round(time.perf_counter() - started, 2), name=source.name)
     steps = max(1, source.size // batch_size)
-    batches = data.stream(source, 0, 0, batch_size, threads=threads)
-    next(batches)  # starts grain
+    # `stream` returns a generator, whose `close` stops the workers.
+    batches = cast(Generator, data.stream(source, 0, 0, batch_size, threads=threads))
+    next(batches)  # the first batch starts grain
     for epoch in range(epochs):
         started = time.perf_counter()
         for _ in range(steps):
             next(batches)
-        rate = steps * batch_size / (time.perf_counter() - started)
-        report(
-            "stream",
-            epoch=epoch,
-            threads=threads,
-            batch_size=batch_size,
-            images_per_sec=round(rate),
-        )
+        rate = round(steps * batch_size / (time.perf_counter() - started))
+        facts = {"threads": threads, "batch_size": batch_size, "images_per_sec": rate}
+        report("stream", epoch=epoch, **facts)
     batches.close()
 
 
 def measure_resident(images: int, size: int, batch_size: int) -> None:
+    """Time gathering and converting batches of a set on the device."""
     random = np.random.default_rng(0)
     arrays = {
         "images": random.integers(0, 256, (images, size, size, 3), np.uint8),
@@ -107,10 +105,10 @@ def measure_resident(images: int, size: int, batch_size: int) -> None:
 
 
 def measure_waiting(path: Path, steps: int = 40, every: int = 5) -> None:
-    """Train from the zip, streamed and resident."""
+    """Train a DCGAN from the zip, streamed and resident, and compare the step times."""
     stream, waits, ms = data.stream, [], {}
 
-    def watched(*args, **kwargs):
+    def timed(*args: Any, **kwargs: Any) -> Iterator[dict[str, np.ndarray]]:
         batches = stream(*args, **kwargs)
         while True:
             began = time.perf_counter()
@@ -118,7 +116,7 @@ def measure_waiting(path: Path, steps: int = 40, every: int = 5) -> None:
             waits.append(time.perf_counter() - began)
             yield batch
 
-    data.stream = watched
+    data.stream = timed
     for kind, resident_mb in (("streamed", 0), ("resident", 2**20)):
         source = data.load(str(path), resident_mb=resident_mb)
         recipe, times = dcgan.recipe(dcgan.Config(shape=source.shape)), []
@@ -126,28 +124,25 @@ def measure_waiting(path: Path, steps: int = 40, every: int = 5) -> None:
         trainer.fit(recipe, source, steps=steps, log_every=every, hooks=[note])
         ms[kind] = 1000 * float(np.median(np.diff(times))) / every
     data.stream = stream
-    waiting = (
-        1000 * float(np.mean(waits[every + 1 :])) / ms["streamed"]
-    )  # the loop asks for a step's batch in the step before
+    # The first waits are warm-up; the loop asks for a step's batch one step ahead.
+    waiting = 1000 * float(np.mean(waits[every + 1 :])) / ms["streamed"]
     slower = 1 - ms["resident"] / ms["streamed"]
-    report(
-        "waiting",
-        model="dcgan",
-        batch_size=recipe.config.batch_size,
-        ms_per_step=ms,
-        waiting=waiting,
-        slower=slower,
-    )
+    facts = {"model": "dcgan", "batch_size": recipe.config.batch_size, "ms_per_step": ms}
+    report("waiting", **facts, waiting=waiting, slower=slower)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=200_000)
-    parser.add_argument("--size", type=int, default=32, help="pixels")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="as the library chooses, if not given")
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--waiting", action="store_true", help="train too, streamed and resident")
+    """Generate a zip and print the JSON lines."""
+    parser = argparse.ArgumentParser(
+        description="Speed of the input pipeline: a large zip, streamed, and resident batches."
+    )
+    option = parser.add_argument
+    option("--images", type=int, default=200_000, help="number of images")
+    option("--size", type=int, default=32, help="height and width of the images in pixels")
+    option("--epochs", type=int, default=3)
+    option("--threads", type=int, help="decoding threads; default: the library's choice")
+    option("--batch-size", type=int, default=256)
+    option("--waiting", action="store_true", help="also train, streamed and resident")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.zip"
@@ -156,12 +151,8 @@ def main() -> None:
         )
         worker.start()
         worker.join()
-        report(
-            "generated",
-            images=options.images,
-            size=options.size,
-            zip_mb=round(path.stat().st_size / 2**20, 1),
-        )
+        zip_mb = round(path.stat().st_size / 2**20, 1)
+        report("generated", images=options.images, size=options.size, zip_mb=zip_mb)
         measure_stream(path, options.epochs, options.batch_size, options.threads)
         if options.waiting:
             measure_waiting(path)

@@ -1,13 +1,13 @@
-"""Kill commands at random moments, repeat each until it is done, and compare what they leave with what they leave undisturbed.
+"""Kill commands at random moments, repeat them, and compare with undisturbed runs.
 
     python benchmarks/kills.py [--kills 50] [--seed 0] [--only train]
 
-Each round starts a command in a folder of its own, kills it (SIGKILL) at a moment drawn from
-the last 80 % of its time, and repeats the same command until it ends by itself. Lost: the
-repeated command fails, its outputs differ from those of the command that was left alone (pixels,
-weights, values), an input has changed, or a temporary file stays behind. A command that is killed
-after its last output, while Python ends, may refuse to do it again: its outputs must be equal.
-One JSON line per command on standard output.
+Each round starts a command in a new folder, kills it (SIGKILL) at a moment drawn from
+the last 80 % of its run time, and repeats the same command until it completes. "lost"
+counts the faults: the repeated command fails; its outputs (pixels, weights, values)
+differ from those of an undisturbed command; an input has changed; a temporary file is
+left behind. A command that is killed after its last output, while Python exits, may
+refuse to run again if its outputs are equal. Prints one JSON line per command.
 """
 
 import argparse
@@ -34,22 +34,25 @@ from genjax.runtime.cache import VARIABLE
 ROOT = Path(__file__).parents[1]
 GENJAX = [sys.executable, "-m", "genjax"]
 OFTEN = "--log-every 50 --sample-every 100 --save-every 50"
-LIMIT = 300  # seconds that one command may take
+LIMIT = 300  # timeout of one command in seconds
 
 
 class Case(NamedTuple):
+    """A command to kill."""
+
     name: str
-    weight: int  # share of the kills
+    weight: int  # relative number of kills
     command: list[str]  # run in the round's folder; IN stands for the folder of inputs
-    outputs: Callable[[Path], Any]  # of the round's folder: what must be equal
+    outputs: Callable[[Path], Any]  # reads from the round's folder what must be equal
 
 
 def script(model: str, options: str) -> list[str]:
+    """The command that trains a model."""
     return [sys.executable, str(ROOT / "train" / f"{model}.py"), *options.split()]
 
 
 def weights(folder: Path) -> Any:
-    """SHA-256 of the run's weights, and the steps of its log and sample grids."""
+    """SHA-256 of the run's weights, the steps of its log and the names of its grids."""
     run = folder / "run"
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     grids = sorted(path.name for path in (run / "samples").glob("*.png"))
@@ -57,97 +60,61 @@ def weights(folder: Path) -> Any:
 
 
 def pixels(folder: Path) -> Any:
-    """SHA-256 of the pixels of every picture and every frame."""
-    found = {}
+    """SHA-256 of the pixels of every picture and every frame, by name and frame."""
+    hashes = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix in (".png", ".gif"):
             with Image.open(path) as image:
                 for frame in range(getattr(image, "n_frames", 1)):
                     image.seek(frame)
                     name = f"{path.relative_to(folder)} {frame}"
-                    found[name] = hashlib.sha256(
-                        np.asarray(image.convert("RGB")).tobytes()
-                    ).hexdigest()
-    return found
+                    array = np.asarray(image.convert("RGB"))
+                    hashes[name] = hashlib.sha256(array.tobytes()).hexdigest()
+    return hashes
 
 
 def values(folder: Path) -> Any:
+    """The metrics in result.json."""
     return json.loads((folder / "result.json").read_text())["values"]
 
 
 def converted(folder: Path) -> Any:
+    """SHA-256 of a converted network's files."""
     return {name: digest(folder / "net" / name) for name in ("config.json", "model.safetensors")}
 
 
+def genjax(words: str) -> list[str]:
+    """A `genjax` command."""
+    return [*GENJAX, *words.split()]
+
+
 def cases() -> list[Case]:
+    """Every command, with its relative number of kills and its outputs."""
     gan = f"--model.hidden 64 64 --batch-size 32 --steps 400 --out run {OFTEN}"
     vae = f"--model.hidden 64 --batch-size 32 --steps 400 --out run {OFTEN}"
+    convert = genjax("convert stylegan2 IN/net.safetensors --out net")
+    translate = genjax("translate IN/cyclegan IN/pictures --out out")
+    evaluate = genjax("eval IN/set.npz IN/gan --extractor pixels --n 500 --json result.json")
+    sample = genjax("sample IN/gan --seeds 0-63 --out out/")
+    interpolate = genjax("interpolate IN/gan --seeds 1,2,3 --seconds 4 --out walk.gif")
     return [
         Case("train gan", 10, script("gan", gan), weights),
         Case("train vae", 10, script("vae", vae), weights),
-        Case(
-            "convert",
-            6,
-            [*GENJAX, *["convert", "stylegan2", "IN/net.safetensors", "--out", "net"]],
-            converted,
-        ),
-        Case(
-            "translate",
-            8,
-            [*GENJAX, *["translate", "IN/cyclegan", "IN/pictures", "--out", "out"]],
-            pixels,
-        ),
-        Case(
-            "eval",
-            6,
-            [
-                *GENJAX,
-                *[
-                    "eval",
-                    "IN/set.npz",
-                    "IN/gan",
-                    "--extractor",
-                    "pixels",
-                    "--n",
-                    "500",
-                    "--json",
-                    "result.json",
-                ],
-            ],
-            values,
-        ),
-        Case(
-            "sample",
-            4,
-            [*GENJAX, *["sample", "IN/gan", "--seeds", "0-63", "--out", "out/"]],
-            pixels,
-        ),
-        Case(
-            "interpolate",
-            6,
-            [
-                *GENJAX,
-                *[
-                    "interpolate",
-                    "IN/gan",
-                    "--seeds",
-                    "1,2,3",
-                    "--seconds",
-                    "4",
-                    "--out",
-                    "walk.gif",
-                ],
-            ],
-            pixels,
-        ),
+        Case("convert", 6, convert, converted),
+        Case("translate", 8, translate, pixels),
+        Case("eval", 6, evaluate, values),
+        Case("sample", 4, sample, pixels),
+        Case("interpolate", 6, interpolate, pixels),
     ]
 
 
 def digest(path: Path) -> str:
+    """SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of all files below a folder, by relative path."""
     return {
         str(path.relative_to(folder)): digest(path)
         for path in sorted(folder.rglob("*"))
@@ -156,16 +123,14 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def make_inputs(folder: Path) -> None:
-    """Small trained runs, exported weights, pictures and an array of images."""
+    """Write small trained runs, exported weights, pictures and an array of images."""
     quick = "--steps 2 --log-every 2"
+    sizes = "--model.channels 4 --model.blocks 1 --model.disc-channels 4"
     for words in (
         script("gan", f"--model.hidden 64 64 --batch-size 32 {quick} --out gan"),
-        script(
-            "cyclegan",
-            f"--model.channels 4 --model.blocks 1 --model.disc-channels 4 --batch-size 2 {quick} --out cyclegan",
-        ),
+        script("cyclegan", f"{sizes} --batch-size 2 {quick} --out cyclegan"),
         script("stylegan2", f"--batch-size 4 {quick} --out stylegan2"),
-        [*GENJAX, *["export", "stylegan2", "--out", "net.safetensors"]],
+        genjax("export stylegan2 --out net.safetensors"),
     ):
         subprocess.run(words, cwd=folder, check=True, stderr=subprocess.DEVNULL)
     draw = np.random.default_rng(0)
@@ -180,36 +145,35 @@ def make_inputs(folder: Path) -> None:
 def run(
     words: list[str], folder: Path, inputs: Path, kill_after: float | None = None
 ) -> tuple[int, str]:
-    """(exit code, standard error) of a command, which is killed after so many seconds if it still runs."""
+    """Run a command, killed after `kill_after` seconds; return exit code and stderr."""
     words = [word.replace("IN/", f"{inputs}/") for word in words]
     process = subprocess.Popen(
         words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
-        _, said = process.communicate(timeout=LIMIT if kill_after is None else kill_after)
+        _, stderr = process.communicate(timeout=LIMIT if kill_after is None else kill_after)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
-        _, said = process.communicate()
-    return process.returncode, said
+        _, stderr = process.communicate()
+    return process.returncode, stderr
 
 
 def measure(
     case: Case, kills: int, inputs: Path, work: Path, draw: random.Random
 ) -> dict[str, Any]:
-    """Kill a command so often, a few times before it may end, and count what was lost."""
+    """Kill a command `kills` times, 1 to 3 times per round; return its row."""
     folder = work / "undisturbed"
+    # Run once to compile, so that the time below is that of a repeated command.
     folder.mkdir()
-    run(
-        case.command, folder, inputs
-    )  # compiles, so that the time below is that of the repeated command
+    run(case.command, folder, inputs)
     shutil.rmtree(folder)
     folder.mkdir()
     began = time.perf_counter()
-    code, said = run(case.command, folder, inputs)
+    code, stderr = run(case.command, folder, inputs)
     seconds = time.perf_counter() - began
     if code:
-        raise SystemExit(f"{case.name}: does not run by itself: {said[-300:]}")
-    wanted, before = case.outputs(folder), digests(inputs)
+        raise SystemExit(f"{case.name}: fails undisturbed: {stderr[-300:]}")
+    expected, before = case.outputs(folder), digests(inputs)
     shutil.rmtree(folder)
     done, rounds, faults = 0, 0, []
     while done < kills:
@@ -222,23 +186,18 @@ def measure(
             if not code:
                 break
         if code:
-            code, said = run(case.command, folder, inputs)
+            code, stderr = run(case.command, folder, inputs)
         try:
-            equal = case.outputs(folder) == wanted
+            equal = case.outputs(folder) == expected
         except (OSError, ValueError):
             equal = False
         if code and not equal:
-            faults.append(
-                f"the repeated command ended with {code}: {said.strip().splitlines()[-1][:200]}"
-            )
+            last_line = stderr.strip().splitlines()[-1][:200]
+            faults.append(f"the repeated command ended with {code}: {last_line}")
         elif not equal:
-            faults.append("other outputs than undisturbed")
-        left = [
-            str(path.relative_to(folder))
-            for path in folder.rglob("*")
-            if path.name.endswith(".part")
-        ]
-        faults += [f"left behind: {name}" for name in left]
+            faults.append("outputs differ from those of an undisturbed command")
+        temporary = [path for path in folder.rglob("*") if path.name.endswith(".part")]
+        faults += [f"left behind: {path.relative_to(folder)}" for path in temporary]
         shutil.rmtree(folder)
     changed = [name for name, value in digests(inputs).items() if before.get(name) != value]
     faults += [f"input changed: {name}" for name in changed]
@@ -253,10 +212,14 @@ def measure(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=50, help="in all")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--only", default="", help="commands whose name holds this")
+    """Kill all commands and print the JSON lines; exit code 1 if anything was lost."""
+    parser = argparse.ArgumentParser(
+        description="Kill commands at random moments, repeat them, compare with undisturbed runs."
+    )
+    option = parser.add_argument
+    option("--kills", type=int, default=50, help="total number of kills")
+    option("--seed", type=int, default=0, help="seed of the moments")
+    option("--only", default="", help="only commands whose name contains this text")
     options = parser.parse_args()
     lost, draw = 0, random.Random(options.seed)
     chosen = [case for case in cases() if options.only in case.name]

@@ -1,7 +1,10 @@
-"""The likelihood of a trained VAE on held-back images: python benchmarks/likelihood.py RUN --data mnist/ [--k 5000]
+"""The likelihood of a trained VAE on held-out images: one JSON line.
 
-Prints one JSON line: minus log p(x) in nats an image, bounded from above by importance sampling with k draws (Burda et al. 2016,
-equation 8), its standard error over the images, and the mean ELBO of one draw. Binarisation is the model's own, drawn once an image.
+    python benchmarks/likelihood.py RUN --data mnist/ [--k 5000]
+
+Minus log p(x) in nats per image, bounded from above by importance sampling with k draws
+(Burda et al. 2016, equation 8), its standard error over the images, and the mean ELBO
+of one draw. Images are binarised as the model does it, with one draw per image.
 """
 
 import dataclasses
@@ -22,19 +25,20 @@ from genjax.training import script
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Estimate the likelihood of a trained VAE."""
+    """Estimate the likelihood of a trained VAE on held-out images."""
 
-    run: tyro.conf.Positional[Path]  # the folder of a finished run
-    data: str  # as in train/vae.py
-    split: str = "test"  # the part that was not trained on
-    k: int = 5000  # importance samples an image
-    chunk: int = 50  # of which at once
-    batch_size: int = 100  # images at once
-    limit: int = 0  # only the first so many images; 0: all
-    seed: int = 0  # of binarisation and samples
+    run: tyro.conf.Positional[Path]  # folder of a finished run
+    data: str  # data set, as in train/vae.py
+    split: str = "test"  # split to measure, not the one trained on
+    k: int = 5000  # importance samples per image
+    chunk: int = 50  # importance samples computed at a time
+    batch_size: int = 100  # images per batch
+    limit: int = 0  # measure only the first LIMIT images; 0 = all
+    seed: int = 0  # seed of the binarisation and the samples
 
 
 def main(args: Arguments) -> int:
+    """Measure the run and print the JSON line; return the exit code."""
     model, weights = genjax.load(args.run)
     source = data.load(
         args.data,
@@ -57,9 +61,10 @@ def main(args: Arguments) -> int:
     for first in track(
         range(0, count, args.batch_size), "importance sampling", disable=not sys.stderr.isatty()
     ):
+        # The last batch is padded with the last image, and cut again below.
         items = [
             source.read(min(index, count - 1)) for index in range(first, first + args.batch_size)
-        ]  # the last batch is filled up
+        ]
         batch = {name: np.stack([item[name] for item in items]) for name in items[0]}
         likelihood, elbo = measure(
             weights, jax.random.fold_in(jax.random.key(args.seed), first), batch
@@ -80,14 +85,11 @@ def main(args: Arguments) -> int:
         "device": script.describe_devices(),
         "jax": jax.__version__,
     }
-    print(
-        json.dumps(
-            {
-                name: round(value, 4) if isinstance(value, float) else value
-                for name, value in result.items()
-            }
-        )
-    )
+    rounded = {
+        name: round(value, 4) if isinstance(value, float) else value
+        for name, value in result.items()
+    }
+    print(json.dumps(rounded))
     return 0
 
 

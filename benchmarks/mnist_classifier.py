@@ -1,4 +1,7 @@
-"""A small classifier of MNIST's digits, that other benchmarks judge generated digits by. Trained once, in a minute or two on two cores."""
+"""A small classifier of MNIST's digits, used by other benchmarks on generated digits.
+
+Trained once, in a minute or two on two cores.
+"""
 
 import sys
 from pathlib import Path
@@ -10,19 +13,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from genjax import data
+from genjax import core, data
 from genjax.errors import InputError
 from genjax.nn import augment, layers
 from genjax.training import checkpoint
 
-WANTED = 0.99  # test accuracy below which a count of modes would be the classifier's more than the generator's
+# Test accuracy below which a count of modes would say more about the classifier than
+# about the generator.
+WANTED = 0.99
 
 
 class Classifier(nn.Module):
     """Digits [batch, h, w, 1] in [-1, 1] -> logits [batch, 10]."""
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Compute the logits."""
         x = nn.relu(layers.Conv(32, kernel=5, stride=2, name="conv_0")(x))
         x = nn.relu(layers.Conv(64, kernel=5, stride=2, name="conv_1")(x))
         x = nn.relu(nn.Dense(128, name="hidden")(x.reshape(x.shape[0], -1)))
@@ -33,13 +39,24 @@ network = cast(Any, Classifier())  # linen's `apply` has no useful type
 
 
 @jax.jit
-def classify(params, digits):
-    """Digits float32 [n, h, w, 1] in [-1, 1] -> the likeliest label of each, int32 [n]."""
+def classify(params: core.PyTree, digits: jax.Array) -> jax.Array:
+    """Digits float32 [n, h, w, 1] in [-1, 1] -> most likely labels, int32 [n]."""
     return jnp.argmax(network.apply({"params": params}, digits), axis=-1)
 
 
-def train(source: data.Source, *, epochs: int = 6, batch_size: int = 128, seed: int = 0):
-    """The parameters after Adam with a cosine decay, on digits shifted by up to 2 pixels."""
+def resident(source: data.Source) -> dict[str, np.ndarray]:
+    """The arrays "images" and "labels" of a set that `load` found resident."""
+    assert source.arrays is not None, source.name
+    return source.arrays
+
+
+def train(
+    source: data.Source, *, epochs: int = 6, batch_size: int = 128, seed: int = 0
+) -> core.PyTree:
+    """Train with Adam and a cosine decay on digits shifted by up to 2 pixels.
+
+    Returns the network's parameters.
+    """
     arrays = jax.tree.map(jnp.asarray, source.arrays)
     steps = max(1, epochs * source.size // batch_size)
     tx = optax.adam(optax.cosine_decay_schedule(2e-3, steps))
@@ -52,9 +69,8 @@ def train(source: data.Source, *, epochs: int = 6, batch_size: int = 128, seed: 
             params, opt = carry
             batch = data.prepare(data.take(arrays, jnp.uint32(seed), i, batch_size), key, False)
             down, right = jax.random.randint(jax.random.fold_in(key, i), (2, batch_size), -2, 3)
-            images = (
-                augment.translate(batch["images"] + 1, down, right) - 1
-            )  # black comes in from outside
+            # `translate` pads with 0; black is -1.
+            images = augment.translate(batch["images"] + 1, down, right) - 1
 
             def loss_fn(params):
                 logits = network.apply({"params": params}, images)
@@ -70,41 +86,52 @@ def train(source: data.Source, *, epochs: int = 6, batch_size: int = 128, seed: 
     return run(jax.random.key(seed))
 
 
-def accuracy(params, source: data.Source, chunk: int = 1000) -> float:
-    """Share of a set's digits that are given their own label."""
-    images, labels = source.arrays["images"], source.arrays["labels"]
-    right = [
+def accuracy(params: core.PyTree, source: data.Source, chunk: int = 1000) -> float:
+    """Share of a set's digits that are classified correctly."""
+    images, labels = (resident(source)[name] for name in ("images", "labels"))
+    correct = [
         np.asarray(classify(params, jnp.float32(images[i : i + chunk]) / 127.5 - 1))
         == labels[i : i + chunk]
         for i in range(0, len(images), chunk)
     ]
-    return float(np.mean(np.concatenate(right)))
+    return float(np.mean(np.concatenate(correct)))
 
 
-def trained(spec: str, resolution: int, folder: Path | None):
-    """(parameters, test accuracy); kept in `folder`, and read from there the next time. Raises InputError below WANTED."""
+def trained(spec: str, resolution: int, folder: Path | None) -> tuple[core.PyTree, float]:
+    """Train the classifier; return its parameters and its test accuracy.
+
+    The parameters are saved in `folder`, and read from there the next time.
+
+    Raises:
+        InputError: the accuracy is below WANTED
+    """
     test = load(spec, "test", resolution)
     like = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *test.shape)))
-    kept = folder / f"classifier-{resolution}" if folder else None
-    if kept and (kept / checkpoint.WEIGHTS).exists():
-        params = checkpoint.read_weights(kept, like)["params"]
+    saved = folder / f"classifier-{resolution}" if folder else None
+    if saved and (saved / checkpoint.WEIGHTS).exists():
+        params = checkpoint.read_weights(saved, like)["params"]
     else:
         print("training the classifier", file=sys.stderr, flush=True)
         params = train(load(spec, "train", resolution))
-        if kept:
-            kept.mkdir(parents=True, exist_ok=True)
-            checkpoint.export(kept, {"params": params})
+        if saved:
+            saved.mkdir(parents=True, exist_ok=True)
+            checkpoint.export(saved, {"params": params})
     if (reached := accuracy(params, test)) < WANTED:
         raise InputError(
-            f"--mnist {spec}: the classifier is right on {reached:.2%} of the test digits; {WANTED:.0%} are wanted"
+            f"--mnist {spec}: the classifier is right on {reached:.2%} of the test digits; "
+            f"at least {WANTED:.0%} are needed"
         )
     return params, reached
 
 
 def load(spec: str, split: str, resolution: int) -> data.Source:
-    """MNIST, resident, with its ten labels. Raises InputError."""
+    """Load MNIST as a resident set with ten labels.
+
+    Raises:
+        InputError: the set is not resident or has another number of labels
+    """
     form = {"resolution": resolution, "channels": 1}
     source = data.load(spec, split=split, field="mnist", adjustable=(), **form)
     if source.arrays is None or source.num_labels != 10:
-        raise InputError(f"--mnist {spec}: {source.name}; a resident set with ten labels is wanted")
+        raise InputError(f"--mnist {spec}: {source.name}; must be a resident set with ten labels")
     return source

@@ -1,19 +1,30 @@
-"""Do GANs cover every mode? Mixtures of Gaussians of which everything is known, and 1000 kinds of stacked digits.
+"""Mode coverage of GANs: mixtures of Gaussians, and the 1000 modes of Stacked-MNIST.
 
-python benchmarks/modes.py ring                      8 Gaussians on a circle, the recommended loss, 5 seeds
-python benchmarks/modes.py grid --loss all           5 x 5 Gaussians, every loss in use, at equal steps and networks
-python benchmarks/modes.py stacked --mnist mnist/    three random digits as the channels of an image: 1000 modes
+python benchmarks/modes.py ring                     8 Gaussians on a circle, 5 seeds
+python benchmarks/modes.py grid --loss all          5 x 5 Gaussians, every loss python
+benchmarks/modes.py stacked --mnist mnist/   three random digits as the channels of
+                                                    an image: 1000 modes
 
-Ring: 8 at radius 2, standard deviation 0.02 (Metz et al. 2017, arXiv 1611.02163, appendix A; PacGAN, Lin et al. 2018, arXiv
-1712.04086, section 4.1, has the same at half the size). Grid: 25 at spacing 2, standard deviation 0.05 (VEEGAN, Srivastava et al.
-2017, arXiv 1705.07761; PacGAN). Stacked-MNIST: PacGAN, section 4.2. Samples are of the averaged generator, none thrown away.
+Ring: 8 at radius 2, standard deviation 0.02 (Metz et al. 2017, arXiv 1611.02163,
+appendix A; PacGAN, Lin et al. 2018, arXiv 1712.04086, section 4.1, has the same at half
+the size). Grid: 25 at spacing 2, standard deviation 0.05 (VEEGAN, Srivastava et al.
+2017, arXiv 1705.07761; PacGAN). Stacked-MNIST: PacGAN, section 4.2. Losses are compared
+at equal steps and networks. Samples are drawn from the averaged generator, and none are
+discarded.
 
-- modes: those that at least one sample is within 3 standard deviations of (PacGAN). One in 2500 is easily hit by a sample between
-  modes, so `fair_modes` are those that get, within 3 standard deviations, at least a quarter of their fair share.
-- high_quality: share of samples within 3 standard deviations of the nearest mode. Of the mixture itself 98.9 %.
-- spread: root mean square distance of those samples to their mode, over that of the mixture's own. Below 1: narrowed modes.
-- reverse_kl: sum_k q(k) log(q(k) / p(k)) in nats, q the histogram of all samples by nearest mode (or by the classifier's three digits),
-  p the data's: 1/8, 1/25, and the product of the training digits' frequencies. n samples of the data have about (modes - 1) / 2n.
+- modes: number of modes with at least one sample within 3 standard deviations (PacGAN).
+  Among 2500 samples one between modes easily hits a mode by chance, so `fair_modes`
+  counts those with at least a quarter of their fair share within 3 standard deviations.
+- high_quality: share of samples within 3 standard deviations of the nearest mode; 98.9
+%
+  for the mixture itself.
+- spread: root mean square distance of those samples to their mode, relative to the
+  mixture's. Below 1: narrowed modes.
+- reverse_kl: sum_k q(k) log(q(k) / p(k)) in nats, where q is the histogram of all
+samples
+  by nearest mode (or by the classifier's three digits) and p that of the data: 1/8,
+  1/25, or the product of the training digits' frequencies. For n samples of the data it
+  is about (modes - 1) / 2n.
 """
 
 import dataclasses
@@ -21,7 +32,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -39,11 +50,13 @@ from genjax.training import checkpoint, script
 
 
 class Mixture(NamedTuple):
-    """Equal spherical Gaussians in the plane. A point p is the image p / scale, [1, 1, 2]."""
+    """Equal spherical Gaussians in the plane; a point p is the image p / scale."""
 
     means: np.ndarray  # [modes, 2]
-    deviation: float
-    scale: float  # the outermost modes come to lie at 0.8, so that an image's bounds cut nothing off and help nobody
+    deviation: float  # standard deviation
+    # Puts the outermost modes at 0.8, so that an image's bounds of [-1, 1] neither clip
+    # samples nor guide the generator.
+    scale: float
 
 
 _ANGLES = 2 * np.pi * np.arange(8) / 8
@@ -53,10 +66,12 @@ MIXTURES = {
     "grid": Mixture(np.stack(np.meshgrid(_STOPS, _STOPS), axis=-1).reshape(-1, 2), 0.05, 5.0),
 }
 
-# What the losses of the comparison have in common, and what each has of its own: the best of a few trials of rate (5e-4, 2e-3), first
-# decay (0, 0.5) and weight, on the grid in 4000 steps of a seed that is not among those reported. The first two had eight trials each,
-# the others one to five; the common part was chosen with the first. With the papers' weight of 10, the slope of 1 that
-# gradient_penalty and dragan ask for is too flat for modes this narrow, and modes are lost.
+# The settings common to all losses, and those specific to each: the best of a few
+# trials of learning rate (5e-4, 2e-3), Adam's b1 (0, 0.5) and weight, on the grid in
+# 4000 steps with a seed that is not among those reported. The first two had eight
+# trials each, the others one to five; the common settings were chosen with the first.
+# With the papers' weight of 10, the slope of 1 that gradient_penalty and dragan require
+# is too flat for modes this narrow, and modes are lost.
 COMMON = {
     "shape": (1, 1, 2),
     "hidden": (64,) * 4,
@@ -103,13 +118,13 @@ GAMES: dict[str, dict[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gaussians:
-    """Modes of a mixture of Gaussians that MLPs cover."""
+    """Coverage of a mixture of Gaussians by MLPs."""
 
     loss: str = "relativistic_r1_r2"  # a name in GAMES, or all
-    seeds: int = 5  # runs of seeds 0, 1 ...
-    steps: int = 20_000  # generator steps, over which the learning rates fall to 0
-    samples: int = 2500  # PacGAN's number
-    out: Path | None = None  # a folder for pictures of the samples, one a loss
+    seeds: int = 5  # number of runs, with seeds 0, 1, ...
+    steps: int = 20_000  # generator steps, over which the learning rates decay to 0
+    samples: int = 2500  # number of samples, as in PacGAN
+    out: Path | None = None  # folder for pictures of the samples, one per loss
 
 
 class Ring(Gaussians):
@@ -122,17 +137,19 @@ class Grid(Gaussians):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stacked:
-    """Modes of Stacked-MNIST that a convolutional GAN covers, as it trains. The same command again goes on where it was."""
+    """Coverage of Stacked-MNIST by a convolutional GAN during training.
 
-    mnist: str  # a folder with MNIST's idx files, or tfds:mnist
-    out: Path = Path(
-        "runs/stacked"
-    )  # the run: curve.jsonl, checkpoints/, samples.png, the classifier
-    steps: int = 20_000  # generator steps in all
-    every: int = 500  # steps between measurements, each of which is saved
-    samples: int = 26_000  # PacGAN's number
-    resolution: int = 28
-    seed: int = 0
+    The same command again resumes the run.
+    """
+
+    mnist: str  # folder with MNIST's idx files, or tfds:mnist
+    # Folder of the run: curve.jsonl, checkpoints/, samples.png and the classifier.
+    out: Path = Path("runs/stacked")
+    steps: int = 20_000  # total number of generator steps
+    every: int = 500  # interval in steps between measurements and checkpoints
+    samples: int = 26_000  # number of samples, as in PacGAN
+    resolution: int = 28  # height and width in pixels
+    seed: int = 0  # seed of the run
     model: dcgan.Config = dcgan.Config(
         loss="relativistic",
         r1=1.0,
@@ -147,11 +164,17 @@ class Stacked:
     )
 
 
-# --- training ------------------------------------------------------------------------------------------------------------
+# --- training ------------------------------------------------------------------------
+
+# (key, count) -> images [count, h, w, c]
+Draw = Callable[[jax.Array, int], jax.Array]
 
 
-def trainer(model: gan.GAN, draw: Callable) -> Callable:
-    """(state, root key, n) -> state after n more steps, in one program; draw: (key, count) -> images. n: whole penalty intervals."""
+def trainer(model: gan.GAN, draw: Draw) -> Callable[[core.State, jax.Array, int], core.State]:
+    """A compiled function (state, root key, n) -> state after n more steps.
+
+    `draw` makes the real images. n must be a multiple of the penalty interval.
+    """
     interval = model.config.penalty_every
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -168,70 +191,79 @@ def trainer(model: gan.GAN, draw: Callable) -> Callable:
     return run
 
 
-def start(model: gan.GAN, seed: int):
-    """The state at step 0, and the root of all later keys. Step numbers stay below 2^31, which is the weights' own."""
+def start(model: gan.GAN, seed: int) -> tuple[core.State, jax.Array]:
+    """The state at step 0 and the root of all later keys.
+
+    2^31, which no step number reaches, is the key of the initial weights.
+    """
     root = jax.random.key(seed)
     return model.init(jax.random.fold_in(root, 2**31)), root
 
 
-# --- counting ------------------------------------------------------------------------------------------------------------
+# --- counting ------------------------------------------------------------------------
 
 
 def reverse_kl(counts: np.ndarray, p: np.ndarray) -> float | None:
-    """sum_k q log(q / p), q being the counts' shares; None without any."""
+    """sum_k q log(q / p), with q the normalised counts; None if all counts are 0."""
     hit = counts > 0
     q = counts[hit] / max(1, counts.sum())
     return float(np.sum(q * np.log(q / p[hit]))) if hit.any() else None
 
 
 def count_modes(points: np.ndarray, mixture: Mixture) -> dict[str, Any]:
-    """Points [n, 2] of the plane, finite or not -> modes, fair_modes, high_quality, spread, reverse_kl."""
+    """modes, fair_modes, high_quality, spread and reverse_kl of points [n, 2].
+
+    Points that are not finite, of a diverged run, count as of low quality and of no
+    mode.
+    """
     modes, n = len(mixture.means), len(points)
-    points = points[
-        np.isfinite(points).all(axis=-1)
-    ]  # a diverged run's are of low quality and of no mode
+    points = points[np.isfinite(points).all(axis=-1)]
     distances = np.linalg.norm(points[:, None] - mixture.means[None], axis=-1)
     nearest, distance = np.argmin(distances, axis=-1), np.min(distances, axis=-1)
     good = distance <= 3 * mixture.deviation
     hits = np.bincount(nearest[good], minlength=modes)
-    # Mean square distance of a Gaussian in the plane, cut off at 3 deviations: 2 s^2 (1 - 4.5 e^-4.5 / (1 - e^-4.5)).
-    own = mixture.deviation * math.sqrt(2 * (1 - 4.5 * math.exp(-4.5) / (1 - math.exp(-4.5))))
+    # Root mean square distance for the mixture itself. The mean square distance of a
+    # Gaussian in the plane truncated at 3 deviations is
+    # 2 s^2 (1 - 4.5 e^-4.5 / (1 - e^-4.5)).
+    rms = mixture.deviation * math.sqrt(2 * (1 - 4.5 * math.exp(-4.5) / (1 - math.exp(-4.5))))
     return {
         "modes": int(np.sum(hits > 0)),
         "fair_modes": int(np.sum(hits >= n / modes / 4)),
         "high_quality": float(good.sum() / n),
-        "spread": float(np.sqrt(np.mean(distance[good] ** 2)) / own) if good.any() else None,
+        "spread": float(np.sqrt(np.mean(distance[good] ** 2)) / rms) if good.any() else None,
         "reverse_kl": reverse_kl(np.bincount(nearest, minlength=modes), np.full(modes, 1 / modes)),
     }
 
 
 def count_stacked(digits: np.ndarray, frequencies: np.ndarray) -> dict[str, Any]:
-    """Digits int [n, 3], the classifier's of each channel, and the data's frequencies [10] of each digit -> modes, reverse_kl."""
+    """modes and reverse_kl of digits int [n, 3], the predicted digit of each channel.
+
+    `frequencies` [10] are those of the digits in the data.
+    """
     counts = np.bincount(digits @ np.array([100, 10, 1]), minlength=1000)
     p = np.einsum("i,j,k->ijk", frequencies, frequencies, frequencies).ravel()
     return {"modes": int(np.sum(counts > 0)), "reverse_kl": reverse_kl(counts, p)}
 
 
 def write(row: dict[str, Any]) -> str:
-    """One JSON line on standard output, which it returns."""
-    line = json.dumps(
-        {
-            name: float(f"{value:.4g}") if isinstance(value, float) else value
-            for name, value in row.items()
-        }
-    )
+    """Print a row as a JSON line with 4 significant digits; return the line."""
+    rounded = {
+        name: float(f"{value:.4g}") if isinstance(value, float) else value
+        for name, value in row.items()
+    }
+    line = json.dumps(rounded)
     print(line, flush=True)
     return line
 
 
-# --- Gaussians -----------------------------------------------------------------------------------------------------------
+# --- Gaussians -----------------------------------------------------------------------
 
 
-def drawer(mixture: Mixture) -> Callable:
-    """(key, n) -> points of the mixture as images [n, 1, 1, 2]."""
+def drawer(mixture: Mixture) -> Draw:
+    """A function (key, n) that draws points of the mixture as images [n, 1, 1, 2]."""
     means, deviation = jnp.float32(mixture.means / mixture.scale), mixture.deviation / mixture.scale
 
-    def draw(key, n):
+    def draw(key: jax.Array, n: int) -> jax.Array:
         mode_key, noise_key = jax.random.split(key)
         points = means[jax.random.randint(mode_key, (n,), 0, len(mixture.means))]
         return (points + deviation * jax.random.normal(noise_key, (n, 2))).reshape(n, 1, 1, 2)
@@ -240,11 +272,12 @@ def drawer(mixture: Mixture) -> Callable:
 
 
 def gaussians(args: Gaussians, name: str) -> int:
+    """Measure the losses on the mixture `name`; return the exit code."""
     mixture = MIXTURES[name]
     if args.loss not in (*GAMES, "all"):
-        raise InputError(f"--loss {args.loss}: all, or one of {', '.join(GAMES)}")
+        raise InputError(f"--loss {args.loss}: must be all or one of {', '.join(GAMES)}")
     if min(args.seeds, args.steps, args.samples) < 1:
-        raise InputError("--seeds, --steps and --samples: at least 1")
+        raise InputError("--seeds, --steps and --samples: must be at least 1")
     device = script.describe_devices()
     for game in GAMES if args.loss == "all" else [args.loss]:
         rows, pictures = [], []
@@ -252,29 +285,22 @@ def gaussians(args: Gaussians, name: str) -> int:
             rows.append(row)
             pictures.append(picture(points, mixture))
             write({"mixture": name, "loss": game, "seed": seed, "steps": args.steps, **row})
-        write(
-            {
-                "mixture": name,
-                "loss": game,
-                "seeds": args.seeds,
-                "steps": args.steps,
-                **summary(rows),
-                "device": device,
-            }
-        )
+        facts = {"mixture": name, "loss": game, "seeds": args.seeds, "steps": args.steps}
+        write({**facts, **summary(rows), "device": device})
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)
-            grids.save_grid(
-                np.stack(pictures), args.out / f"{name}-{game}.png", columns=len(pictures)
-            )
+            path = args.out / f"{name}-{game}.png"
+            grids.save_grid(np.stack(pictures), path, columns=len(pictures))
     return 0
 
 
-def play(mixture: Mixture, game: dict[str, Any], args: Gaussians):
-    """Train with each seed; yields (seed, what was counted, the points [samples, 2])."""
+def play(
+    mixture: Mixture, game: dict[str, Any], args: Gaussians
+) -> Iterator[tuple[int, dict[str, Any], np.ndarray]]:
+    """Train with each seed; yield the seed, the counts and the points [samples, 2]."""
     model = gan.recipe(gan.Config(**COMMON, **game, decay_steps=args.steps))
     run = trainer(model, drawer(mixture))
-    run(*start(model, 0), 1)  # compiles
+    run(*start(model, 0), 1)  # compile, outside the timing below
     for seed in range(args.seeds):
         state, root = start(model, seed)
         began = time.perf_counter()
@@ -288,7 +314,10 @@ def play(mixture: Mixture, game: dict[str, Any], args: Gaussians):
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Over the seeds: the mean of everything, and the worst seed's modes and quality. None where a seed has none."""
+    """Means over the seeds, and the modes and quality of the worst seed.
+
+    A mean is None if the value of any seed is.
+    """
     values = {name: [row[name] for row in rows] for name in rows[0]}
     means = {
         name: None if None in value else float(np.mean(value)) for name, value in values.items()
@@ -298,43 +327,46 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def picture(points: np.ndarray, mixture: Mixture, size: int = 384) -> np.ndarray:
-    """Samples as dots: black within 3 deviations of a mode, red elsewhere; a grey ring around each mode. [size, size, 3] in [-1, 1]."""
+    """Draw samples as dots; an image [size, size, 3] in [-1, 1].
+
+    Black within 3 deviations of a mode, red elsewhere, with a grey ring around each
+    mode.
+    """
     centres = (np.arange(size) + 0.5) / size * 2 * mixture.scale - mixture.scale
     image = np.ones((size, size, 3), np.float32)
     for x, y in mixture.means:
-        radius = np.hypot(centres[None] - x, centres[:, None] - y)
-        image[
-            np.abs(radius - max(3 * mixture.deviation, 0.03 * mixture.scale)) < mixture.scale / size
-        ] = 0.5
+        distance = np.hypot(centres[None] - x, centres[:, None] - y)
+        radius = max(3 * mixture.deviation, 0.03 * mixture.scale)
+        image[np.abs(distance - radius) < mixture.scale / size] = 0.5
     points = points[np.isfinite(points).all(axis=-1)]
     places = np.clip((points / mixture.scale + 1) / 2 * size, 0, size - 1).astype(int)
-    far = (
-        np.min(np.linalg.norm(points[:, None] - mixture.means[None], axis=-1), axis=-1)
-        > 3 * mixture.deviation
-    )
+    distances = np.linalg.norm(points[:, None] - mixture.means[None], axis=-1)
+    far = np.min(distances, axis=-1) > 3 * mixture.deviation
     for colour, (x, y) in [((1, -1, -1), places[far].T), ((-1, -1, -1), places[~far].T)]:
         image[y, x] = colour
     return image
 
 
-# --- Stacked-MNIST -------------------------------------------------------------------------------------------------------
+# --- Stacked-MNIST -------------------------------------------------------------------
 
 
-def stack(digits: jax.Array, key, n: int) -> jax.Array:
-    """n images of three random digits each, out of uint8 [N, h, w, 1] -> float32 [n, h, w, 3] in [-1, 1]."""
+def stack(digits: jax.Array, key: jax.Array, n: int) -> jax.Array:
+    """Draw n images of three random digits each, float32 [n, h, w, 3] in [-1, 1].
+
+    `digits` is uint8 [N, h, w, 1].
+    """
     chosen = digits[jax.random.randint(key, (n, 3), 0, digits.shape[0]), :, :, 0]
     return jnp.moveaxis(chosen, 1, -1).astype(jnp.float32) / 127.5 - 1
 
 
 def stacked(args: Stacked) -> int:
+    """Train on Stacked-MNIST and measure at intervals; return the exit code."""
     interval = args.model.penalty_every
-    if (
-        min(args.steps, args.samples, args.every) < 1
-        or args.every % interval
-        or args.steps % interval
-    ):
+    if min(args.steps, args.samples, args.every) < 1:
+        raise InputError("--steps, --every and --samples: must be at least 1")
+    if args.every % interval or args.steps % interval:
         raise InputError(
-            f"--steps, --every, --samples: at least 1, and steps a multiple of --model.penalty-every {interval}"
+            f"--steps and --every: must be multiples of --model.penalty-every {interval}"
         )
     source = mnist_classifier.load(args.mnist, "train", args.resolution)
     config = dataclasses.replace(args.model, shape=(args.resolution, args.resolution, 3))
@@ -352,42 +384,35 @@ def stacked(args: Stacked) -> int:
     }
     script.open_run(args.out, settings, script.Options())
     classifier, accuracy = mnist_classifier.trained(args.mnist, args.resolution, args.out)
-    frequencies = np.bincount(source.arrays["labels"], minlength=10) / source.size
-    digits = jnp.asarray(source.arrays["images"])
+    arrays = mnist_classifier.resident(source)
+    frequencies = np.bincount(arrays["labels"], minlength=10) / source.size
+    digits = jnp.asarray(arrays["images"])
 
-    def count(draw: Callable, key) -> dict[str, Any]:
-        """Of `samples` images, a thousand at a time; draw: (key, count) -> images."""
-        found = []
+    def count(draw: Draw, key: jax.Array) -> dict[str, Any]:
+        """Count the modes of `samples` images, drawn and classified 1000 at a time."""
+        predictions = []
         for i in range(-(-args.samples // 1000)):
-            channels = jnp.moveaxis(draw(jax.random.fold_in(key, i), 1000), -1, 1).reshape(
-                -1, *source.shape
-            )
-            found.append(np.asarray(mnist_classifier.classify(classifier, channels)).reshape(-1, 3))
-        return count_stacked(np.concatenate(found)[: args.samples], frequencies)
+            images = draw(jax.random.fold_in(key, i), 1000)
+            channels = jnp.moveaxis(images, -1, 1).reshape(-1, *source.shape)
+            labels = mnist_classifier.classify(classifier, channels)
+            predictions.append(np.asarray(labels).reshape(-1, 3))
+        return count_stacked(np.concatenate(predictions)[: args.samples], frequencies)
 
+    # Resume from the newest checkpoint, if there is one.
     state, root = start(model, args.seed)
     manager = checkpoint.manager(args.out, keep=1)
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    state = (
-        checkpoint.restore(
-            manager,
-            jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), state),
-        )
-        or state
-    )
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), state)
+    state = checkpoint.restore(manager, like) or state
     done, curve = int(state.step), args.out / "curve.jsonl"
     lines = curve.read_text().splitlines() if curve.exists() else []
-    lines = [
-        line for line in lines if json.loads(line).get("step", 0) <= done
-    ]  # what came after the checkpoint comes again
+    # Measurements after the checkpoint will be repeated.
+    lines = [line for line in lines if json.loads(line).get("step", 0) <= done]
     draw = jax.jit(functools.partial(stack, digits), static_argnums=1)
     if not lines:
         of_data = count(draw, jax.random.fold_in(root, 2**31 + 2))
-        lines.append(
-            write(
-                {"data": True, **of_data, "samples": args.samples, "classifier_accuracy": accuracy}
-            )
-        )
+        facts = {"samples": args.samples, "classifier_accuracy": accuracy}
+        lines.append(write({"data": True, **of_data, **facts}))
     seconds = json.loads(lines[-1]).get("seconds", 0.0)
     run = trainer(model, draw)
     while done < args.steps:
@@ -396,29 +421,26 @@ def stacked(args: Stacked) -> int:
         done = int(state.step)
         seconds += time.perf_counter() - began
         weights = core.weights(state)
-        counted = count(
+        counts = count(
             lambda key, n, weights=weights: model.sample(weights, key, n),
             jax.random.fold_in(root, 2**31 + 1),
         )
-        lines.append(
-            write(
-                {"step": done, "seconds": seconds, **counted, "device": script.describe_devices()}
-            )
-        )
+        row = {"step": done, "seconds": seconds, **counts, "device": script.describe_devices()}
+        lines.append(write(row))
         checkpoint.write_atomically(curve, ("\n".join(lines) + "\n").encode())
         checkpoint.save(manager, state, {})
-        grids.save_grid(
-            np.asarray(model.sample(weights, jax.random.key(0), 64)), args.out / "samples.png"
-        )
+        images = np.asarray(model.sample(weights, jax.random.key(0), 64))
+        grids.save_grid(images, args.out / "samples.png")
     manager.wait_until_finished()
     checkpoint.export(args.out, core.weights(state))
     return 0
 
 
 def main(args: Ring | Grid | Stacked) -> int:
-    return (
-        stacked(args) if isinstance(args, Stacked) else gaussians(args, type(args).__name__.lower())
-    )
+    """Run the benchmark that the type of `args` selects; return the exit code."""
+    if isinstance(args, Stacked):
+        return stacked(args)
+    return gaussians(args, type(args).__name__.lower())
 
 
 if __name__ == "__main__":

@@ -1,21 +1,28 @@
-"""Time of each convolution of genjax.nn.ops, beside plain XLA's form and PyTorch eager: one JSON line a shape, and one of geometric means.
+"""Time of each convolution of genjax.nn.ops, against plain XLA and PyTorch.
 
-    python benchmarks/ops.py [--only PATTERN] [--dtype float32|bfloat16] [--peer torch|none] [--seconds S] [--rounds N]
+    python benchmarks/ops.py [--only PATTERN] [--dtype float32|bfloat16]
+                             [--peer torch|none] [--seconds S] [--rounds N]
                              [--dispatch many|one]
 
-PATTERN is a regular expression of the names in SHAPES. Every shape is timed forward, and forward with the gradients to image and
-kernel. The three sides run by turns in one process, each `--seconds` a round. Ours runs as the trainer runs a step, many times in
-one dispatch, each time after the one before (`--dispatch one`: a dispatch each time). Plain XLA's runs once a dispatch, for inside
-of a loop its gradients are up to 100 times slower on a CPU. PyTorch runs on the same device, forward and both each in the memory
-layout (contiguous or channels last, inputs and gradient laid out so beforehand) and on one or all cores, whichever is faster. FIR
-filters are depthwise convolutions there, the form that needs no kernels of one's own.
+Prints one JSON line per shape, and one with geometric means. PATTERN is a regular
+expression matched against the names in SHAPES. Every shape is timed forward, and
+forward with the gradients to image and kernel. The three sides take turns in one
+process, each for `--seconds` per round. Ours runs as the trainer runs a step, many
+times per dispatch, one after another (`--dispatch one`: once per dispatch). Plain XLA
+runs once per dispatch, because inside a loop its gradients are up to 100 times slower
+on a CPU. PyTorch runs eagerly on the same device, in the memory layout (contiguous or
+channels last, with inputs and gradient converted beforehand) and on one or all cores,
+whichever is faster, chosen separately for forward and both. FIR filters are depthwise
+convolutions in PyTorch, the form that needs no custom kernels.
 
-    forward, both            medians of the rounds, ms: ours, xla, torch
-    forward_ratio, ratio     PyTorch's time over ours (peer "none": plain XLA's over ours): medians of the rounds' ratios
-    xla_forward_ratio, xla_ratio    PyTorch's time over plain XLA's
-    torch                    the layout and the threads that PyTorch was fastest in: forward, both
-    gflops                   of ours, both, counting the multiplications and additions of the definition
-    compile_sec              trace and compile of forward with gradients, ours and plain XLA's
+    forward, both          medians of the rounds in ms: ours, xla, torch forward_ratio,
+    ratio   PyTorch's time over ours (peer "none": plain XLA's over ours),
+                           per round: median
+    xla_forward_ratio, xla_ratio   PyTorch's time over plain XLA's
+    torch                  PyTorch's fastest layout and number of threads: forward, both
+    gflops                 of ours, both, by the multiplications and additions of the
+                           definition
+    compile_sec            time to trace and compile forward with gradients: ours, xla
 """
 
 import argparse
@@ -25,7 +32,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +46,10 @@ TAPS = (1, 3, 3, 1)
 
 
 class Shape(NamedTuple):
-    """`op` on [batch, size, size, channels] with a square `kernel` to `features`; `extra` is conv's pad, or grouped_conv's groups."""
+    """`op` on [batch, size, size, channels] with a square `kernel` to `features`.
+
+    `extra` is the padding of conv (None: "same"), or the groups of grouped_conv.
+    """
 
     op: str
     batch: int
@@ -64,7 +74,7 @@ SHAPES = {
     "dcgan32/down2": Shape("down_conv", 64, 16, 64, 128, 4),
     "dcgan32/up2": Shape("up_conv", 64, 8, 128, 64, 4),
     "dcgan32/up3": Shape("up_conv", 64, 16, 64, 3, 4),
-    # CycleGAN at 128x128: the generator, reflection padding outside, and the PatchGAN
+    # CycleGAN at 128x128: the generator, already padded by reflection, and the PatchGAN
     "cyclegan/first": Shape("conv", 1, 134, 3, 64, 7, 0),
     "cyclegan/down1": Shape("down_conv", 1, 128, 64, 128, 3),
     "cyclegan/down2": Shape("down_conv", 1, 64, 128, 256, 3),
@@ -97,6 +107,7 @@ Function = Callable[..., jax.Array]
 
 
 def ours(shape: Shape) -> Function:
+    """The operation of genjax.nn.ops: (image NHWC, kernel HWIO) -> image."""
     match shape.op:
         case "conv" | "grouped_conv":
             return lambda x, kernel: getattr(ops, shape.op)(x, kernel, shape.extra)
@@ -109,10 +120,10 @@ def ours(shape: Shape) -> Function:
 
 
 def plain_xla(shape: Shape) -> Function:
-    """What a model would write in jax.lax, its gradients left to autodiff."""
+    """The direct form in jax.lax, with gradients by autodiff."""
     k = shape.kernel
 
-    def conv(x, kernel, stride=1, pads=(0, 0), dilation=1, groups=1):
+    def conv(x, kernel, stride=1, pads: tuple[int, int] = (0, 0), dilation=1, groups=1):
         return jax.lax.conv_general_dilated(
             x,
             kernel,
@@ -124,10 +135,8 @@ def plain_xla(shape: Shape) -> Function:
         )
 
     def fir(x, stride, pads, gain=1):
-        channels, taps = (
-            x.shape[3],
-            np.outer(TAPS, TAPS)[:, :, None, None] * (gain / sum(TAPS) ** 2),
-        )
+        channels = x.shape[3]
+        taps = np.outer(TAPS, TAPS)[:, :, None, None] * (gain / sum(TAPS) ** 2)
         kernel = jnp.broadcast_to(jnp.asarray(taps, x.dtype), (4, 4, 1, channels))
         return conv(x, kernel, stride, pads, groups=channels)
 
@@ -135,12 +144,12 @@ def plain_xla(shape: Shape) -> Function:
     match shape.op:
         case "conv" | "grouped_conv":
             grouped = shape.op == "grouped_conv"
-            pads = (
-                (low, k - 1 - low) if shape.extra is None or grouped else (shape.extra, shape.extra)
-            )
-            return lambda x, kernel: conv(
-                x, kernel, 1, pads, groups=(shape.extra or 1) if grouped else 1
-            )
+            pads, groups = (low, k - 1 - low), 1
+            if grouped:
+                groups = shape.extra or 1
+            elif shape.extra is not None:
+                pads = (shape.extra, shape.extra)
+            return lambda x, kernel: conv(x, kernel, 1, pads, groups=groups)
         case "down_conv":
             return lambda x, kernel: conv(x, kernel, 2, (low, k - 2 - low))
         case "up_conv":
@@ -155,15 +164,13 @@ def plain_xla(shape: Shape) -> Function:
             return lambda x, kernel: conv(fir(x, 2, (1, 1)), kernel)
 
 
-def torch_form(shape: Shape, like) -> Callable:
-    """On tensors of the dtype and the device of the tensor `like`."""
+def torch_form(shape: Shape, like: Any) -> Callable[..., Any]:
+    """The operation in PyTorch, on tensors of `like`'s dtype and device."""
     import torch
     from torch.nn import functional
 
-    low, channels = (
-        (shape.kernel - 1) // 2,
-        {"up_conv_fir": shape.features}.get(shape.op, shape.channels),
-    )
+    low = (shape.kernel - 1) // 2
+    channels = shape.features if shape.op == "up_conv_fir" else shape.channels
     taps = torch.outer(torch.tensor(TAPS), torch.tensor(TAPS)) / sum(TAPS) ** 2
     filters = taps.to(like).expand(channels, 1, 4, 4).contiguous()
     up_filters = 4 * filters
@@ -172,13 +179,14 @@ def torch_form(shape: Shape, like) -> Callable:
             pad = low if shape.extra is None else shape.extra
             return lambda x, kernel: functional.conv2d(x, kernel, padding=pad)
         case "grouped_conv":
-            return lambda x, kernel: functional.conv2d(x, kernel, padding=low, groups=shape.extra)
+            groups = shape.extra or 1
+            return lambda x, kernel: functional.conv2d(x, kernel, padding=low, groups=groups)
         case "down_conv":
             return lambda x, kernel: functional.conv2d(x, kernel, stride=2, padding=low)
         case "up_conv":
-            more = shape.kernel % 2
+            odd = shape.kernel % 2
             return lambda x, kernel: functional.conv_transpose2d(
-                x, kernel, stride=2, padding=low, output_padding=more
+                x, kernel, stride=2, padding=low, output_padding=odd
             )
         case "up_conv_fir":
             return lambda x, kernel: functional.conv2d(
@@ -198,29 +206,24 @@ def torch_form(shape: Shape, like) -> Callable:
 
 
 def main() -> None:
+    """Race the chosen shapes and print their JSON lines."""
     parser = argparse.ArgumentParser(
-        description="Time of each convolution of genjax.nn.ops, beside plain XLA's form and PyTorch eager."
+        description="Time of each convolution of genjax.nn.ops, against plain XLA and PyTorch."
     )
-    parser.add_argument(
-        "--only", default="", metavar="PATTERN", help="a regular expression of names"
-    )
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--peer", choices=("torch", "none"), default="torch")
-    parser.add_argument(
-        "--dispatch",
-        choices=("many", "one"),
-        default="many",
-        help="how often ours is computed in one",
-    )
-    parser.add_argument("--seconds", type=float, default=0.4, help="of each side in a round")
-    parser.add_argument("--rounds", type=int, default=5)
+    option = parser.add_argument
+    option("--only", default="", metavar="PATTERN", help="regular expression of the names")
+    option("--dtype", choices=("float32", "bfloat16"), default="float32")
+    option("--peer", choices=("torch", "none"), default="torch")
+    option("--dispatch", choices=("many", "one"), default="many", help="runs of ours per dispatch")
+    option("--seconds", type=float, default=0.4, help="seconds of each side per round")
+    option("--rounds", type=int, default=5)
     args = parser.parse_args()
     chosen = {name: shape for name, shape in SHAPES.items() if re.search(args.only, name)}
     if not chosen:
-        parser.error(f"--only {args.only}: none of {', '.join(SHAPES)}")
+        parser.error(f"--only {args.only}: matches none of {', '.join(SHAPES)}")
     if args.rounds < 1 or args.seconds <= 0:
-        parser.error("--rounds is at least 1, --seconds more than 0")
-    jax.config.update("jax_enable_compilation_cache", False)  # for compile_sec
+        parser.error("--rounds must be at least 1, --seconds above 0")
+    jax.config.update("jax_enable_compilation_cache", False)  # or compile_sec would be 0
     memory.keep_freed()  # for all sides, as the scripts do
     rows = []
     for name, shape in chosen.items():
@@ -236,17 +239,14 @@ def main() -> None:
 
 
 def measure(name: str, shape: Shape, args: argparse.Namespace) -> dict:
-    kernel = (
-        shape.kernel,
-        shape.kernel,
-        shape.channels // (shape.extra if shape.op == "grouped_conv" else 1),
-        shape.features,
-    )
+    """Check that all sides compute the same, race them, and return the row."""
+    groups = (shape.extra or 1) if shape.op == "grouped_conv" else 1
+    kernel = (shape.kernel, shape.kernel, shape.channels // groups, shape.features)
     rng = np.random.default_rng(SEED)
     x = rng.normal(size=(shape.batch, shape.size, shape.size, shape.channels)).astype(np.float32)
     w = rng.normal(size=kernel).astype(np.float32) / math.sqrt(np.prod(kernel[:3]))
     forms = {"ours": ours(shape), "xla": plain_xla(shape)}
-    with jax.default_matmul_precision("highest"):  # a GPU's TF32 is too coarse to compare
+    with jax.default_matmul_precision("highest"):  # a GPU's TF32 is too coarse to compare with
         values = [np.asarray(jax.jit(form)(x, w)) for form in forms.values()]
     g = rng.normal(size=values[0].shape).astype(np.float32)
     row: dict = {"name": name, **shape._asdict(), "dtype": args.dtype}
@@ -262,23 +262,20 @@ def measure(name: str, shape: Shape, args: argparse.Namespace) -> dict:
         values.append(value)
     for side, value in zip([*runs][1:], values[1:], strict=True):
         if not np.allclose(values[0], value, atol=1e-3):
-            raise AssertionError(
-                f"{name}: {side} computes something else, by {np.abs(values[0] - value).max()}"
-            )
+            error = np.abs(values[0] - value).max()
+            raise AssertionError(f"{name}: the result of {side} differs from ours by {error}")
     for mode in ("forward", "both"):
         counts = {side: calibrate(runs[side][mode], args.seconds) for side in runs}
         rounds = [
             {side: 1000 * seconds(runs[side][mode], n) / n for side, n in counts.items()}
             for _ in range(args.rounds)
         ]
-        row[mode] = {side: statistics.median(each[side] for each in rounds) for side in runs}
-        part = "forward_" if mode == "forward" else ""
+        row[mode] = {side: statistics.median(ms[side] for ms in rounds) for side in runs}
+        prefix = "forward_" if mode == "forward" else ""
         base = "torch" if "torch" in runs else "xla"
-        row[f"{part}ratio"] = statistics.median(each[base] / each["ours"] for each in rounds)
+        row[f"{prefix}ratio"] = statistics.median(ms[base] / ms["ours"] for ms in rounds)
         if base == "torch":
-            row[f"xla_{part}ratio"] = statistics.median(
-                each["torch"] / each["xla"] for each in rounds
-            )
+            row[f"xla_{prefix}ratio"] = statistics.median(ms["torch"] / ms["xla"] for ms in rounds)
     pixels = shape.size if shape.op.startswith("up") else values[0].shape[1]
     row["gflops"] = 6 * shape.batch * pixels**2 * math.prod(kernel) / row["both"]["ours"] / 1e6
     return row
@@ -287,15 +284,19 @@ def measure(name: str, shape: Shape, args: argparse.Namespace) -> dict:
 def jax_runs(
     form: Function, arguments: list[jax.Array], many: bool
 ) -> tuple[dict[str, Run], float]:
-    """Forward, and with gradients; and the seconds that compiling the latter took. `many`: in one dispatch, compiled as the trainer's steps are."""
+    """Runs of forward and of both, and the seconds to compile the latter.
 
-    def both(x, w, g):
+    `many`: many times per dispatch, compiled as the trainer's steps are.
+    """
+
+    def both(x: jax.Array, w: jax.Array, g: jax.Array) -> tuple[jax.Array, ...]:
         y, pull = jax.vjp(form, x, w)
         return y, *pull(g)
 
-    def repeated(f, *inputs) -> tuple[Run, float]:
+    def repeated(f: Callable[..., Any], *inputs: jax.Array) -> tuple[Run, float]:
         def loop(count, inputs):
-            def body(_, state):  # what one computes has to be there before the next starts
+            def body(_, state):
+                # Each iteration has to wait for all results of the one before.
                 inputs, _ = jax.lax.optimization_barrier(state)
                 return inputs, f(*inputs)
 
@@ -307,11 +308,18 @@ def jax_runs(
         began = time.perf_counter()
         if many:
             program = jax.jit(loop).lower(1, inputs).compile(xla.options(*xla.STEP))
-            run = lambda count: jax.block_until_ready(program(count, inputs))
         else:
             program = jax.jit(f).lower(*inputs).compile()
-            run = lambda count: [jax.block_until_ready(program(*inputs)) for _ in range(count)]
-        return run, time.perf_counter() - began
+        compile_sec = time.perf_counter() - began
+
+        def run(count: int) -> None:
+            if many:
+                jax.block_until_ready(program(count, inputs))
+            else:
+                for _ in range(count):
+                    jax.block_until_ready(program(*inputs))
+
+        return run, compile_sec
 
     x, w, g = arguments
     (forward, _), (with_gradients, took) = repeated(form, x, w), repeated(both, x, w, g)
@@ -321,7 +329,10 @@ def jax_runs(
 def torch_runs(
     shape: Shape, x: np.ndarray, w: np.ndarray, g: np.ndarray, dtype: str
 ) -> tuple[dict[str, Run], dict[str, dict], np.ndarray]:
-    """Forward, and with gradients; the layout and threads of each; and the value, of the CPU in float32."""
+    """Runs of forward and of both; the layout and threads of each; and the value.
+
+    The value is computed on the CPU in float32.
+    """
     import torch
 
     torch.set_flush_denormal(True)  # as XLA does
@@ -343,10 +354,10 @@ def torch_runs(
     def both(image, kernel, cotangent):
         torch.autograd.grad(form(image, kernel), (image, kernel), cotangent)
 
-    def raced(once: Callable) -> tuple[Run, dict]:
+    def raced(once: Callable[..., None]) -> tuple[Run, dict]:
         layouts = {}
 
-        def in_layout(layout) -> dict[str, Run]:
+        def in_layout(layout: torch.memory_format) -> dict[str, Run]:
             image, kernel, cotangent = (a.clone(memory_format=layout) for a in tensors)
             inputs = image.requires_grad_(), kernel.requires_grad_(), cotangent
 
@@ -363,7 +374,7 @@ def torch_runs(
         threads = torch.get_num_threads()
 
         def threaded(count: int) -> None:
-            torch.set_num_threads(threads)  # the other's may be others
+            torch.set_num_threads(threads)  # the other mode may use another number
             run(count)
 
         return threaded, {"layout": str(layouts[run]).removeprefix("torch."), "threads": threads}
@@ -377,10 +388,12 @@ def torch_runs(
 
 
 def geometric_mean(values: list[float]) -> float:
+    """The geometric mean; NaN of no values."""
     return math.exp(statistics.fmean(map(math.log, values))) if values else math.nan
 
 
 def emit(row: dict) -> None:
+    """Print the row as a JSON line, and its times on standard error."""
     show(row | {"device": device_name()})
     if "both" in row:
         times = " ".join(f"{side} {ms:.2f}" for side, ms in row["both"].items())

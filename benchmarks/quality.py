@@ -1,11 +1,14 @@
-"""How near the images of trained models are to their data: one JSON line a run.
+"""Sample quality of trained models: one JSON line per run.
 
     python benchmarks/quality.py train NAME [--data FOLDER] [--runs FOLDER]
-    python benchmarks/quality.py measure [NAME ...] [--data FOLDER] [--runs FOLDER] [--extractor NAME] [--n 10000]
+    python benchmarks/quality.py measure [NAME ...] [--data FOLDER] [--runs FOLDER]
+                                         [--extractor NAME] [--n 10000]
 
-quality_runs.py names the runs; GENJAX_WEIGHTS is the folder of the weights that they are measured by. `train` runs a line's command, and again goes on
-where it was stopped. `measure` takes those that are there, as `genjax eval` does: real images at the size that the run draws. Distances of another
-extractor than the Inception compare runs with each other and with nothing that was published.
+quality_runs.py lists the runs; the environment variable GENJAX_WEIGHTS names the folder
+of the extractors' weights. `train` runs the command of a run; the same command again
+resumes. `measure` measures the runs that exist, as `genjax eval` does, with the real
+images at the run's resolution. Distances of extractors other than the Inception network
+compare these runs with each other, not with published values.
 """
 
 import argparse
@@ -23,29 +26,29 @@ import genjax.metrics
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="How near the images of trained models are to their data."
-    )
-    parser.add_argument("what", choices=("train", "measure"))
-    parser.add_argument("names", nargs="*", help=", ".join(RUNS))
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
-    parser.add_argument("--extractor", help="in place of the table's")
-    parser.add_argument("--n", type=int, default=10_000, help="images of each draw")
+    """Train or measure the named runs, by default all; return the exit code."""
+    parser = argparse.ArgumentParser(description="Sample quality of trained models.")
+    option = parser.add_argument
+    option("what", choices=("train", "measure"))
+    option("names", nargs="*", help=", ".join(RUNS))
+    option("--data", type=Path, default=Path("data"), help="folder of the data sets")
+    option("--runs", type=Path, default=Path("runs"), help="folder of the runs")
+    option("--extractor", help="extractor of the features; default: that of quality_runs.py")
+    option("--n", type=int, default=10_000, help="number of images per draw")
     args = parser.parse_args()
     if unknown := [name for name in args.names if name not in RUNS]:
-        parser.error(f"{unknown[0]}: none of {', '.join(RUNS)}")
+        parser.error(f"{unknown[0]}: must be one of {', '.join(RUNS)}")
     if args.what == "train":
         return max(train(name, args.data, args.runs) for name in args.names or RUNS)
     chosen = [name for name in args.names or RUNS if (args.runs / name / "config.json").exists()]
     if not chosen:
         parser.error(
-            f"--runs {args.runs}: holds none of {', '.join(args.names or RUNS)}; train them first"
+            f"--runs {args.runs}: has none of {', '.join(args.names or RUNS)}; train them first"
         )
     for name in chosen:
         say(name)
         data, extractor, command = RUNS[name]
-        found = genjax.metrics.evaluate(
+        result = genjax.metrics.evaluate(
             str(args.data / data),
             args.runs / name,
             ["fd", "kid", "prdc"],
@@ -53,16 +56,13 @@ def main() -> int:
             count=args.n,
         )
         facts = {"run": name, "training": f"python train/{command} --data {data}"}
-        show(
-            facts
-            | dataclasses.asdict(found)
-            | {"fake": name, "device": device_name(), "versions": {"jax": jax.__version__}}
-        )
+        where = {"fake": name, "device": device_name(), "versions": {"jax": jax.__version__}}
+        show(facts | dataclasses.asdict(result) | where)
     return 0
 
 
 def train(name: str, data: Path, runs: Path) -> int:
-    """The exit code of a line's command."""
+    """Train one run by its command; return the exit code."""
     spec, _, command = RUNS[name]
     script = Path(__file__).parent.parent / "train"
     first, *options = shlex.split(command)

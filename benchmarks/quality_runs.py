@@ -1,9 +1,13 @@
-"""Runs that quality.py trains and measures: in minutes to half an hour of a CPU core each. GPU-sized ones are the presets of train/."""
+"""The runs that quality.py trains and measures.
+
+Each takes minutes to half an hour of one CPU core. The presets of train/ are GPU-sized.
+"""
 
 SHORT = "--log-every 100 --sample-every 500 --save-every 500"
 VAE = f"vae.py --resolution 32 --model.network conv {SHORT}"
 GREY = f"stylegan2.py --resolution 32 --model.channels 512 --model.max-channels 64 {SHORT}"
-RUNS = {  # name: (data, whose features measure it, script of train/ and its options)
+# name: (data set, extractor of the features, script of train/ and its options)
+RUNS = {
     "vae-mnist": ("mnist", "lenet", f"{VAE} --steps 3000 --model.decay-steps 3000"),
     "dcgan-mnist": (
         "mnist",
@@ -35,8 +39,8 @@ RUNS = {  # name: (data, whose features measure it, script of train/ and its opt
     "stylegan2-emoji": (
         "noto_emoji_128.zip",
         "resnet20",
-        "stylegan2.py --preset tiny --resolution 32 --channels 3 --model.channels 512 --model.max-channels 64 --model.augment-kimg 100 "
-        f"--steps 6000 {SHORT}",
+        "stylegan2.py --preset tiny --resolution 32 --channels 3 --model.channels 512 "
+        f"--model.max-channels 64 --model.augment-kimg 100 --steps 6000 {SHORT}",
     ),
     "vae-cats": (
         "cats_64.zip",
@@ -46,12 +50,13 @@ RUNS = {  # name: (data, whose features measure it, script of train/ and its opt
     "dcgan-cats": (
         "cats_64.zip",
         "resnet20",
-        f"dcgan.py --preset emoji64 --resolution 32 --flip --steps 2500 --model.decay-steps 2500 {SHORT}",
+        "dcgan.py --preset emoji64 --resolution 32 --flip --steps 2500 "
+        f"--model.decay-steps 2500 {SHORT}",
     ),
     "stylegan2-cats": (
         "cats_64.zip",
         "resnet20",
-        "stylegan2.py --preset tiny --resolution 32 --flip --model.channels 1024 --model.max-channels 64 --model.r1 0.01 "
-        f"--model.augment-kimg 100 --steps 4000 {SHORT}",
+        "stylegan2.py --preset tiny --resolution 32 --flip --model.channels 1024 "
+        f"--model.max-channels 64 --model.r1 0.01 --model.augment-kimg 100 --steps 4000 {SHORT}",
     ),
 }

@@ -1,4 +1,5 @@
-"""What the suite's JSON lines look like to people: the tables of RESULTS.md and README.md, and what moved between two files."""
+"""Render the suite's JSON lines: the tables of RESULTS.md and README.md, and what
+changed between two files."""
 
 import json
 import os
@@ -9,7 +10,7 @@ Cell = Callable[[dict], str]
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """With so many significant digits, thousands set apart."""
+    """Format with this many significant digits and thousands separators."""
     if value is None:
         return ""
     rounded = float(f"{value:.{digits}g}")
@@ -17,7 +18,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def of(name: str, digits: int = 3) -> Cell:
-    """A field: a number, or as it is."""
+    """A cell with a field of the row: numbers rounded, other values as they are."""
     return lambda row: (
         number(row[name], digits)
         if isinstance(row.get(name), int | float)
@@ -26,6 +27,7 @@ def of(name: str, digits: int = 3) -> Cell:
 
 
 def ratio(row: dict) -> str:
+    """The median ratio and its quartiles."""
     if not row.get("ratio_spread"):
         return ""
     low, high = row["ratio_spread"]
@@ -33,17 +35,20 @@ def ratio(row: dict) -> str:
 
 
 def share(row: dict) -> str:
+    """The share of the matmul peak in per cent."""
     return f"{100 * row['share_of_peak']:.0f} %" if row.get("share_of_peak") else ""
 
 
 def sent(row: dict) -> str:
+    """Number and bytes of the collectives, by kind."""
     return ", ".join(
-        f"{found['count']} {kind}, {found['bytes'] / 1e6:.3g} MB"
-        for kind, found in row.get("collectives", {}).items()
+        f"{traffic['count']} {kind}, {traffic['bytes'] / 1e6:.3g} MB"
+        for kind, traffic in row.get("collectives", {}).items()
     )
 
 
 def predicted(row: dict) -> str:
+    """The predicted efficiencies of each system."""
     if row["devices"] == 1 or "predicted" not in row:
         return ""
     return "; ".join(
@@ -53,16 +58,18 @@ def predicted(row: dict) -> str:
 
 
 def spread(row: dict) -> str:
-    values, around = row["values"], row.get("spread", {})
-    shown = [name for name in values if not name.endswith("_std")]
+    """The metrics' values, with their spread over draws."""
+    values, spreads = row["values"], row.get("spread", {})
+    names = [name for name in values if not name.endswith("_std")]
     return ", ".join(
-        f"{name} {number(values[name])}{f' ± {number(around[name], 2)}' if name in around else ''}"
-        for name in shown
+        f"{name} {number(values[name])}"
+        + (f" ± {number(spreads[name], 2)}" if name in spreads else "")
+        for name in names
     )
 
 
 def mean(name: str) -> Cell:
-    """A ratio of a convolution, or of them all."""
+    """A cell with a ratio of one convolution, or the geometric mean over all."""
     return lambda row: (
         f"{value:.2f}"
         if (value := row.get(name) or row.get("geometric_means", {}).get(name))
@@ -71,11 +78,12 @@ def mean(name: str) -> Cell:
 
 
 def count(name: str) -> Cell:
-    """A whole number, 0 too."""
+    """A cell with a count; 0 is shown."""
     return lambda row: str(row.get(name, ""))
 
 
-FAULTS = ("traceback", "hang", "memory", "silent", "execution", "overwrite", "lost")  # of fuzz.py
+# The outcomes that fuzz.py counts as faults.
+FAULTS = ("traceback", "hang", "memory", "silent", "execution", "overwrite", "lost")
 case: Cell = lambda row: f"{row['model']} {row['config']}"
 TABLES: dict[str, dict[str, Cell]] = {
     "step": {
@@ -112,8 +120,8 @@ TABLES: dict[str, dict[str, Cell]] = {
         "what": of("what"),
         "images/s": of("images_per_sec"),
         "seconds": of("seconds"),
-        "waiting, share of a step": of("waiting"),
-        "slower than resident by": of("slower"),
+        "waiting for data, share of a step": of("waiting"),
+        "slowdown against resident": of("slower"),
         "resident memory, MB": of("rss_mb"),
     },
     "scaling": {
@@ -121,9 +129,9 @@ TABLES: dict[str, dict[str, Cell]] = {
         "global batch": of("batch_size"),
         "devices": of("devices"),
         "processes": of("processes"),
-        "largest difference of a metric": of("loss_difference", 2),
-        "collectives a step": sent,
-        "PREDICTED efficiency: global batch, so much a device": predicted,
+        "largest relative difference of a metric": of("loss_difference", 2),
+        "collectives per step": sent,
+        "PREDICTED efficiency: same global batch, same batch per device": predicted,
     },
     "metrics": {
         "network": of("network"),
@@ -160,42 +168,39 @@ TABLES: dict[str, dict[str, Cell]] = {
         "values": spread,
     },
 }
-README = ("step", "sample")  # the tables that README.md has too
+README = ("step", "sample")  # the tables that also go into README.md
 MODELS = ("vae", "gan", "dcgan", "cyclegan", "stylegan2")
 
 
 def read(path: Path) -> list[dict]:
-    """A file's lines; none of a file that is absent."""
+    """Read a file of JSON lines; [] if it does not exist."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def key(row: dict) -> tuple:
+    """What identifies a row in two files."""
     return row["part"], row["command"], row["line"]
 
 
 def keep(path: Path, rows: list[dict]) -> None:
-    """Write rows into a file. What their commands gave before on the same device gives way."""
-    made = {(row["command"], row.get("device")) for row in rows}
-    kept = [row for row in read(path) if (row["command"], row.get("device")) not in made]
+    """Add rows to a file, replacing those of the same command on the same device."""
+    replaced = {(row["command"], row.get("device")) for row in rows}
+    retained = [row for row in read(path) if (row["command"], row.get("device")) not in replaced]
     partial = path.with_suffix(".partial")
-    partial.write_text("".join(f"{json.dumps(row)}\n" for row in [*kept, *rows]))
+    partial.write_text("".join(f"{json.dumps(row)}\n" for row in [*retained, *rows]))
     os.replace(partial, path)
 
 
 def place(row: dict) -> tuple:
-    """Of a model's row in a table, whenever it was measured; others stay in the file's order."""
-    if row.get("model") not in MODELS:
+    """Sort key of a model's row, whatever its date; other rows keep their order."""
+    model = row.get("model")
+    if model not in MODELS:
         return ()
-    return (
-        MODELS.index(row["model"]),
-        row.get("config", ""),
-        row.get("dtype", ""),
-        row.get("peer", ""),
-    )
+    return (MODELS.index(model), *(row.get(name, "") for name in ("config", "dtype", "peer")))
 
 
 def table(part: str, rows: list[dict]) -> str:
-    """In Markdown, without columns that are empty throughout; below it the commands."""
+    """A table in Markdown, without the columns that are empty in all rows."""
     cells = {heading: [cell(row) for row in rows] for heading, cell in TABLES[part].items()}
     cells = {heading: column for heading, column in cells.items() if any(column)}
     lines = [f"| {' | '.join(cells)} |", f"|{' --- |' * len(cells)}"]
@@ -204,51 +209,51 @@ def table(part: str, rows: list[dict]) -> str:
 
 
 def render(rows: list[dict], parts: tuple[str, ...] = tuple(TABLES), commands: bool = False) -> str:
-    """The tables of some parts, each machine's apart, with what they were measured on and when."""
+    """The tables of these parts, one per machine, each with its device, versions and
+    date.
+
+    With `commands`, each table is followed by the commands that made it.
+    """
     texts = []
     for part in parts:
         chosen = [row for row in rows if row["part"] == part]
         for device in dict.fromkeys(row.get("device", "") for row in chosen):
-            own = sorted((row for row in chosen if row.get("device", "") == device), key=place)
-            texts.append(
-                "\n\n".join(
-                    [
-                        facts(part, device, own),
-                        table(part, own),
-                        *([listed(own)] if commands else []),
-                    ]
-                )
-            )
+            here = sorted((row for row in chosen if row.get("device", "") == device), key=place)
+            texts += [facts(part, device, here), table(part, here)]
+            texts += [listed(here)] if commands else []
     return "\n\n".join(texts)
 
 
 def facts(part: str, device: str, rows: list[dict]) -> str:
+    """One line: the device, the versions, the dates, the commits and the load."""
     dates, commits = (sorted({row[name] for row in rows}) for name in ("date", "commit"))
     versions = {name: version for row in rows for name, version in row.get("versions", {}).items()}
-    software = ", ".join(
-        [
-            f"Python {rows[0]['python']}",
-            *(f"{name} {version}" for name, version in versions.items()),
-        ]
-    )
-    busy = max((row.get("load", 0) for row in rows), default=0)
-    idle = f"; load average up to {busy:.1f}" if busy else ""
-    return f"*{part}*: {device or 'machine not named'}; {software}; {dates[0]}{f' to {dates[-1]}' if dates[1:] else ''}, {', '.join(commits)}{idle}."
+    named = {"Python": rows[0]["python"], **versions}
+    software = ", ".join(f"{name} {version}" for name, version in named.items())
+    when = f"{dates[0]} to {dates[-1]}" if dates[1:] else dates[0]
+    busiest = max((row.get("load", 0) for row in rows), default=0)
+    load = f"; load average up to {busiest:.1f}" if busiest else ""
+    machine = device or "machine not named"
+    return f"*{part}*: {machine}; {software}; {when}, {', '.join(commits)}{load}."
 
 
 def listed(rows: list[dict]) -> str:
-    """The commands, those of a training first."""
+    """A code block of the commands, those of training first."""
     commands = [row[name] for name in ("training", "command") for row in rows if name in row]
     return "\n".join(["```sh", *dict.fromkeys(commands), "```"])
 
 
 def write(rows: list[dict], root: Path) -> list[Path]:
-    """Put the tables between the lines <!-- PART --> and <!-- /PART --> of RESULTS.md and README.md. Raises ValueError where a mark is missing."""
+    """Write the tables into RESULTS.md and README.md; return the paths.
+
+    Each goes between the marks <!-- PART --> and <!-- /PART -->.
+
+    Raises:
+        ValueError: a mark is missing
+    """
     written = []
-    for path, parts in (
-        (root / "benchmarks" / "RESULTS.md", tuple(TABLES)),
-        (root / "README.md", README),
-    ):
+    results = root / "benchmarks" / "RESULTS.md"
+    for path, parts in ((results, tuple(TABLES)), (root / "README.md", README)):
         text = path.read_text()
         for part in parts:
             block = render(rows, (part,), commands=path.name == "RESULTS.md")
@@ -264,34 +269,38 @@ def write(rows: list[dict], root: Path) -> list[Path]:
 
 
 def figure(row: dict) -> tuple[str, float] | None:
-    """What a row is compared by: on a CPU the ratio to its peer, since the rest is the machine's mood."""
-    names = (
-        ("ratio", "images_per_sec")
-        if row.get("device", "cpu").startswith("cpu")
-        else ("images_per_sec", "ratio")
-    )
-    return next(
-        ((name, row[name]) for name in (*names, "cpu_seconds", "loss_difference") if row.get(name)),
-        None,
-    )
+    """Name and value of the figure that a row is compared by; None if it has none.
+
+    On a CPU that is the ratio to the peer: absolute speed depends on the machine's
+    load.
+    """
+    names = ["ratio", "images_per_sec"]
+    if not row.get("device", "cpu").startswith("cpu"):
+        names.reverse()
+    present = (name for name in (*names, "cpu_seconds", "loss_difference") if row.get(name))
+    name = next(present, None)
+    return (name, row[name]) if name else None
 
 
 def compared(old: list[dict], new: list[dict]) -> str:
-    """What both files have, and whether it moved: quartiles of the ratio that do not meet, or else by more than a tenth."""
-    before = {key(row): row for row in old}
+    """A table of the rows in both files that marks those that changed.
+
+    Ratios changed if their quartiles do not overlap, other figures if they differ by
+    more than a tenth.
+    """
+    rows_before = {key(row): row for row in old}
     lines = ["| command | figure | before | now | |", "| --- | --- | --- | --- | --- |"]
     for row in new:
-        known = before.get(key(row))
-        found, then = figure(row), figure(known) if known else None
-        if not found or not then or found[0] != then[0]:
+        earlier = rows_before.get(key(row), {})
+        now, before = figure(row), figure(earlier)
+        if not now or not before or now[0] != before[0]:
             continue
-        if "ratio_spread" in row and found[0] == "ratio":
-            (low, high), (was_low, was_high) = row["ratio_spread"], known["ratio_spread"]
-            moved = low > was_high or high < was_low
+        if "ratio_spread" in row and now[0] == "ratio":
+            (low, high), (was_low, was_high) = row["ratio_spread"], earlier["ratio_spread"]
+            changed = low > was_high or high < was_low
         else:
-            moved = abs(found[1] / then[1] - 1) > 0.1
-        note = f"**{found[1] / then[1]:.2f} times**" if moved else ""
-        lines.append(
-            f"| `{row['command']}` {row['line']} | {found[0]} | {number(then[1])} | {number(found[1])} | {note} |"
-        )
+            changed = abs(now[1] / before[1] - 1) > 0.1
+        note = f"**{now[1] / before[1]:.2f} times**" if changed else ""
+        cells = (now[0], number(before[1]), number(now[1]), note)
+        lines.append(f"| `{row['command']}` {row['line']} | {' | '.join(cells)} |")
     return "\n".join(lines)

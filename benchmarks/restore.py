@@ -1,20 +1,24 @@
-"""How near a CycleGAN's restorations are to the photographs: PSNR and SSIM on pairs that it was not trained on.
+"""Restoration quality of a CycleGAN: PSNR and SSIM on held-out pairs.
 
-    python benchmarks/restore.py split PICTURES.zip OUT                        to OUT/train and, each fifth by name, OUT/val
-    python benchmarks/restore.py pairs RUN CLEAN --degraded DARK               pictures of the same names in two folders
-    python benchmarks/restore.py pairs RUN CLEAN --making haze --aodnet aodnet.pth      made from the clean ones by edit/degrade.py
-    python benchmarks/restore.py cycle RUN PICTURES --direction a2b            there and back, against the pictures themselves
+    python benchmarks/restore.py split PICTURES.zip OUT
+        unpack to OUT/train and, every fifth by name, to OUT/val
+    python benchmarks/restore.py pairs RUN CLEAN --degraded DARK
+        pictures of the same names in two folders
+    python benchmarks/restore.py pairs RUN CLEAN --making haze --aodnet aodnet.pth
+        degraded pictures made from the clean ones by genjax/edit/degrade.py
+    python benchmarks/restore.py cycle RUN PICTURES --direction a2b
+        reconstructions, against the pictures themselves
 
-One JSON line: means over the pictures, of the run's output, of the degraded input itself ("input"), and of AOD-Net where its weights are given.
-Pictures are translated whole at their own size, as `genjax translate` does it; values are the written bytes.
+Prints one JSON line with means over the pictures: of the run's output, of the degraded
+input itself ("input"), and of AOD-Net if its weights are given. Pictures are translated
+at full size, as by `genjax translate`; the metrics are of the uint8 values.
 """
 
-import itertools
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +36,7 @@ from genjax.files.grids import FORMATS
 from genjax.metrics import paired
 from genjax.training import script
 
-HELD_BACK = 5  # each fifth picture by name
+HELD_BACK = 5  # every fifth picture by name is held out
 
 
 def split(source: Path, out: Path, /) -> int:
@@ -40,7 +44,7 @@ def split(source: Path, out: Path, /) -> int:
 
     Args:
         source: the zip
-        out: a folder that does not exist
+        out: a folder that does not exist yet
     """
     if out.exists():
         raise InputError(f"{out}: exists; choose another folder")
@@ -76,17 +80,15 @@ def pairs(
     """Measure restorations a -> b against the clean pictures.
 
     Args:
-        run: the folder of a training run
-        clean: the folder of the clean pictures
-        degraded: the folder of the degraded ones, of the same names
-        making: haze | lowlight | blur | blocks: make the degraded ones instead, by edit/degrade.py
-        aodnet: published weights of AOD-Net, to be measured beside
-        seed: of the degradation
-        step: take the checkpoint of this step; 0: the weights that training ended with
-        out: a folder for degraded, restored, clean side by side
+        run: folder of a training run clean: folder of the clean pictures degraded:
+        folder of the degraded pictures, with the same names making: haze | lowlight |
+        blur | blocks: degradation to apply to the clean pictures aodnet: published
+        weights of AOD-Net, measured for comparison seed: seed of the degradation step:
+        checkpoint step to load (works during training); 0 = final weights out: folder
+        for pictures of degraded, restored and clean side by side
     """
     if (degraded is None) == (making == ""):
-        raise InputError("--degraded FOLDER or --making NAME: give one of them")
+        raise InputError("--degraded FOLDER or --making NAME: give exactly one of them")
     if out:
         out.mkdir(parents=True, exist_ok=True)
     model, weights = genjax.load(run, step or None)
@@ -97,62 +99,53 @@ def pairs(
     if aodnet:
         methods["_aodnet"] = aod_net(aodnet)
     figures: dict[str, list[float]] = {}
-    for path, image, reference in show(
-        opened(clean, degraded) if degraded else made(clean, making, seed), clean
-    ):
+    triples = opened(clean, degraded) if degraded else made(clean, making, seed)
+    for path, image, reference in show(triples, clean):
         results = {name: method(image) for name, method in methods.items()}
         measure(figures, results, reference)
         if out:
-            pictures.write(
-                out / f"{path.stem}.png", np.concatenate([image, results[""], reference], axis=1)
-            )
-    return report(
-        run,
-        step,
-        figures,
-        clean=clean.name,
-        degraded=degraded.name if degraded else making,
-        seed=seed,
-    )
+            row = np.concatenate([image, results[""], reference], axis=1)
+            pictures.write(out / f"{path.stem}.png", row)
+    source = degraded.name if degraded else making
+    return report(run, step, figures, clean=clean.name, degraded=source, seed=seed)
 
 
 def cycle(
     run: Path, source: Path, /, direction: Literal["a2b", "b2a"] = "a2b", step: int = 0
 ) -> int:
-    """Measure what comes back from the other side against the pictures.
+    """Measure reconstructions, translated there and back, against the pictures.
 
     Args:
-        run: the folder of a training run
-        source: the folder of the pictures of the first side
-        direction: a2b or b2a, the way there
-        step: take the checkpoint of this step; 0: the weights that training ended with
+        run: folder of a training run
+        source: folder of pictures of the first side
+        direction: a2b or b2a, the first translation
+        step: checkpoint step to load (works during training); 0 = final weights
     """
     model, weights = genjax.load(run, step or None)
-    there, back = (
-        translator(model, weights, way)
-        for way in (direction, "b2a" if direction == "a2b" else "a2b")
-    )
+    reverse = "b2a" if direction == "a2b" else "a2b"
+    there, back = (translator(model, weights, way) for way in (direction, reverse))
     figures: dict[str, list[float]] = {}
     for _, image, reference in show(opened(source, source), source):
         measure(figures, {"": back(there(image))}, reference)
     return report(run, step, figures, pictures=source.name, direction=direction)
 
 
-# --- pictures ------------------------------------------------------------------------------------------------------------
+# --- pictures ------------------------------------------------------------------------
 
-Triples = Iterator[
-    tuple[Path, np.ndarray, np.ndarray]
-]  # of a path, what is translated, and what should come out
+# Path, input and reference, uint8 [h, w, 3].
+Triples = Iterator[tuple[Path, np.ndarray, np.ndarray]]
 
 
 def opened(clean: Path, degraded: Path) -> Triples:
+    """Read pairs of the same names from two folders."""
     for path in pictures.find(clean):
         yield path, read(degraded / path.relative_to(clean)), read(path)
 
 
 def made(clean: Path, name: str, seed: int) -> Triples:
+    """Make pairs by degrading the clean pictures."""
     if name not in degrade.DEGRADATIONS:
-        raise InputError(f"--making {name}: one of {', '.join(degrade.DEGRADATIONS)}")
+        raise InputError(f"--making {name}: must be one of {', '.join(degrade.DEGRADATIONS)}")
     change = degrade.degraded(name, seed)
     for number, path in enumerate(pictures.find(clean)):
         reference = read(path)
@@ -160,6 +153,11 @@ def made(clean: Path, name: str, seed: int) -> Triples:
 
 
 def read(path: Path) -> np.ndarray:
+    """Read a picture, uint8 [h, w, 3].
+
+    Raises:
+        InputError: the file cannot be read
+    """
     try:
         return pictures.read(path, 3)
     except pictures.Unreadable as error:
@@ -167,44 +165,47 @@ def read(path: Path) -> np.ndarray:
 
 
 def show(triples: Triples, folder: Path) -> Triples:
-    return iter(
-        track(triples, "restoring", total=len(pictures.find(folder)), console=Console(stderr=True))
-    )
+    """Pass the triples of a folder's pictures on, with a progress bar."""
+    total, console = len(pictures.find(folder)), Console(stderr=True)
+    return iter(track(triples, "restoring", total=total, console=console))
 
 
-# --- AOD-Net, the published network to be above. Li et al. 2017 (ICCV), section 3.2 ---------------------------------------
+# --- AOD-Net, the published baseline. Li et al. 2017 (ICCV), section 3.2 --------------
 
 
 def aod_net(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """A function of pictures uint8 [h, w, 3], with the weights of aodnet.pth. Raises InputError."""
+    """Load aodnet.pth as a function of pictures uint8 [h, w, 3] to the same.
+
+    Raises:
+        InputError: the file does not hold AOD-Net's weights
+    """
     weights = pth.state_dict(path)
-    shapes = {
-        "1": (3, 3, 1, 1),
-        "2": (3, 3, 3, 3),
-        "3": (3, 6, 5, 5),
-        "4": (3, 6, 7, 7),
-        "5": (3, 12, 3, 3),
+    channels, kernels = (3, 3, 6, 6, 12), (1, 3, 5, 7, 3)
+    expected = {
+        f"e_conv{i}.weight": (3, inputs, kernel, kernel)
+        for i, (inputs, kernel) in enumerate(zip(channels, kernels, strict=True), 1)
     }
-    wanted = {f"e_conv{name}.weight": shape for name, shape in shapes.items()}
-    if {name: array.shape for name, array in weights.items() if name.endswith("weight")} != wanted:
+    shapes = {name: array.shape for name, array in weights.items() if name.endswith("weight")}
+    if shapes != expected:
         raise InputError(f"--aodnet {path}: not the weights of AOD-Net")
     apply = jax.jit(lambda images: aod_net_values(weights, images))
-    return lambda image: np.asarray(
-        jnp.rint(jnp.clip(apply(image[None] / np.float32(255)), 0, 1) * 255).astype(jnp.uint8)
-    )[0]
+
+    def restore(image: np.ndarray) -> np.ndarray:
+        values = jnp.clip(apply(image[None] / np.float32(255)), 0, 1)
+        return np.asarray(jnp.rint(values * 255).astype(jnp.uint8))[0]
+
+    return restore
 
 
-def aod_net_values(weights: dict[str, np.ndarray], x: jax.Array) -> jax.Array:
-    """Images [n, h, w, 3] in 0..1 -> the same: K x - K + 1, with K of five convolutions."""
+def aod_net_values(weights: Mapping[str, np.ndarray], x: jax.Array) -> jax.Array:
+    """AOD-Net, K x - K + 1 with K from five convolutions; x [n, h, w, 3] in 0..1."""
 
-    def conv(name: str, *parts):
-        weight, bias = (
-            weights[f"e_conv{name}.weight"],
-            weights[f"e_conv{name}.bias"].reshape(1, 1, 1, -1),
-        )
+    def conv(name: str, *inputs: jax.Array) -> jax.Array:
+        weight = jnp.asarray(weights[f"e_conv{name}.weight"])
+        bias = weights[f"e_conv{name}.bias"].reshape(1, 1, 1, -1)
         numbers = ("NHWC", "OIHW", "NHWC")
         y = jax.lax.conv_general_dilated(
-            jnp.concatenate(parts, axis=-1), weight, (1, 1), "SAME", dimension_numbers=numbers
+            jnp.concatenate(inputs, axis=-1), weight, (1, 1), "SAME", dimension_numbers=numbers
         )
         return jax.nn.relu(y + bias)
 
@@ -217,35 +218,34 @@ def aod_net_values(weights: dict[str, np.ndarray], x: jax.Array) -> jax.Array:
         return jax.nn.relu(k * x - k + 1)
 
 
-# --- figures -------------------------------------------------------------------------------------------------------------
+# --- figures -------------------------------------------------------------------------
 
 
 def measure(
     figures: dict[str, list[float]], results: dict[str, np.ndarray], reference: np.ndarray
 ) -> None:
-    for (name, result), (label, metric) in itertools.product(
-        results.items(), (("psnr", paired.psnr), ("ssim", paired.ssim))
-    ):
-        figures.setdefault(f"{label}{name}", []).append(
-            float(metric(result[None], reference[None])[0])
-        )
+    """Append PSNR and SSIM of each method's result to `figures`."""
+    for name, result in results.items():
+        for label, metric in (("psnr", paired.psnr), ("ssim", paired.ssim)):
+            value = float(metric(result[None], reference[None])[0])
+            figures.setdefault(f"{label}{name}", []).append(value)
 
 
-def report(run: Path, step: int, figures: dict[str, list[float]], **facts) -> int:
+def report(run: Path, step: int, figures: dict[str, list[float]], **facts: Any) -> int:
+    """Print the means as a JSON line; return exit code 0."""
     n = len(figures["psnr"])
     means = {name: round(float(np.mean(values)), 3) for name, values in figures.items()}
     least = {"psnr_least": round(min(figures["psnr"]), 3)}
     row = {"run": str(run), "step": step or None, "n": n, **facts} | means | least
-    print(
-        json.dumps(row | {"device": script.describe_devices(), "jax": jax.__version__}), flush=True
-    )
+    row |= {"device": script.describe_devices(), "jax": jax.__version__}
+    print(json.dumps(row), flush=True)
     return 0
 
 
 def main() -> int:
-    return subcommand_cli_from_dict(
-        {"split": split, "pairs": pairs, "cycle": cycle}, description=__doc__
-    )
+    """Parse the command line and run a subcommand; return its exit code."""
+    commands = {"split": split, "pairs": pairs, "cycle": cycle}
+    return subcommand_cli_from_dict(commands, description=__doc__)
 
 
 if __name__ == "__main__":

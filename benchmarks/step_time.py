@@ -1,26 +1,45 @@
-"""Time of a training step, beside the same step in PyTorch: one JSON line.
+"""Time per training step, against the same step in PyTorch: one JSON line.
 
-    python benchmarks/step_time.py MODEL [--config C] [--batch-size N] [--dtype float32|bfloat16]
-                                         [--peer torch|torch-compile|reference|none] [--seconds S] [--rounds N]
-    MODEL and C: vae mlp|conv32, gan mlp, dcgan 32x32|64x64, cyclegan resnet6-64|resnet9-128, stylegan2 32x32|64x64|256x256
+    python benchmarks/step_time.py MODEL [--config C] [--batch-size N]
+        [--dtype float32|bfloat16] [--peer torch|torch-compile|reference|none]
+        [--seconds S] [--rounds N]
+    MODEL and C: vae mlp|conv32, gan mlp, dcgan 32x32|64x64,
+        cyclegan resnet6-64|resnet9-128, stylegan2 32x32|64x64|256x256
 
-A step is all of it: gather a random batch of resident uint8 images, convert it, draw noise, forward, backward, Adam; of a GAN for
-both players, and the average of the generator's weights. Both sides run on the same device, from the same weights, in one process,
-by turns: a round is a step of ours that is not counted and about `--seconds` that are, and then as much of the peer, and each round
-gives one ratio, so that what else the machine does meets both. Ours runs as the trainer runs it, many steps in one dispatch (and it
-counts metrics and stops on one that is not finite, which the peer does not). The peer is eager PyTorch with fused Adam, or the same under torch.compile, in the faster of its memory layouts (contiguous or channels last) and on
-one or all cores, whichever is faster. `reference`, of StyleGAN2, is NVIDIA's own code, whose folder the environment variable
-GENJAX_STYLEGAN2_REFERENCE names (peers/stylegan2_reference.py). Lazy penalties are raced apart; a step is with its share of each.
+A step is complete: gather a random batch of resident uint8 images, convert it, draw
+noise, forward, backward, Adam; for a GAN both players and the average of the
+generator's weights. Both sides run on the same device, from the same weights, and take
+turns in one process: a round is one uncounted step of ours and about `--seconds` of
+counted ones, then the same of the peer. Each round gives one ratio, so that other work
+on the machine affects both sides.
+
+Ours runs as the trainer runs it, many steps per dispatch (and it sums metrics and stops
+if one is not finite, which the peer does not). The peer is eager PyTorch with fused
+Adam, or the same under torch.compile, in the faster of its memory layouts (contiguous
+or channels last) and on one or all cores, whichever is faster. `reference`, for
+StyleGAN2, is NVIDIA's own code, in the folder that the environment variable
+GENJAX_STYLEGAN2_REFERENCE names (peers/stylegan2_reference.py). Lazy penalties are
+raced separately; the time of a step includes its share of each.
 
     ms_per_step, peer_ms_per_step   medians of the rounds
-    ratio, ratio_spread             the peer's time over ours: median, and first and third quartile, of the rounds' ratios
-    programs                        of a step with lazy penalties: each one's share of the steps, ms on both sides, compile_sec
-    compile_sec                     trace and compile of our programs, nothing cached
-    peak_mb                         what our compiled program says that it holds at once, 10^6 bytes: arguments, outputs that share no
-                                    memory with them, temporaries; beside the resident data set
-    gflop                           of a step by the plain definition of its layers: convolutions and products of the eager peer, 10^9
-    share_of_peak                   gflop over our time, over what a large matrix product of that dtype reaches here (peak_gflops, by our side)
-    load                            the machine's load average before the start: what other processes kept busy. Wants to be about 0
+    ratio, ratio_spread   the peer's time over ours, per round: median; first and third
+                          quartile
+    programs              with lazy penalties, for each program: its share of the steps,
+    ms
+                          on both sides, compile_sec
+    compile_sec           time to trace and compile our programs, nothing cached
+    peak_mb               peak memory that our compiled program declares, 10^6 bytes:
+                          arguments, outputs that share no memory with them,
+                          temporaries; without the resident data set
+    gflop                 10^9 operations per step by the plain definition of its
+    layers:
+                          convolutions and products of the eager peer
+    share_of_peak         gflop over our time, relative to a large matrix product of
+    that
+                          dtype on this device (peak_gflops, by JAX)
+    load                  the machine's load average before the start, by other
+    processes;
+                          should be about 0
 """
 
 import argparse
@@ -37,7 +56,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.4")  # of a GPU: the peer needs some too
+# On a GPU, leave memory for the peer.
+os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.4")
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +67,8 @@ from genjax import core
 from genjax.runtime import memory
 from genjax.training import trainer
 
-# By model (a module of genjax.models, and of peers) and configuration, the first being the default: fields of the model's Config.
+# Fields of the model's Config, by model (a module of genjax.models and of peers) and
+# configuration, of which the first is the default.
 CASES = {
     "vae": {
         "mlp": {"batch_size": 128},
@@ -68,25 +89,26 @@ CASES = {
         "256x256": {"shape": (256, 256, 3), "channels": 16384, "batch_size": 16},
     },
 }
-IMAGES, MAX_BYTES = 10_000, 2**28  # in the synthetic data set: so many images, or of so many bytes
+IMAGES, MAX_BYTES = 10_000, 2**28  # limits of the synthetic data set
 SEED = 0
 
-Run = Callable[[int], None]  # do so many steps, and wait until they are done
+Run = Callable[[int], None]  # run this many steps, and wait until they are done
 
 
 def main() -> None:
-    jax.config.update("jax_enable_compilation_cache", False)  # for compile_sec
+    """Measure one case and print its JSON line."""
+    jax.config.update("jax_enable_compilation_cache", False)  # or compile_sec would be 0
     memory.keep_freed()  # for both sides, as the scripts do
-    parser = arguments("Time of a training step, beside the same step in PyTorch.", seconds=1.0)
-    parser.add_argument("--batch-size", type=int)
+    parser = arguments("Time per training step, against the same step in PyTorch.", seconds=1.0)
+    parser.add_argument("--batch-size", type=int, help="default: that of the configuration")
     args, fields = parse(parser)
     if args.batch_size is not None and args.batch_size < 1:
-        parser.error("--batch-size is more than 0")
+        parser.error(f"--batch-size {args.batch_size}: must be at least 1")
     show(measure(args, {**fields, "batch_size": args.batch_size or fields["batch_size"]}))
 
 
 def measure(args: argparse.Namespace, fields: dict) -> dict:
-    """The row of one case."""
+    """Race one case; return its row."""
     model = importlib.import_module(f"genjax.models.{args.model}")
     config = model.Config(**fields)
     recipe = model.recipe(config)
@@ -94,43 +116,32 @@ def measure(args: argparse.Namespace, fields: dict) -> dict:
     arrays = made_up(args.model, config.shape, count)
     facts = {"versions": {"jax": jax.__version__}, "load": load()}
     say("compiling ours")
-    own, costs, weights = ours(recipe, arrays)
-    sides = [own]
+    runs, costs, weights = ours(recipe, arrays)
+    sides, flop = [runs], {}
     if args.peer != "none":
         say(f"building the peer, {args.peer}")
         module, device, facts["versions"]["torch"] = peer(args.module, config, weights)
         flop = counted(args.module, module, config, arrays, device)
-        sides.append(
-            theirs(
-                args.module, module, config, arrays, device, compiled=args.peer == "torch-compile"
-            )
-        )
+        compiled = args.peer == "torch-compile"
+        sides.append(theirs(args.module, module, config, arrays, device, compiled))
     shares = schedule(recipe)
     rounds = {
-        name: race([side[name] for side in sides], args.rounds, args.seconds, f"a {name}")
+        name: race([side[name] for side in sides], args.rounds, args.seconds, f"per {name}")
         for name in shares
     }
-    weighted = [[share * np.array(ms) for ms in rounds[name]] for name, share in shares.items()]
-    ms, peer_ms, ratios = summary([sum(parts).tolist() for parts in zip(*weighted, strict=True)])
-    row = {
-        "model": args.model,
-        "config": args.config,
-        "device": device_name(),
-        "dtype": config.dtype,
-    }
-    row |= {
-        "batch_size": config.batch_size,
-        "ms_per_step": ms,
-        "images_per_sec": 1000 * config.batch_size / ms,
-    }
+    # A step's time is the sum of its programs' times, weighted by their share of the
+    # steps.
+    weighted = [share * np.array(rounds[name]) for name, share in shares.items()]
+    ms, peer_ms, ratios = summary(np.sum(weighted, axis=0).tolist())
+    row = {"model": args.model, "config": args.config, "device": device_name()}
+    row |= {"dtype": config.dtype, "batch_size": config.batch_size}
+    row |= {"ms_per_step": ms, "images_per_sec": 1000 * config.batch_size / ms}
     if args.peer != "none":
         gflop = sum(share * flop[name] for name, share in shares.items()) / 1e9
         peak = matmul_peak(config.dtype)
         row |= {"gflop": gflop, "peak_gflops": peak, "share_of_peak": 1000 * gflop / ms / peak}
-    row |= {
-        name: fold(costs[part][name] for part in costs)
-        for name, fold in (("compile_sec", sum), ("peak_mb", max))
-    }
+    row["compile_sec"] = sum(cost["compile_sec"] for cost in costs.values())
+    row["peak_mb"] = max(cost["peak_mb"] for cost in costs.values())
     if len(shares) > 1:
         medians = {
             name: dict(zip(("ms", "peer_ms"), summary(rounds[name])[:2], strict=True))
@@ -139,17 +150,12 @@ def measure(args: argparse.Namespace, fields: dict) -> dict:
         row["programs"] = {
             name: {"share": share} | medians[name] | costs[name] for name, share in shares.items()
         }
-    return (
-        row
-        | {"peer": args.peer, "peer_ms_per_step": peer_ms}
-        | ratios
-        | {"rounds": args.rounds}
-        | facts
-    )
+    row |= {"peer": args.peer, "peer_ms_per_step": peer_ms} | ratios
+    return row | {"rounds": args.rounds} | facts
 
 
 def schedule(recipe: core.Recipe) -> dict[str, float]:
-    """A step's programs, and what share of the steps each is run in."""
+    """A step's programs, with the share of the steps in which each runs."""
     steps = 240
     lazy = Counter(part.name for step in range(steps) for part in trainer.parts(recipe, step)[:-1])
     return {"step": 1.0} | {name: count / steps for name, count in lazy.items()}
@@ -158,7 +164,12 @@ def schedule(recipe: core.Recipe) -> dict[str, float]:
 def ours(
     recipe: core.Recipe, arrays: dict[str, np.ndarray]
 ) -> tuple[dict[str, Run], dict[str, dict], core.Weights]:
-    """The trainer's programs on one device; what compiling each took and what it holds; and the weights that they start from."""
+    """Compile the trainer's programs on one device.
+
+    Returns:
+        the run of each program, the cost of each ("compile_sec", "peak_mb"), and the
+        initial weights
+    """
     split, state, root, resident, one = placed(recipe, arrays, 1)
     weights = jax.device_get(core.weights(state))
 
@@ -171,49 +182,52 @@ def ours(
             trainer.program(advance, plan, SEED, False, split, True), inputs(1)
         )
         compile_sec = time.perf_counter() - began
-        memory = program.memory_analysis()
-        held = (
-            memory.argument_size_in_bytes
-            + memory.output_size_in_bytes
-            - memory.alias_size_in_bytes
-            + memory.temp_size_in_bytes
+        analysis = program.memory_analysis()
+        inputs_and_outputs = (
+            analysis.argument_size_in_bytes
+            + analysis.output_size_in_bytes
+            - analysis.alias_size_in_bytes
         )
-        held -= sum(array.nbytes for array in arrays.values())
+        data_set = sum(array.nbytes for array in arrays.values())
+        peak = inputs_and_outputs + analysis.temp_size_in_bytes - data_set
 
         def run(count: int) -> None:
             nonlocal state
             state, _, done = program(*inputs(count))
             if int(done) != count:
                 raise FloatingPointError(
-                    f"a metric was not finite after {int(done)} of {count} steps: its time would mean nothing"
+                    f"a metric was not finite after {int(done)} of {count} steps: "
+                    "the time would be meaningless"
                 )
 
-        return run, {"compile_sec": compile_sec, "peak_mb": held / 1e6}
+        return run, {"compile_sec": compile_sec, "peak_mb": peak / 1e6}
 
-    *lazy, whole = trainer.parts(recipe, 0)  # the first step has all of them
-    made = {part.name: compiled(part.advance, part.plan) for part in lazy} | {
-        "step": compiled(whole.advance, whole.plan)
-    }
+    # The first step has all lazy terms.
+    *lazy, step = trainer.parts(recipe, 0)
+    programs = {part.name: compiled(part.advance, part.plan) for part in lazy}
+    programs["step"] = compiled(step.advance, step.plan)
     return (
-        {name: run for name, (run, _) in made.items()},
-        {name: cost for name, (_, cost) in made.items()},
+        {name: run for name, (run, _) in programs.items()},
+        {name: cost for name, (_, cost) in programs.items()},
         weights,
     )
 
 
-def peer(name: str, config, weights: core.Weights) -> tuple[Any, str, str]:
-    """The peer's module with our weights, the device that it is meant for, and PyTorch's version. A module of peers has
-    `build(config)`, `load(module, weights)` and `step_fn(module, config, arrays, device, compiled, layout)`, which gives a function
-    that does one step a call; of a step with lazy penalties a dict of such functions, "step" and the penalties.
+def peer(name: str, config: Any, weights: core.Weights) -> tuple[Any, str, str]:
+    """The peer's module with our weights, its device, and PyTorch's version.
+
+    A module of peers has `build(config)`, `load(module, weights)` and
+    `step_fn(module, config, arrays, device, compiled, layout)`. The latter returns a
+    function that does one step per call; for a step with lazy penalties, a dict of such
+    functions: "step" and the penalties.
     """
     import torch
 
     peers = importlib.import_module(f"peers.{name}")
     torch.manual_seed(SEED)
     torch.set_flush_denormal(True)  # as XLA does
-    torch.set_float32_matmul_precision(
-        "high"
-    )  # on a GPU both sides may use TF32, XLA's default; means nothing on a CPU
+    # On a GPU both sides may use TF32, XLA's default; no effect on a CPU.
+    torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
     module = peers.build(config)
     peers.load(module, weights)
@@ -221,47 +235,57 @@ def peer(name: str, config, weights: core.Weights) -> tuple[Any, str, str]:
 
 
 def theirs(
-    name: str, module, config, arrays: dict[str, np.ndarray], device: str, compiled: bool
+    name: str, module: Any, config: Any, arrays: dict[str, np.ndarray], device: str, compiled: bool
 ) -> dict[str, Run]:
-    """The peer's step, and its lazy penalties."""
+    """The runs of the peer's step and of its lazy penalties.
+
+    Args:
+        name: module of peers
+        module: the peer's module, with our weights
+        config: the model's Config
+        arrays: the resident data set
+        device: cpu or cuda
+        compiled: whether to use torch.compile
+    """
     step_fn = importlib.import_module(f"peers.{name}").step_fn
 
-    def repeated(step: Callable) -> Run:
+    def repeated(step: Callable[[], Any]) -> Run:
         def run(count: int) -> None:
             for _ in range(count):
                 loss = step()
             if not math.isfinite(loss.item()):  # waits for the device
                 raise FloatingPointError(
-                    "the peer's loss is not finite: its time would mean nothing"
+                    "the peer's loss is not finite: the time would be meaningless"
                 )
 
         return run
 
-    def in_layout(layout) -> dict[str, Run]:
+    def in_layout(layout: Any) -> dict[str, Run]:
         steps = step_fn(copy.deepcopy(module), config, arrays, device, compiled, layout)
-        return {
-            name: repeated(step)
-            for name, step in (steps if isinstance(steps, dict) else {"step": steps}).items()
-        }
+        steps = steps if isinstance(steps, dict) else {"step": steps}
+        return {name: repeated(step) for name, step in steps.items()}
 
     return fastest(in_layout)
 
 
 def counted(
-    name: str, module, config, arrays: dict[str, np.ndarray], device: str
+    name: str, module: Any, config: Any, arrays: dict[str, np.ndarray], device: str
 ) -> dict[str, float]:
-    """Floating point operations of the peer's step, and of its lazy penalties: convolutions and matrix products, forward and backward."""
+    """Floating point operations of the peer's step and of its lazy penalties.
+
+    Convolutions and matrix products, forward and backward. The arguments are those of
+    `theirs`.
+    """
     import torch
     from torch.utils import _python_dispatch, flop_counter
 
-    def convolution(
-        x, weight, transposed, y
-    ) -> float:  # its gradients to x and to the weight cost the same
+    def convolution(x: Any, weight: Any, transposed: bool, y: Any) -> float:
+        # The gradients to x and to the weight cost the same as the value.
         return 2 * math.prod((x if transposed else y).shape) * math.prod(weight.shape[1:])
 
-    class Count(
-        _python_dispatch.TorchDispatchMode
-    ):  # FlopCounterMode's hooks on modules do not survive gradients of gradients
+    # Not FlopCounterMode: its hooks on modules fail with gradients of gradients, and it
+    # counts the backward pass of a grouped convolution `groups` times.
+    class Count(_python_dispatch.TorchDispatchMode):
         total = 0.0
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -269,57 +293,58 @@ def counted(
             match func._overloadpacket:
                 case torch.ops.aten.convolution:
                     self.total += convolution(args[0], args[1], args[6], value)
-                case (
-                    torch.ops.aten.convolution_backward
-                ):  # FlopCounterMode counts grouped ones groups times
-                    self.total += sum(args[10][:2]) * convolution(
-                        args[1], args[2], args[7], args[0]
-                    )
+                case torch.ops.aten.convolution_backward:
+                    gradients = sum(args[10][:2])
+                    self.total += gradients * convolution(args[1], args[2], args[7], args[0])
                 case name if rule := flop_counter.flop_registry.get(name):
                     self.total += rule(*args, **(kwargs or {}), out_val=value)
             return value
 
     step_fn = importlib.import_module(f"peers.{name}").step_fn
     steps = step_fn(copy.deepcopy(module), config, arrays, device, False, torch.contiguous_format)
-    found = {}
-    for part, step in (steps if isinstance(steps, dict) else {"step": steps}).items():
+    operations = {}
+    for program, step in (steps if isinstance(steps, dict) else {"step": steps}).items():
         with Count() as count:
             step()
-        found[part] = count.total
-    return found
+        operations[program] = count.total
+    return operations
 
 
-# --- what sample_time.py and scaling.py share ----------------------------------------------------------------------------
+# --- shared with sample_time.py and scaling.py ---------------------------------------
 
 
 def case_parser(description: str) -> argparse.ArgumentParser:
-    """Options that name a case of CASES."""
+    """A parser with the options that select a case of CASES."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("model", choices=CASES)
-    parser.add_argument(
-        "--config", help="; ".join(f"{model}: {', '.join(cases)}" for model, cases in CASES.items())
-    )
+    configs = "; ".join(f"{model}: {', '.join(cases)}" for model, cases in CASES.items())
+    parser.add_argument("--config", help=f"default: the first of {configs}")
     return parser
 
 
 def parse_case(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, dict]:
-    """The arguments, and the case that they name: fields of its Config."""
+    """Parse the command line; return the arguments and the case's Config fields."""
     args = parser.parse_args()
     args.config = args.config or next(iter(CASES[args.model]))
     if args.config not in CASES[args.model]:
-        parser.error(f"--config {args.config}: one of {', '.join(CASES[args.model])}")
+        parser.error(f"--config {args.config}: must be one of {', '.join(CASES[args.model])}")
     return args, CASES[args.model][args.config]
 
 
 def made_up(model: str, shape: tuple[int, ...], count: int) -> dict[str, np.ndarray]:
-    """A data set of `count` random images for a model."""
+    """A data set of `count` random uint8 images for a model."""
     random = np.random.default_rng(SEED)
     names = ("images", "images_b") if model == "cyclegan" else ("images",)
     return {name: random.integers(0, 256, (count, *shape), np.uint8) for name in names}
 
 
 def placed(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int) -> tuple:
-    """On `count` devices, as the trainer has it: how a batch is split, a first state, the root key, the data, and the number 1."""
+    """Place a run on `count` devices, as the trainer does.
+
+    Returns:
+        the sharding of a batch, the initial state, the root key, the data, and the
+        int32 1
+    """
     mesh = jax.make_mesh(
         (count,), ("data",), devices=jax.devices()[:count], axis_types=(jax.sharding.AxisType.Auto,)
     )
@@ -334,82 +359,86 @@ def placed(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int) -> tu
 
 
 def arguments(description: str, seconds: float) -> argparse.ArgumentParser:
-    """The options of a race; `seconds` is the default of its option."""
+    """A parser with the options of a race; `seconds` is the default of --seconds."""
     parser = case_parser(description)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument(
-        "--peer", choices=("torch", "torch-compile", "reference", "none"), default="torch"
-    )
-    parser.add_argument("--seconds", type=float, default=seconds, help="of each side in a round")
-    parser.add_argument("--rounds", type=int, default=9)
+    option = parser.add_argument
+    option("--dtype", choices=("float32", "bfloat16"), default="float32")
+    option("--peer", choices=("torch", "torch-compile", "reference", "none"), default="torch")
+    option("--seconds", type=float, default=seconds, help="seconds of each side per round")
+    option("--rounds", type=int, default=9)
     return parser
 
 
 def parse(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, dict]:
-    """The arguments, and fields of the case's Config."""
+    """Parse a race's command line; return the arguments and the Config fields."""
     args, case = parse_case(parser)
     if args.rounds < 2 or args.seconds <= 0:
-        parser.error("--rounds is at least 2, --seconds more than 0")
-    args.module = args.model  # of peers
+        parser.error("--rounds must be at least 2, --seconds above 0")
+    args.module = args.model  # the module of peers
     if args.peer == "reference":
         if args.model != "stylegan2" or "GENJAX_STYLEGAN2_REFERENCE" not in os.environ:
             parser.error(
-                "--peer reference: of stylegan2, and GENJAX_STYLEGAN2_REFERENCE names the folder of NVIDIA's code"
+                "--peer reference: needs stylegan2, and the environment variable "
+                "GENJAX_STYLEGAN2_REFERENCE with the folder of NVIDIA's code"
             )
         args.module = "stylegan2_reference"
     return args, {**case, "dtype": args.dtype}
 
 
 def load() -> float:
-    """The machine's load average, with a warning if it is busy."""
+    """The machine's load average; warns if the machine is busy."""
     busy = os.getloadavg()[0]
     if busy > 0.5:
         say(
-            f"the machine is busy (load {busy:.1f}), and PyTorch's threads suffer most: do not trust the ratio"
+            f"the machine is busy (load {busy:.1f}), which slows PyTorch's threads most: "
+            "the ratio is not reliable"
         )
     return busy
 
 
-def race(runs: list[Run], count: int, target: float, what: str) -> list[list[float]]:
-    """`count` rounds of about `target` seconds a side: of each the ms of ours and of the peer's, if any."""
+def race(runs: list[Run], count: int, target: float, unit: str) -> list[list[float]]:
+    """Run `count` rounds of about `target` seconds per side.
+
+    Returns:
+        for each round, ms of each of `runs`: ours, and the peer's if there is one
+    """
     counts = [calibrate(run, target) for run in runs]
 
     def turn(run: Run, steps: int) -> float:
-        run(
-            1
-        )  # not counted: it comes after the other side's turn, and where memory is not kept has to have its own anew
+        # Not counted: the first step after the other side's turn may have to allocate
+        # its memory again.
+        run(1)
         return 1000 * seconds(run, steps) / steps
 
     rounds = []
     for number in range(count):
         rounds.append([turn(run, steps) for run, steps in zip(runs, counts, strict=True)])
-        say(
-            f"round {number + 1} of {count}: "
-            + ", ".join(f"{ms:.3f}" for ms in rounds[-1])
-            + f" ms {what}"
-        )
+        times = ", ".join(f"{ms:.3f}" for ms in rounds[-1])
+        say(f"round {number + 1} of {count}: {times} ms {unit}")
     return rounds
 
 
 def summary(rounds: list[list[float]]) -> tuple[float, float | None, dict]:
-    """Median ms of ours and of the peer's, if any, and the median of their ratio with its first and third quartile."""
+    """Median ms of ours and of the peer's, and the ratio's median and quartiles.
+
+    Without a peer its median and the ratio are None.
+    """
     ms, *peer_ms = (statistics.median(side) for side in zip(*rounds, strict=True))
     if not peer_ms:
         return ms, None, {"ratio": None, "ratio_spread": None}
-    first, middle, third = statistics.quantiles(
-        [peer / own for own, peer in rounds], n=4, method="inclusive"
-    )
+    ratios = [theirs / ours for ours, theirs in rounds]
+    first, middle, third = statistics.quantiles(ratios, n=4, method="inclusive")
     return ms, peer_ms[0], {"ratio": middle, "ratio_spread": [first, third]}
 
 
 def fastest(in_layout: Callable[[Any], dict[str, Run]]) -> dict[str, Run]:
-    """PyTorch's runs in the memory layout, and on one or all cores, in which "step" takes the least time."""
+    """PyTorch's runs in the fastest memory layout and number of threads for "step"."""
     import torch
 
-    def trial(runs, threads: int, best: float) -> float:
+    def trial(runs: dict[str, Run], threads: int, best: float) -> float:
         torch.set_num_threads(threads)
         took = min(seconds(runs["step"], 1) for _ in range(2))
-        if took > min(1, 2 * best):  # long steps differ by enough, and need no more of them to tell
+        if took > min(1, 2 * best):  # long steps, and clearly slower ones, need no repetition
             return took
         count = calibrate(runs["step"], 0.2)
         return min(seconds(runs["step"], count) for _ in range(3)) / count
@@ -429,13 +458,14 @@ def fastest(in_layout: Callable[[Any], dict[str, Run]]) -> dict[str, Run]:
 
 
 def seconds(run: Run, count: int) -> float:
+    """Seconds that `count` steps take."""
     began = time.perf_counter()
     run(count)
     return time.perf_counter() - began
 
 
 def calibrate(run: Run, target: float) -> int:
-    """Warm up, then the steps that take about `target` seconds."""
+    """Warm up; return the number of steps that take about `target` seconds."""
     seconds(run, 1)
     if seconds(run, 1) > target:
         return 1
@@ -446,13 +476,13 @@ def calibrate(run: Run, target: float) -> int:
 
 
 def show(row: dict) -> None:
-    """Print the row as JSON, numbers with 4 digits."""
+    """Print the row as a JSON line, numbers with 4 significant digits."""
     text = json.loads(json.dumps(row), parse_float=lambda number: float(f"{float(number):.4g}"))
     print(json.dumps(text), flush=True)
 
 
 def matmul_peak(dtype: str) -> float:
-    """10^9 operations a second of the best of some large matrix products on one device."""
+    """10^9 operations per second, in the best of 10 large matrix products."""
     size = 2048 if jax.default_backend() == "cpu" else 8192
     factor = jax.device_put(jnp.ones((size, size), dtype), jax.devices()[0])
     product = jax.jit(jnp.matmul)
@@ -466,7 +496,10 @@ def matmul_peak(dtype: str) -> float:
 
 
 def device_name() -> str:
-    """E.g. "cpu: AMD EPYC, family 26, 2 cores": what results stand under. Virtual machines name no model, hence the family."""
+    """Name of the device, such as "cpu: AMD EPYC, family 26, 2 cores".
+
+    The family is there because virtual machines do not name the model.
+    """
     device = jax.devices()[0]
     if device.platform != "cpu":
         return f"{device.platform}: {device.device_kind}"
@@ -476,12 +509,12 @@ def device_name() -> str:
         for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())
     }
     family = f", family {facts['cpu family']}" if "cpu family" in facts else ""
-    return (
-        f"cpu: {facts.get('model name', 'unknown')}{family}, {len(os.sched_getaffinity(0))} cores"
-    )
+    cores = len(os.sched_getaffinity(0))
+    return f"cpu: {facts.get('model name', 'unknown')}{family}, {cores} cores"
 
 
 def say(text: str) -> None:
+    """Print progress on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 

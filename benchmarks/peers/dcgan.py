@@ -1,7 +1,8 @@
-"""The DCGAN of genjax.models.dcgan in PyTorch, that benchmarks/step_time.py races against; the training step is that of peers/gan.py.
+"""The DCGAN of genjax.models.dcgan in PyTorch, for benchmarks/step_time.py.
 
-Of the Config it knows what the race needs: `network="dcgan"`, batch norm or none, no spectral normalisation, unconditional. Batch norm
-keeps running statistics the way PyTorch does by default.
+The training step is that of peers/gan.py. Of the Config it implements what the race
+needs: `network="dcgan"`, batch norm or none, no spectral normalisation, unconditional.
+Batch norm keeps running statistics with PyTorch's defaults.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from .gan import GAN, copy
 
 
 def build(config: Any) -> GAN:
-    """`config` is a genjax.models.dcgan.Config."""
+    """Build the networks of a genjax.models.dcgan.Config."""
     from genjax.models import dcgan
 
     _, (height, width) = dcgan.stages(config.shape)
@@ -45,7 +46,10 @@ def build(config: Any) -> GAN:
 
 
 def load(module: GAN, weights: Mapping[str, Any]) -> None:
-    """Copy genjax's weights {"params": {"gen": ..., "disc": ...}, "stats": ...}; gradients of that form, without "stats", too."""
+    """Copy genjax's weights, {"params": {"gen": ..., "disc": ...}, "stats": ...}.
+
+    Gradients of that form, without "stats", can be copied too.
+    """
     stages = range(sum(name.startswith("down_") for name in weights["params"]["disc"]))
     ups = [(f"up_{i}", f"norm_{i}") for i in reversed(stages[:-1])]
     downs = [(f"down_{i}", f"norm_{i}") for i in stages]
@@ -53,17 +57,17 @@ def load(module: GAN, weights: Mapping[str, Any]) -> None:
         ("gen", module.gen, [("smallest", "norm_smallest"), *ups, ("image", "")]),
         ("disc", module.disc, [*downs, ("logit", "")]),
     ):
-        parts = weights["params"][name]
+        params = weights["params"][name]
         stats = weights.get("stats", {}).get(name, {}).get("batch_stats", {})
-        present = [part for pair in names for part in pair if part in parts]
+        present = [key for pair in names for key in pair if key in params]
         layers = [layer for layer in network.modules() if hasattr(layer, "weight")]
-        for layer, part in zip(layers, present, strict=True):
+        for layer, key in zip(layers, present, strict=True):
             copy(
                 layer,
-                parts[part]["out"] if part == "logit" else parts[part],
-                rows=module.flat_shape if part == "logit" else None,
-                columns=module.flat_shape if part == "smallest" else None,
-                stats=stats.get(part),
+                params[key]["out"] if key == "logit" else params[key],
+                rows=module.flat_shape if key == "logit" else None,
+                columns=module.flat_shape if key == "smallest" else None,
+                stats=stats.get(key),
             )
 
 

@@ -1,8 +1,10 @@
-"""The GAN of genjax.models.gan in PyTorch: the networks, the losses and the training step that benchmarks/step_time.py races against.
+"""The GAN of genjax.models.gan in PyTorch, for benchmarks/step_time.py.
 
-Written the way a careful PyTorch user would: eager, NCHW, in-place activations, `zero_grad(set_to_none=True)`, Adam with `fused=True`,
-no gradient to the discriminator's weights in the generator's turn, the average by `_foreach_lerp_`. Of the Config it knows what the
-race needs: unconditional, one discriminator step a generator step, the losses of LOSSES, R1 and R2, no augmentation.
+Networks, losses and training step as a careful PyTorch user would write them: eager,
+NCHW, in-place activations, `zero_grad(set_to_none=True)`, Adam with `fused=True`, no
+gradient of the discriminator's weights in the generator's step, the average by
+`_foreach_lerp_`. Of the Config it implements what the race needs: unconditional, one
+discriminator step per generator step, the losses of LOSSES, R1 and R2, no augmentation.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# By name: what the discriminator pays for a real logit and for a generated one, what the generator pays, and whether logits are
-# differences within a pair.
+from .tensors import assign, to_layout
+
+# By name: discriminator loss on real logits, discriminator loss on generated logits,
+# generator loss, and whether logits are differences of real and generated ones.
 LOSSES = {
     "non_saturating": (
         lambda x: functional.softplus(-x),
@@ -34,9 +38,10 @@ LOSSES = {
 
 
 class GAN(nn.Module):
-    """`gen`: latents [batch, latent_size] -> images [batch, channels, height, width]; `disc`: images -> logits [batch].
+    """`gen`: latents [batch, latent_size] -> images [batch, channels, height, width];
+    `disc`: images -> logits [batch].
 
-    `flat_shape` is what is flattened, (height, width, features), to or from the features of a dense layer.
+    `flat_shape` (height, width, features) is the shape that dense layers flatten.
     """
 
     def __init__(self, gen: nn.Module, disc: nn.Module, flat_shape: tuple[int, int, int]):
@@ -45,7 +50,7 @@ class GAN(nn.Module):
 
 
 def build(config: Any) -> GAN:
-    """`config` is a genjax.models.gan.Config."""
+    """Build the networks of a genjax.models.gan.Config."""
     height, width, channels = config.shape
     pixels = height * width * channels
 
@@ -64,64 +69,73 @@ def build(config: Any) -> GAN:
 
 
 def load(module: GAN, weights: Mapping[str, Any]) -> None:
-    """Copy genjax's weights {"params": {"gen": ..., "disc": ...}}; gradients of that form too."""
+    """Copy genjax's weights {"params": {"gen": ..., "disc": ...}} or such gradients."""
     gen, disc = weights["params"]["gen"], weights["params"]["disc"]
     hidden = [
-        [part["hidden"][f"Dense_{i}"] for i in range(len(part["hidden"]))] for part in (gen, disc)
+        [params["hidden"][f"Dense_{i}"] for i in range(len(params["hidden"]))]
+        for params in (gen, disc)
     ]
     linears = [
-        [layer for layer in part.modules() if isinstance(layer, nn.Linear)]
-        for part in (module.gen, module.disc)
+        [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+        for network in (module.gen, module.disc)
     ]
-    for layer, parts in zip(linears[0], [*hidden[0], gen["pixels"]], strict=True):
-        copy(layer, parts, columns=module.flat_shape if layer is linears[0][-1] else None)
-    for layer, parts in zip(linears[1], [*hidden[1], disc["logit"]["out"]], strict=True):
-        copy(layer, parts, rows=module.flat_shape if layer is linears[1][0] else None)
+    for layer, params in zip(linears[0], [*hidden[0], gen["pixels"]], strict=True):
+        copy(layer, params, columns=module.flat_shape if layer is linears[0][-1] else None)
+    for layer, params in zip(linears[1], [*hidden[1], disc["logit"]["out"]], strict=True):
+        copy(layer, params, rows=module.flat_shape if layer is linears[1][0] else None)
 
 
-@torch.no_grad()
+# Axes of our kernels in PyTorch's order: dense layers are transposed, convolutions go
+# from HWIO to OIHW, up-convolutions to IOHW without a flip.
+AXES = {nn.Linear: (1, 0), nn.Conv2d: (3, 2, 0, 1), nn.ConvTranspose2d: (2, 3, 0, 1)}
+
+
 def copy(
     layer: Any,
-    parts: Mapping[str, Any],
+    params: Mapping[str, Any],
     *,
-    rows=None,
-    columns=None,
+    rows: tuple[int, int, int] | None = None,
+    columns: tuple[int, int, int] | None = None,
     stats: Mapping[str, Any] | None = None,
 ) -> None:
-    """Copy a layer of ours, its {"kernel", "bias"}, or of batch norm its {"scale", "bias"} and `stats` {"mean", "variance"}.
+    """Copy the parameters of one of our layers.
 
-    Dense kernels are transposed; convolutions go from HWIO to OIHW, up-convolutions to IOHW with no flip. `rows`, `columns`: a
-    (height, width, features) shape that a dense layer's inputs or outputs are flattened from, reordered to features-height-width.
+    Args:
+        layer: PyTorch's layer
+        params: our "kernel" and "bias"; of batch norm "scale" and "bias"
+        rows: shape (height, width, features) that a dense layer's inputs are flattened
+            from; they are reordered to features, height, width
+        columns: the same for a dense layer's outputs
+        stats: running statistics of batch norm, "mean" and "variance"
     """
     if isinstance(layer, nn.BatchNorm2d):
-        layer.weight.copy_(tensor(parts["scale"]))
+        assign(layer.weight, params["scale"])
         if stats is not None:
-            layer.running_mean.copy_(tensor(stats["mean"]))
-            layer.running_var.copy_(tensor(stats["variance"]))
+            assign(layer.running_mean, stats["mean"])
+            assign(layer.running_var, stats["variance"])
     else:
-        axes = {nn.Linear: (1, 0), nn.Conv2d: (3, 2, 0, 1), nn.ConvTranspose2d: (2, 3, 0, 1)}[
-            type(layer)
-        ]
-        kernel = np.asarray(parts["kernel"])
+        kernel = np.asarray(params["kernel"])
         kernel = kernel if rows is None else kernel[channels_first(rows)]
         kernel = kernel if columns is None else kernel[:, channels_first(columns)]
-        layer.weight.copy_(tensor(kernel.transpose(axes)))
+        assign(layer.weight, kernel.transpose(AXES[type(layer)]))
     if layer.bias is not None:
-        bias = np.asarray(parts["bias"])
-        layer.bias.copy_(tensor(bias if columns is None else bias[channels_first(columns)]))
-
-
-def tensor(array: Any) -> Tensor:
-    return torch.tensor(np.asarray(array))
+        bias = np.asarray(params["bias"])
+        assign(layer.bias, bias if columns is None else bias[channels_first(columns)])
 
 
 def channels_first(shape: tuple[int, int, int]) -> np.ndarray:
-    """Where each feature of a flattened [c, h, w] is in a flattened [h, w, c] of that `shape` (h, w, c)."""
+    """The order of a flattened [h, w, c] that gives a flattened [c, h, w].
+
+    `shape` is (h, w, c).
+    """
     return np.arange(np.prod(shape)).reshape(shape).transpose(2, 0, 1).ravel()
 
 
 def disc_loss(disc: Callable[[Tensor], Tensor], config: Any, real: Tensor, fake: Tensor) -> Tensor:
-    """What the discriminator pays, mean over the batch, with R1 and R2 if the config has them. `fake` carries no gradient."""
+    """Discriminator loss, mean over the batch, with R1 and R2 if the config has them.
+
+    `fake` carries no gradient.
+    """
     on_real, on_fake, _, relative = LOSSES[config.loss]
     real, fake = real.requires_grad_(config.r1 > 0), fake.requires_grad_(config.r2 > 0)
     real_logits, fake_logits = disc(real).float(), disc(fake).float()
@@ -138,7 +152,7 @@ def disc_loss(disc: Callable[[Tensor], Tensor], config: Any, real: Tensor, fake:
 
 
 def gen_loss(disc: Callable[[Tensor], Tensor], config: Any, real: Tensor, fake: Tensor) -> Tensor:
-    """What the generator pays for its images, mean over the batch."""
+    """Generator loss, mean over the batch."""
     *_, on_gen, relative = LOSSES[config.loss]
     logits = disc(fake).float()
     if relative:
@@ -156,13 +170,24 @@ def step_fn(
     compiled: bool,
     layout: torch.memory_format,
 ) -> Callable[[], Tensor]:
-    """One training step a call, on a random batch of the resident `arrays` {"images": uint8 [N, H, W, C]}; it gives both players' losses' sum.
+    """A function that does one training step per call and returns the sum of both
+    losses.
 
-    The discriminator is trained on real images and on a generated batch, then the generator on the same one through the discriminator
-    as it is now, so that the generator runs once. bfloat16 is autocast, the parameters stay float32. Under torch.compile both
-    networks are; the discriminator not with R1 or R2, as torch.compile has no second derivatives.
+    The discriminator is trained on real images and on a generated batch, then the
+    generator on the same batch through the updated discriminator, so that the generator
+    runs once. bfloat16 is autocast; the parameters stay float32. torch.compile, which
+    has no second derivatives, compiles both networks, but not the discriminator with R1
+    or R2.
+
+    Args:
+        module: the networks
+        config: the genjax.models.gan.Config, or that of dcgan
+        arrays: resident data set, "images": uint8 [N, H, W, C]
+        device: cpu or cuda
+        compiled: whether to use torch.compile
+        layout: memory layout of networks and images
     """
-    module.to(device).to(memory_format=layout).train()  # pyright: ignore[reportCallIssue]
+    to_layout(module, layout, device).train()
     images = (
         torch.tensor(arrays["images"], device=device)
         .permute(0, 3, 1, 2)
@@ -178,13 +203,12 @@ def step_fn(
         )
         for params, rate in zip((gen_params, disc_params), rates, strict=True)
     )
-    follow = averaged(gen_params, config)
+    update_average = averaged(gen_params, config)
 
     def step() -> Tensor:
-        real = (
-            images[torch.randint(len(images), (config.batch_size,), device=device)].float() / 127.5
-            - 1
-        )
+        """One training step; returns the sum of the losses."""
+        indices = torch.randint(len(images), (config.batch_size,), device=device)
+        real = images[indices].float() / 127.5 - 1
         latents = torch.randn(config.batch_size, config.latent_size, device=device)
         autocast = torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16")
         with autocast:
@@ -202,29 +226,34 @@ def step_fn(
         gen_optimizer.step()
         requires_grad(disc_params, True)
 
-        follow()
+        update_average()
         return loss.detach() + objective.detach()
 
     return step
 
 
 def averaged(params: list[nn.Parameter], config: Any) -> Callable[[], None]:
-    """Starts an average of the parameters; what it gives moves it on by a step, with the Config's half-life and ramp."""
-    average, seen = [parameter.detach().clone() for parameter in params], 0
+    """Start an average of the parameters; return a function that updates it by one
+    step.
 
-    def follow() -> None:
-        nonlocal seen
-        seen += config.batch_size
+    Half-life and ramp are those of the Config.
+    """
+    average, images = [parameter.detach().clone() for parameter in params], 0
+
+    def update() -> None:
+        nonlocal images
+        images += config.batch_size
         if config.ema_half_life_images:
-            decay = 0.5 ** (
-                config.batch_size / min(config.ema_half_life_images, config.ema_ramp * seen)
-            )
+            half_life = min(config.ema_half_life_images, config.ema_ramp * images)
+            decay = 0.5 ** (config.batch_size / half_life)
             with torch.no_grad():
-                torch._foreach_lerp_(average, params, 1 - decay)
+                # The stubs do not export it and accept no list of Parameters.
+                torch._foreach_lerp_(average, params, 1 - decay)  # pyright: ignore
 
-    return follow
+    return update
 
 
 def requires_grad(parameters: Iterable[nn.Parameter], value: bool) -> None:
+    """Switch the gradient of parameters on or off."""
     for parameter in parameters:
         parameter.requires_grad_(value)

@@ -1,19 +1,25 @@
-"""torch-fidelity's Inception with random weights: the peer of benchmarks/features.py and of the parity tests, without a download."""
+"""torch-fidelity's Inception network with random weights, without a download.
+
+The peer of benchmarks/features.py and of the parity tests.
+"""
 
 import sys
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
 import torch
+from torch import nn
 
-DECLARED: list = []  # an operator lives as long as its library
+DECLARED: list[torch.library.Library] = []  # an operator exists as long as its library
 
 
-def torchvision():
-    """torchvision, for its networks in plain Python.
+def torchvision() -> ModuleType:
+    """Import torchvision for its networks in pure Python.
 
-    Its wheels' compiled operators load beside one build of PyTorch alone; beside another the import fails for want of two that it only
-    annotates. They are declared then: what is asked of it here never calls them.
+    The compiled operators of its wheels load with one build of PyTorch only. With
+    another, the import fails because two operators that it annotates are missing; these
+    are then declared, since nothing here calls them.
     """
     try:
         import torchvision
@@ -32,7 +38,10 @@ def torchvision():
 
 
 def save_random(path: Path, seed: int = 0) -> Path:
-    """Random weights under which activations neither vanish nor grow, saved as torch-fidelity's file is, `num_batches_tracked` included."""
+    """Save random weights in the format of torch-fidelity's file; return the path.
+
+    Activations neither vanish nor explode. `num_batches_tracked` is included.
+    """
     torchvision()
     from torch_fidelity import feature_extractor_inceptionv3 as owner
 
@@ -55,8 +64,8 @@ def save_random(path: Path, seed: int = 0) -> Path:
     return path
 
 
-def build(path: Path, taps: tuple[str, ...] = ("2048",)):
-    """torch-fidelity's extractor of those taps: uint8 [n, 3, h, w] -> a tuple of [n, d]."""
+def build(path: Path, taps: tuple[str, ...] = ("2048",)) -> nn.Module:
+    """torch-fidelity's extractor: uint8 [n, 3, h, w] -> a tuple of taps [n, d]."""
     torchvision()
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 

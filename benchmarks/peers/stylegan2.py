@@ -1,5 +1,7 @@
-"""The StyleGAN2 of genjax.models.stylegan2 in PyTorch, written from the papers: networks and training step. Its state dicts have the key
-names of the published weights, so that tests convert them. In float32, without clamps and without augmentation.
+"""The StyleGAN2 of genjax.models.stylegan2 in PyTorch, written from the papers.
+
+Networks and training step, in float32, without clamps and without augmentation. State
+dicts have the key names of the published weights, so that tests can convert them.
 """
 
 from collections.abc import Callable
@@ -11,12 +13,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .gan import averaged, requires_grad
+from .tensors import to_layout
 
 
 def fir(
     x: Tensor, taps: tuple[int, ...], pads: tuple[int, int], up: int = 1, down: int = 1
 ) -> Tensor:
-    """Zeros between (gain up^2), zeros around, each channel filtered by the taps' outer product, every `down`th kept."""
+    """Upsample, pad, filter and downsample [n, c, h, w] (upfirdn2d).
+
+    Args:
+        x: images [n, c, h, w]
+        taps: the separable filter; its sum is normalised to 1, with gain up^2
+        pads: zeros before and after, on both axes
+        up: factor of upsampling by zeros
+        down: factor of downsampling
+    """
     n, c, h, w = x.shape
     if up > 1:
         x = functional.pad(x.reshape(n, c, h, 1, w, 1), (0, up - 1, 0, 0, 0, up - 1)).reshape(
@@ -29,14 +40,18 @@ def fir(
 
 
 def leaky(x: Tensor, gain: float = 2**0.5) -> Tensor:
+    """Leaky ReLU with a gain."""
     return functional.leaky_relu(x, 0.2) * gain
 
 
 def normalized(x: Tensor) -> Tensor:
+    """Divide [n, c] by the root mean square over c."""
     return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
 
 
 class Dense(nn.Module):
+    """A dense layer with equalised learning rate; `rate` is the multiplier."""
+
     def __init__(self, inputs: int, outputs: int, rate: float = 1.0, bias: float = 0.0):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
@@ -44,12 +59,16 @@ class Dense(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.linear(
-            x, self.weight * (self.rate / x.shape[1] ** 0.5), self.bias * self.rate
-        )
+        """[n, inputs] -> [n, outputs]."""
+        weight = self.weight * (self.rate / x.shape[1] ** 0.5)
+        return functional.linear(x, weight, self.bias * self.rate)
 
 
 class Mapping(nn.Module):
+    """The mapping network of latents, one-hot labels, or both."""
+
+    w_avg: Tensor
+
     def __init__(self, inputs: int, labels: int, size: int, depth: int, averaged: bool):
         super().__init__()
         if labels:
@@ -62,16 +81,22 @@ class Mapping(nn.Module):
             self.register_buffer("w_avg", torch.zeros(size))
 
     def forward(self, z: Tensor | None, labels: Tensor | None) -> Tensor:
-        parts = [] if z is None else [normalized(z)]
-        parts += [normalized(self.embed(labels))] if hasattr(self, "embed") else []
-        x = torch.cat(parts, dim=1)
+        """Latents [n, inputs] and one-hot labels [n, labels] -> w [n, size]."""
+        inputs = [] if z is None else [normalized(z)]
+        inputs += [normalized(self.embed(labels))] if hasattr(self, "embed") else []
+        x = torch.cat(inputs, dim=1)
         for i in range(self.depth):
             x = leaky(getattr(self, f"fc{i}")(x))
         return x
 
 
 class Styled(nn.Module):
-    """A convolution whose kernel is modulated for each image: one grouped convolution, as the paper's figure 2c defines it."""
+    """A convolution with a modulated kernel per image, as one grouped convolution.
+
+    Defined by figure 2c of the paper.
+    """
+
+    noise_const: Tensor
 
     def __init__(
         self,
@@ -91,6 +116,7 @@ class Styled(nn.Module):
         self.taps, self.up = taps, up
 
     def forward(self, x: Tensor, style: Tensor, noise: str, gain: float = 2**0.5) -> Tensor:
+        """Features [n, inputs, h, w] -> [n, outputs, h, w], twice as large if `up`."""
         n, c, h, w = x.shape
         weight = self.weight[None] * self.affine(style)[:, None, :, None, None]
         weight = weight * (weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
@@ -104,16 +130,16 @@ class Styled(nn.Module):
             )
             x = x.reshape(n, -1, h, w)
         if noise != "none":
-            field = (
-                self.noise_const
-                if noise == "const"
-                else torch.randn(n, 1, *x.shape[2:], device=x.device)
-            )
+            field = self.noise_const
+            if noise != "const":
+                field = torch.randn(n, 1, *x.shape[2:], device=x.device)
             x = x + field * self.noise_strength
         return leaky(x + self.bias[:, None, None], gain)
 
 
 class ToRGB(nn.Module):
+    """A modulated 1x1 convolution without demodulation."""
+
     def __init__(self, inputs: int, outputs: int, style: int):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 1, 1))
@@ -121,14 +147,17 @@ class ToRGB(nn.Module):
         self.affine = Dense(style, inputs, bias=1.0)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """Features [n, inputs, h, w] -> images [n, outputs, h, w]."""
         scales = self.affine(style) / x.shape[1] ** 0.5
-        return (
-            functional.conv2d(x * scales[:, :, None, None], self.weight) + self.bias[:, None, None]
-        )
+        x = functional.conv2d(x * scales[:, :, None, None], self.weight)
+        return x + self.bias[:, None, None]
 
 
 class Conv(nn.Module):
-    """Equalised; where `down`, filtered and strided. Without a bias it is a skip."""
+    """A convolution with equalised learning rate, filtered and strided if `down`.
+
+    Without a bias it is a skip connection, without an activation.
+    """
 
     def __init__(
         self,
@@ -145,6 +174,7 @@ class Conv(nn.Module):
         self.taps, self.down = taps, down
 
     def forward(self, x: Tensor, gain: float = 2**0.5) -> Tensor:
+        """Features [n, inputs, h, w] -> [n, outputs, h, w], half as large if `down`."""
         k = self.weight.shape[2]
         weight = self.weight / (self.weight.shape[1] * k * k) ** 0.5
         if self.down:
@@ -156,10 +186,25 @@ class Conv(nn.Module):
 
 
 class Block(nn.Module):
-    """Nothing but a place for layers."""
+    """A namespace for the layers of one resolution."""
+
+    # Which of them exist depends on the resolution and the architecture.
+    const: nn.Parameter
+    conv: Conv
+    conv0: Any  # Styled or Conv
+    conv1: Any
+    skip: Conv
+    torgb: ToRGB
+    fromrgb: Conv
+    fc: Dense
+    out: Dense
 
 
 class Synthesis(nn.Module):
+    """The synthesis network."""
+
+    b4: Block
+
     def __init__(self, config: Any):
         super().__init__()
         self.network, self.taps, self.sizes = config.gen_network, config.taps, resolutions(config)
@@ -178,14 +223,15 @@ class Synthesis(nn.Module):
             setattr(self, f"b{size}", block)
 
     def forward(self, styles: Tensor, noise: str = "const") -> Tensor:
+        """Styles [n, layers, style_size] -> images [n, c, h, w].
+
+        `noise` is const, random or none.
+        """
         image, layer = None, iter(range(styles.shape[1]))
         x = self.b4.const.expand(len(styles), -1, -1, -1)
         for size in self.sizes:
-            block, before, residual = (
-                getattr(self, f"b{size}"),
-                x,
-                self.network == "resnet" and size > 4,
-            )
+            block, before = getattr(self, f"b{size}"), x
+            residual = self.network == "resnet" and size > 4
             if size > 4:
                 x = block.conv0(x, styles[:, next(layer)], noise)
             index = next(layer)
@@ -195,10 +241,13 @@ class Synthesis(nn.Module):
             if hasattr(block, "torgb"):
                 rgb = block.torgb(x, styles[:, index + 1])
                 image = rgb if image is None else fir(image, self.taps, (2, 1), up=2) + rgb
+        assert image is not None  # the last block has a torgb
         return image
 
 
 class Generator(nn.Module):
+    """The mapping and the synthesis network."""
+
     def __init__(self, config: Any):
         super().__init__()
         labels = config.num_labels if config.conditional else 0
@@ -208,21 +257,21 @@ class Generator(nn.Module):
         self.synthesis = Synthesis(config)
 
     def forward(self, latents: Tensor) -> Tensor:
+        """Latents [n, latent_size] -> images [n, c, h, w] in [-1, 1]."""
         styles = self.mapping(latents, None)
-        return self.synthesis(styles[:, None].expand(-1, 2 * len(self.synthesis.sizes), -1)).clamp(
-            -1, 1
-        )
+        layers = 2 * len(self.synthesis.sizes)
+        return self.synthesis(styles[:, None].expand(-1, layers, -1)).clamp(-1, 1)
 
 
 class Discriminator(nn.Module):
+    """The discriminator, with a projection if conditional."""
+
+    b4: Block
+
     def __init__(self, config: Any):
         super().__init__()
-        self.network, self.taps, self.sizes, self.group = (
-            config.disc_network,
-            config.taps,
-            resolutions(config),
-            config.group_size,
-        )
+        self.network, self.taps = config.disc_network, config.taps
+        self.sizes, self.group = resolutions(config), config.group_size
         for size in self.sizes:
             block, out, below = Block(), channels(config, size), channels(config, size // 2)
             if size == self.sizes[-1] or self.network == "skip":
@@ -238,55 +287,53 @@ class Discriminator(nn.Module):
                 block.out = Dense(out, out if config.conditional else 1)
             setattr(self, f"b{size}", block)
         if config.conditional:
-            self.mapping = Mapping(
-                0,
-                config.num_labels,
-                channels(config, 4),
-                config.disc_mapping_layers,
-                averaged=False,
-            )
+            width, depth = channels(config, 4), config.disc_mapping_layers
+            self.mapping = Mapping(0, config.num_labels, width, depth, averaged=False)
 
     def forward(self, image: Tensor, labels: Tensor | None = None) -> Tensor:
-        x = None
+        """Images [n, c, h, w] and one-hot labels [n, num_labels] -> logits [n]."""
+        x: Any = None
         for size in reversed(self.sizes):
             block = getattr(self, f"b{size}")
             if hasattr(block, "fromrgb"):
-                seen = block.fromrgb(image)
-                x = seen if x is None else x + seen
+                features = block.fromrgb(image)
+                x = features if x is None else x + features
             if size > 4:
                 image = fir(image, self.taps, (1, 1), down=2) if self.network == "skip" else image
                 before = x
                 x = block.conv1(block.conv0(x), 1.0 if self.network == "resnet" else 2**0.5)
                 if self.network == "resnet":
                     x = x + block.skip(before, 0.5**0.5)
+        # The standard deviation over groups of the minibatch, as one more channel.
         n, c, h, w = x.shape
         group = min(self.group, n)
-        spread = x.reshape(group, n // group, c, h, w)
-        spread = (
-            ((spread - spread.mean(dim=0)).square().mean(dim=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
-        )
-        x = torch.cat([x, spread.repeat(group)[:, None, None, None].expand(n, 1, h, w)], dim=1)
+        groups = x.reshape(group, n // group, c, h, w)
+        variance = (groups - groups.mean(dim=0)).square().mean(dim=0)
+        deviation = (variance + 1e-8).sqrt().mean(dim=(1, 2, 3))
+        x = torch.cat([x, deviation.repeat(group)[:, None, None, None].expand(n, 1, h, w)], dim=1)
         x = leaky(self.b4.fc(self.b4.conv(x).flatten(1)))
         x = self.b4.out(x)
-        return (
-            x[:, 0]
-            if not hasattr(self, "mapping")
-            else (x * self.mapping(None, labels)).sum(dim=1) / x.shape[1] ** 0.5
-        )
+        if not hasattr(self, "mapping"):
+            return x[:, 0]
+        return (x * self.mapping(None, labels)).sum(dim=1) / x.shape[1] ** 0.5
 
 
 def resolutions(config: Any) -> list[int]:
+    """The resolutions from 4 to the images'."""
     return [2**i for i in range(2, config.shape[0].bit_length())]
 
 
 def channels(config: Any, size: int) -> int:
+    """Number of channels at a resolution."""
     return min(config.channels // size, config.max_channels)
 
 
-# --- the race: benchmarks/step_time.py ------------------------------------------------------------------------------------
+# --- the race: benchmarks/step_time.py -----------------------------------------------
 
 
 class Both(nn.Module):
+    """Generator and discriminator of a genjax.models.stylegan2.Config."""
+
     def __init__(self, config: Any):
         super().__init__()
         self.config, self.gen, self.disc = config, Generator(config), Discriminator(config)
@@ -299,9 +346,8 @@ def load(module: Both, weights: dict[str, Any]) -> None:
     """Copy genjax's weights."""
     from genjax.convert import stylegan2 as convert
 
-    for network, arrays in zip(
-        (module.gen, module.disc), convert.arrays(module.config, weights), strict=True
-    ):
+    gen, disc = convert.arrays(module.config, weights)
+    for network, arrays in ((module.gen, gen), (module.disc, disc)):
         network.load_state_dict(
             {k: torch.tensor(v) for k, v in arrays.items() if not k.endswith(convert.BUFFER)}
         )
@@ -310,7 +356,7 @@ def load(module: Both, weights: dict[str, Any]) -> None:
 def adam(
     params: list[nn.Parameter], config: Any, every: int, fused: bool | None
 ) -> torch.optim.Adam:
-    """Of a network with a lazy penalty: appendix B of the paper."""
+    """Adam for a network with a lazy penalty (appendix B of the paper)."""
     share = every / (every + 1)
     betas = (config.adam_b1**share, config.adam_b2**share)
     return torch.optim.Adam(
@@ -326,12 +372,21 @@ def step_fn(
     compiled: bool,
     layout: torch.memory_format,
 ) -> dict[str, Callable[[], Tensor]]:
-    """{"step", "path", "r1"}: one a call, on a random batch of the resident `arrays` {"images": uint8 [N, H, W, C]}.
+    """Functions "step", "path" and "r1": each call does one, on a random batch.
 
-    The generator runs once a step, as in ours; real and generated images go through the discriminator one after the other. Under
-    torch.compile the networks are, where no second derivatives are asked of them.
+    The generator runs once per step, as in ours; real and generated images go through
+    the discriminator separately. torch.compile compiles the networks where no second
+    derivatives are needed.
+
+    Args:
+        module: the networks
+        config: the genjax.models.stylegan2.Config
+        arrays: resident data set, "images": uint8 [N, H, W, C]
+        device: cpu or cuda
+        compiled: whether to use torch.compile
+        layout: memory layout of networks and images
     """
-    module.to(device).to(memory_format=layout).train()  # pyright: ignore[reportCallIssue]
+    to_layout(module, layout, device).train()
     images = (
         torch.tensor(arrays["images"], device=device)
         .permute(0, 3, 1, 2)
@@ -343,45 +398,43 @@ def step_fn(
     gen_params, disc_params = list(module.gen.parameters()), list(module.disc.parameters())
     gen_optimizer = adam(gen_params, config, config.path_every, fused=True)
     disc_optimizer = adam(disc_params, config, config.r1_every, fused=True)
-    follow, length_mean = averaged(gen_params, config), torch.zeros([], device=device)
+    update_average, length_mean = averaged(gen_params, config), torch.zeros([], device=device)
 
     def real_batch() -> Tensor:
+        """A random batch, float32 in [-1, 1]."""
         return images[torch.randint(len(images), (n,), device=device)].float() / 127.5 - 1
 
     def styles_of(n: int) -> Tensor:
-        both = mapping(torch.randn(2 * n, config.latent_size, device=device), None).reshape(
-            2, n, 1, -1
-        )
-        cut = torch.where(
-            torch.rand(n, device=device) < config.style_mixing,
-            torch.randint(1, count, (n,), device=device),
-            count,
-        )
-        return torch.where(
-            (torch.arange(count, device=device) < cut[:, None])[..., None], both[0], both[1]
-        )
+        """Styles of random latents, mixed from a random crossover layer on."""
+        latents = torch.randn(2 * n, config.latent_size, device=device)
+        first, second = mapping(latents, None).reshape(2, n, 1, -1)
+        mixed = torch.rand(n, device=device) < config.style_mixing
+        crossover = torch.where(mixed, torch.randint(1, count, (n,), device=device), count)
+        layers = torch.arange(count, device=device)
+        return torch.where((layers < crossover[:, None])[..., None], first, second)
 
     def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+        """One optimizer step; returns the loss without its gradient."""
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         return loss.detach()
 
     def step() -> Tensor:
+        """One training step without penalties; returns the sum of the losses."""
         real, styles = real_batch(), styles_of(n)
         fake = synthesis(styles, "random")
-        loss = descend(
-            disc_optimizer,
-            (functional.softplus(-disc(real)) + functional.softplus(disc(fake.detach()))).mean(),
-        )
+        loss = functional.softplus(-disc(real)) + functional.softplus(disc(fake.detach()))
+        loss = descend(disc_optimizer, loss.mean())
         requires_grad(disc_params, False)
         objective = descend(gen_optimizer, functional.softplus(-disc(fake)).mean())
         requires_grad(disc_params, True)
         module.gen.mapping.w_avg.lerp_(styles[:, 0].detach().mean(dim=0), 1 - config.style_decay)
-        follow()
+        update_average()
         return loss + objective
 
     def path() -> Tensor:
+        """The path length penalty, which is applied every `path_every` steps."""
         styles = styles_of(max(1, n // config.path_shrink))
         fake = module.gen.synthesis(styles, "random")
         directions = torch.randn_like(fake) / (fake.shape[2] * fake.shape[3]) ** 0.5
@@ -389,16 +442,14 @@ def step_fn(
         lengths = slopes.square().sum(dim=2).mean(dim=1).sqrt()
         mean = length_mean.lerp(lengths.mean(), config.path_decay)
         length_mean.copy_(mean.detach())
-        return descend(
-            gen_optimizer, config.path_every * config.path_weight * (lengths - mean).square().mean()
-        )
+        penalty = (lengths - mean).square().mean()
+        return descend(gen_optimizer, config.path_every * config.path_weight * penalty)
 
     def r1() -> Tensor:
+        """The R1 penalty, which is applied every `r1_every` steps."""
         real = real_batch().requires_grad_(True)
         (slopes,) = torch.autograd.grad(module.disc(real).sum(), real, create_graph=True)
-        return descend(
-            disc_optimizer,
-            config.r1_every * config.r1 / 2 * slopes.square().sum(dim=(1, 2, 3)).mean(),
-        )
+        penalty = slopes.square().sum(dim=(1, 2, 3)).mean()
+        return descend(disc_optimizer, config.r1_every * config.r1 / 2 * penalty)
 
     return {"step": step, "path": path, "r1": r1}

@@ -1,7 +1,9 @@
-"""The StyleGAN2 that the papers' authors published, raced as it is: nothing of it is here. The environment variable GENJAX_STYLEGAN2_REFERENCE
-names a folder with a checkout of it (NVlabs/stylegan2-ada-pytorch; its licence is non-commercial).
+"""The StyleGAN2 code that the papers' authors published, raced unchanged.
 
-On a CPU it runs without its own kernels, which are CUDA's. What is written here is what its training loop does around its losses.
+None of it is in this repository: the environment variable GENJAX_STYLEGAN2_REFERENCE
+names a folder with a checkout (NVlabs/stylegan2-ada-pytorch; its licence is
+non-commercial). On a CPU it runs without its custom CUDA kernels. This module does what
+its training loop does around its losses.
 """
 
 import os
@@ -13,11 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from genjax import core
+
 from .gan import averaged, requires_grad
 from .stylegan2 import adam
+from .tensors import to_layout
 
 
 class Both(nn.Module):
+    """Generator and discriminator of a genjax.models.stylegan2.Config."""
+
     def __init__(self, config: Any):
         super().__init__()
         sys.path.insert(0, os.environ["GENJAX_STYLEGAN2_REFERENCE"])
@@ -39,21 +46,20 @@ class Both(nn.Module):
         self.config = config
 
     def generate(self, latents: Tensor) -> Tensor:
-        return self.gen(
-            latents, torch.zeros(len(latents), 0, device=latents.device), noise_mode="const"
-        ).clamp(-1, 1)
+        """Latents [n, latent_size] -> images [n, c, h, w] in [-1, 1], fixed noise."""
+        labels = torch.zeros(len(latents), 0, device=latents.device)
+        return self.gen(latents, labels, noise_mode="const").clamp(-1, 1)
 
 
 build = Both
 
 
-def load(module: Both, weights: Mapping[str, Any]) -> None:
+def load(module: Both, weights: core.Weights) -> None:
     """Copy genjax's weights."""
     from genjax.convert import stylegan2 as convert
 
-    for network, arrays in zip(
-        (module.gen, module.disc), convert.arrays(module.config, weights), strict=True
-    ):
+    gen, disc = convert.arrays(module.config, weights)
+    for network, arrays in ((module.gen, gen), (module.disc, disc)):
         network.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
 
 
@@ -65,10 +71,19 @@ def step_fn(
     compiled: bool,
     layout: torch.memory_format,
 ) -> dict[str, Callable[[], Tensor]]:
-    """{"step", "path", "r1"}: one a call, on a random batch of the resident `arrays` {"images": uint8 [N, H, W, C]}."""
+    """Functions "step", "path" and "r1": each call does one, on a random batch.
+
+    Args:
+        module: the networks
+        config: the genjax.models.stylegan2.Config
+        arrays: resident data set, "images": uint8 [N, H, W, C]
+        device: cpu or cuda
+        compiled: ignored
+        layout: memory layout of networks and images
+    """
     from training.loss import StyleGAN2Loss  # pyright: ignore[reportMissingImports]
 
-    module.to(device).to(memory_format=layout).train()  # pyright: ignore[reportCallIssue]
+    to_layout(module, layout, device).train()
     images = (
         torch.tensor(arrays["images"], device=device)
         .permute(0, 3, 1, 2)
@@ -89,14 +104,15 @@ def step_fn(
     gen_params, disc_params = list(gen.parameters()), list(disc.parameters())
     gen_optimizer = adam(gen_params, config, config.path_every, fused=None)
     disc_optimizer = adam(disc_params, config, config.r1_every, fused=None)
-    follow = averaged(gen_params, config)
+    update_average = averaged(gen_params, config)
 
-    def phase(name: str, params: list, optimizer: torch.optim.Optimizer, gain: float) -> None:
+    def phase(
+        name: str, params: list[nn.Parameter], optimizer: torch.optim.Optimizer, gain: float
+    ) -> None:
+        """One phase of the training loop: gradients, then the update."""
         real = images[torch.randint(len(images), (n,), device=device)].float() / 127.5 - 1
-        latents, labels = (
-            torch.randn(n, config.latent_size, device=device),
-            torch.zeros(n, 0, device=device),
-        )
+        latents = torch.randn(n, config.latent_size, device=device)
+        labels = torch.zeros(n, 0, device=device)
         optimizer.zero_grad(set_to_none=True)
         requires_grad(params, True)
         losses.accumulate_gradients(
@@ -115,11 +131,13 @@ def step_fn(
         optimizer.step()
 
     def one(*phases: tuple) -> Callable[[], Tensor]:
+        """A function that runs phases, and updates the average if there are two."""
+
         def run() -> Tensor:
             for arguments in phases:
                 phase(*arguments)
             if len(phases) > 1:
-                follow()
+                update_average()
             return losses.pl_mean
 
         requires_grad([*gen_params, *disc_params], False)

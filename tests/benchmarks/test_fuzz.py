@@ -1,4 +1,4 @@
-"""The fuzz campaign of benchmarks/fuzz.py at the size of a test: nothing breaks, hangs, swells, lies, runs or is written over."""
+"""The fuzz campaign of benchmarks/fuzz.py at the size of a test: no case is a fault."""
 
 import pickle
 import time
@@ -14,36 +14,38 @@ FILES, LINES = 320, 40
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def intact(tmp_path_factory):
+    """The folder of intact files."""
     folder = tmp_path_factory.mktemp("fuzz")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GENJAX_CACHE", str(folder / "cache"))
-        fuzz_files.make(folder / "whole")
-        yield folder / "whole"
+        fuzz_files.make(folder / "intact")
+        yield folder / "intact"
 
 
-@pytest.mark.filterwarnings("ignore")  # what Pillow, Orbax and numpy say of damaged files
-def test_damaged_files_are_refused_or_repaired(whole):
-    results = list(fuzz.file_cases(whole, 1, range(FILES)))
+@pytest.mark.filterwarnings("ignore")  # Pillow, Orbax and NumPy warn of damaged files
+def test_damaged_files_are_refused_or_repaired(intact):
+    results = list(fuzz.file_cases(intact, 1, range(FILES)))
     assert not [result for result in results if result.outcome in fuzz.FAULTS]
-    counted = Counter(result.outcome for result in results)
-    assert counted["refused"] > FILES / 3  # or the damage is none
-    assert counted["same"]
+    counts = Counter(result.outcome for result in results)
+    assert counts["refused"] > FILES / 3  # otherwise the damage has no effect
+    assert counts["same"]
     assert {result.what for result in results} == set(fuzz_files.kinds())
 
 
-def test_workers_share_the_cases(whole):
-    results = list(fuzz.from_workers(whole, 1, 8, "^(png|zip|idx)$", 2))
+def test_workers_share_the_cases(intact):
+    results = list(fuzz.from_workers(intact, 1, 8, "^(png|zip|idx)$", 2))
     assert sorted(result.case for result in results) == list(range(8))
     expected = {
         result.case: result.outcome
-        for result in fuzz.file_cases(whole, 1, range(8), "^(png|zip|idx)$")
+        for result in fuzz.file_cases(intact, 1, range(8), "^(png|zip|idx)$")
     }
     assert {result.case: result.outcome for result in results} == expected
 
 
+@pytest.mark.usefixtures("intact")  # for its cache of features
 @pytest.mark.filterwarnings("ignore")
-def test_wrong_command_lines_end_in_a_line(whole, tmp_path):
+def test_wrong_command_lines_end_in_a_line(tmp_path):
     results = list(fuzz_commands.cases(tmp_path / "lines", 1, range(LINES), inside=True))
     assert len(results) == LINES
     assert not [result for result in results if result.outcome in fuzz.FAULTS]
@@ -57,19 +59,24 @@ def test_a_command_that_says_nothing_hangs(tmp_path):
 
 
 def fails(target):
+    """A reader that breaks."""
     raise KeyError("x")
 
 
 def writes(target):
+    """A reader that changes its input."""
     target.write_bytes(b"other")
     return 1.0
 
 
 def refuses(target):
+    """A reader that refuses."""
     raise InputError("no")
 
 
-SEEN = {
+# Readers of a damaged file, by the outcome that they have; 1.0 is the intact file's
+# value.
+READERS = {
     "traceback": fails,
     "refused": refuses,
     "same": lambda target: 1.0,
@@ -81,36 +88,33 @@ SEEN = {
 }
 
 
-@pytest.mark.parametrize("outcome", SEEN)
-def test_the_campaign_sees_what_it_counts(whole, monkeypatch, outcome):
-    """A reader that breaks, lies, writes over its input, runs a program, hangs or takes memory is found out."""
-    intact = (whole / "npz/set.npz").stat().st_size
+@pytest.mark.parametrize("outcome", READERS)
+def test_the_campaign_detects_what_it_counts(intact, monkeypatch, outcome):
+    size = (intact / "npz/set.npz").stat().st_size
 
     def read(folder, target):
-        return {"x": 1.0 if target.stat().st_size == intact else SEEN[outcome](target)}, []
+        return {"x": 1.0 if target.stat().st_size == size else READERS[outcome](target)}, []
 
     kind = fuzz_files.kinds()["npz"]._replace(read=read)
     monkeypatch.setattr(fuzz_files, "kinds", lambda: {"npz": kind})
     monkeypatch.setattr(fuzz_files, "damaged", lambda rng, path: ("cut", path.read_bytes()[:-1]))
     monkeypatch.setattr(fuzz, "SECONDS", 5.0 if outcome == "memory" else 0.2)
     monkeypatch.setattr(fuzz, "GROWTH", 2 * 10**8)
-    assert next(fuzz.file_cases(whole, 0, range(1, 2))).outcome == outcome
+    assert next(fuzz.file_cases(intact, 0, range(1, 2))).outcome == outcome
 
 
-def test_weights_that_are_not_finite_are_silent_errors_if_they_are_accepted():
+@pytest.mark.parametrize(
+    ("damage", "value", "messages", "outcome"),
+    [
+        ("odd_arrays", "nan", [], "silent"),
+        ("odd_arrays", 2, [], "other"),
+        ("cut", 2, [], "silent"),
+        ("cut", 2, ["a message about it"], "refused"),
+    ],
+)
+def test_accepted_weights_that_are_not_finite_or_truncated_are_silent_errors(
+    damage, value, messages, outcome
+):
     kind = fuzz_files.kinds()["weights"]
-    assert (
-        fuzz.judged(kind, "odd_arrays", {"x": np.float32("nan")}, [], {"x": np.float32(1)}, [])
-        == "silent"
-    )
-    assert (
-        fuzz.judged(kind, "odd_arrays", {"x": np.float32(2)}, [], {"x": np.float32(1)}, [])
-        == "other"
-    )
-    assert fuzz.judged(kind, "cut", {"x": np.float32(2)}, [], {"x": np.float32(1)}, []) == "silent"
-    assert (
-        fuzz.judged(
-            kind, "cut", {"x": np.float32(2)}, ["a line about it"], {"x": np.float32(1)}, []
-        )
-        == "refused"
-    )
+    values, expected = {"x": np.float32(value)}, {"x": np.float32(1)}
+    assert fuzz.judged(kind, damage, values, messages, expected, []) == outcome

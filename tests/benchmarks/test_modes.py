@@ -1,6 +1,7 @@
-"""The counting of benchmarks/modes.py on samples whose answer is known, and a few steps of what it runs."""
+"""benchmarks/modes.py: its counts on samples with a known answer, and a few steps."""
 
 import dataclasses
+import functools
 import gzip
 import json
 import sys
@@ -11,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+# modes.py imports a module that lies beside it, as a script does.
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-import mnist_classifier
-import modes
-
+from benchmarks import modes
 from genjax import core
 from genjax.errors import InputError
 from genjax.models import dcgan, gan
@@ -23,22 +23,20 @@ from genjax.models import dcgan, gan
 GRID = modes.MIXTURES["grid"]
 
 
-def own_samples(name: str, n: int) -> np.ndarray:
+def mixture_samples(name: str, n: int) -> np.ndarray:
+    """n points [n, 2] of a mixture."""
     mixture = modes.MIXTURES[name]
-    return (
-        np.asarray(modes.drawer(mixture)(jax.random.key(0), n), np.float64).reshape(n, 2)
-        * mixture.scale
-    )
+    images = modes.drawer(mixture)(jax.random.key(0), n)
+    return np.asarray(images, np.float64).reshape(n, 2) * mixture.scale
 
 
 @pytest.mark.parametrize(("name", "count"), [("ring", 8), ("grid", 25)])
-def test_the_mixtures_own_samples_are_perfect(name, count):
+def test_samples_of_the_mixture_are_perfect(name, count):
     n = 20_000
-    row = modes.count_modes(own_samples(name, n), modes.MIXTURES[name])
+    row = modes.count_modes(mixture_samples(name, n), modes.MIXTURES[name])
     assert row["modes"] == row["fair_modes"] == count
-    assert (
-        abs(row["high_quality"] - (1 - np.exp(-4.5))) < 0.004
-    )  # a Gaussian in the plane, within 3 deviations
+    # A Gaussian in the plane is within 3 deviations with this probability.
+    assert abs(row["high_quality"] - (1 - np.exp(-4.5))) < 0.004
     assert abs(row["spread"] - 1) < 0.02
     assert 0 <= row["reverse_kl"] < 3 * (count - 1) / (2 * n)
 
@@ -54,12 +52,12 @@ def test_mixtures_are_those_of_the_papers():
     )
 
 
-def test_lost_narrowed_and_missed_modes_are_seen():
+def test_lost_narrowed_and_missed_modes_are_detected():
     one = np.tile(GRID.means[:1], (1000, 1))
     row = modes.count_modes(one, GRID)
     assert (row["modes"], row["fair_modes"], row["high_quality"], row["spread"]) == (1, 1, 1.0, 0.0)
     assert row["reverse_kl"] == pytest.approx(np.log(25))
-    # A sample of each of the others makes them covered, but not fairly.
+    # One sample of each of the other modes covers them, but not with a fair share.
     row = modes.count_modes(np.concatenate([one, GRID.means[1:]]), GRID)
     assert (row["modes"], row["fair_modes"]) == (25, 1)
     between = np.tile(GRID.means[:1] + 1.0, (10, 1))
@@ -71,26 +69,14 @@ def test_lost_narrowed_and_missed_modes_are_seen():
 
 def test_a_diverged_run_covers_nothing():
     row = modes.count_modes(np.full((10, 2), np.nan), GRID)
-    expected = {
-        "modes": 0,
-        "fair_modes": 0,
-        "high_quality": 0.0,
-        "spread": None,
-        "reverse_kl": None,
-    }
-    assert row == expected
+    expected = {"modes": 0, "fair_modes": 0, "high_quality": 0.0}
+    assert row == expected | {"spread": None, "reverse_kl": None}
     half = np.concatenate([GRID.means[:5], np.full((5, 2), np.inf)])
     assert modes.count_modes(half, GRID)["high_quality"] == 0.5
-    assert modes.summary([row, {**row, "modes": 4, "reverse_kl": 1.0}]) == {
-        "modes": 2.0,
-        "fair_modes": 0.0,
-        "high_quality": 0.0,
-        "spread": None,
-        "reverse_kl": None,
-        "modes_min": 0,
-        "fair_modes_min": 0,
-        "high_quality_min": 0.0,
-    }
+    means = {"modes": 2.0, "fair_modes": 0.0, "high_quality": 0.0}
+    worst = {"modes_min": 0, "fair_modes_min": 0, "high_quality_min": 0.0}
+    summary = modes.summary([row, {**row, "modes": 4, "reverse_kl": 1.0}])
+    assert summary == means | {"spread": None, "reverse_kl": None} | worst
 
 
 def test_reverse_kl_is_the_definition():
@@ -110,21 +96,18 @@ def test_stacked_digits_are_counted_against_the_datas_frequencies():
     row = modes.count_stacked(same, np.full(10, 0.1))
     assert row["modes"] == 10
     assert row["reverse_kl"] == pytest.approx(np.log(100))
-    assert (
-        modes.count_stacked(np.array([[1, 2, 3], [3, 2, 1]]), frequencies)["modes"] == 2
-    )  # the order of channels matters
+    # The order of channels matters.
+    assert modes.count_stacked(np.array([[1, 2, 3], [3, 2, 1]]), frequencies)["modes"] == 2
 
 
 def test_stacks_are_three_independent_digits():
-    digits = jnp.arange(0, 250, 25, dtype=jnp.uint8)[:, None, None, None] * jnp.ones(
-        (1, 2, 3, 1), jnp.uint8
-    )
+    values = jnp.arange(0, 250, 25, dtype=jnp.uint8)
+    digits = jnp.broadcast_to(values[:, None, None, None], (10, 2, 3, 1))
     images = np.asarray(modes.stack(digits, jax.random.key(0), 5000))
     assert images.shape == (5000, 2, 3, 3)
     which = np.rint((images[:, 0, 0] + 1) * 127.5 / 25).astype(int)
-    np.testing.assert_allclose(
-        images, np.broadcast_to(which[:, None, None] * 25 / 127.5 - 1, images.shape), atol=1e-6
-    )
+    expected = np.broadcast_to(which[:, None, None] * 25 / 127.5 - 1, images.shape)
+    np.testing.assert_allclose(images, expected, atol=1e-6)
     assert modes.count_stacked(which, np.full(10, 0.1))["modes"] > 980
     assert np.abs(np.corrcoef(which.T) - np.eye(3)).max() < 0.06
 
@@ -134,22 +117,20 @@ def test_every_game_is_a_model():
         gan.recipe(gan.Config(**modes.COMMON, **game))
 
 
-def test_steps_in_parts_are_the_same_steps_and_penalties_come_in_turn():
-    config = gan.Config(
-        **{**modes.COMMON, "hidden": (8,), "batch_size": 4}, r1=1.0, penalty_every=2
-    )
-    model = gan.recipe(config)
+def test_resumed_steps_are_the_same_and_penalties_come_at_their_interval():
+    settings = {**modes.COMMON, "hidden": (8,), "batch_size": 4}
+    model = gan.recipe(gan.Config(**settings, r1=1.0, penalty_every=2))
     run = modes.trainer(model, modes.drawer(GRID))
     state, root = modes.start(model, 3)
-    whole = run(state, root, 4)
-    parts = run(run(modes.start(model, 3)[0], root, 2), root, 2)
-    assert int(whole.step) == 4
-    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+    uninterrupted = run(state, root, 4)
+    resumed = run(run(modes.start(model, 3)[0], root, 2), root, 2)
+    assert int(uninterrupted.step) == 4
+    jax.tree.map(np.testing.assert_array_equal, uninterrupted, resumed)
     state, _ = modes.start(model, 3)
+    step, draw = jax.jit(model.step, static_argnums=3), modes.drawer(GRID)
     for i in range(2):
-        key = jax.random.fold_in(root, i)
-        batch = {"images": modes.drawer(GRID)(jax.random.split(key)[0], 4)}
-        state, metrics = model.step(state, batch, jax.random.split(key)[1], model.plan(i))
+        data_key, key = jax.random.split(jax.random.fold_in(root, i))
+        state, metrics = step(state, {"images": draw(data_key, 4)}, key, model.plan(i))
         assert ("penalty/r1" in metrics) == (i == 0)
     again = run(modes.start(model, 3)[0], root, 2)
     jax.tree.map(
@@ -185,9 +166,9 @@ def test_bad_input_is_named(wrong):
 
 @pytest.fixture
 def mnist(tmp_path):
-    """Files as MNIST's, of 8x8 and easily told apart."""
+    """Files in MNIST's format, with digits of 8x8 that are easy to tell apart."""
     rng, patterns = np.random.default_rng(0), np.random.default_rng(1).integers(0, 2, (10, 8, 8))
-    for prefix, n in (("train", 3000), ("t10k", 1000)):
+    for prefix, n in (("train", 1000), ("t10k", 200)):
         labels = rng.integers(0, 10, n).astype(np.uint8)
         pixels = (200 * patterns[labels] + rng.integers(0, 40, (n, 8, 8))).astype(np.uint8)
         for kind, array in (("images-idx3", pixels), ("labels-idx1", labels)):
@@ -198,23 +179,21 @@ def mnist(tmp_path):
     return tmp_path
 
 
-def test_a_run_on_stacked_digits_goes_on_where_it_was(mnist, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(modes.script, "lock", lambda run: None)  # this process is all three
-    config = dataclasses.replace(
-        modes.Stacked(mnist="").model, channels=4, latent_size=8, batch_size=4
+def test_a_run_on_stacked_digits_resumes(mnist, tmp_path, capsys, monkeypatch):
+    # This process stands for several: no lock, and their programs are compiled once.
+    monkeypatch.setattr(modes.script, "lock", lambda run: None)
+    monkeypatch.setattr(modes.dcgan, "recipe", functools.cache(dcgan.recipe))
+    programs, trainer = {}, modes.trainer
+    monkeypatch.setattr(modes, "trainer", lambda *args: programs.setdefault("run", trainer(*args)))
+    defaults = modes.Stacked(mnist="")
+    config = dataclasses.replace(defaults.model, channels=4, latent_size=8, batch_size=4)
+    args = dataclasses.replace(
+        defaults, mnist=str(mnist), out=tmp_path / "run", resolution=8, model=config
     )
-    args = modes.Stacked(
-        mnist=str(mnist),
-        out=tmp_path / "run",
-        steps=2,
-        every=1,
-        samples=1500,
-        resolution=8,
-        model=config,
-    )
+    args = dataclasses.replace(args, steps=2, every=1, samples=1500)
     assert modes.main(args) == 0
     of_data, *rows = map(json.loads, capsys.readouterr().out.splitlines())
-    assert of_data["classifier_accuracy"] > mnist_classifier.WANTED
+    assert of_data["classifier_accuracy"] > modes.mnist_classifier.WANTED
     assert of_data["modes"] > 700  # of 1500 draws from 1000
     assert [row["step"] for row in rows] == [1, 2]
     assert modes.main(args) == 0  # finished: nothing to do

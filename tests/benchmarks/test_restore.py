@@ -1,4 +1,5 @@
-"""benchmarks/restore.py: the published AOD-Net gives its own outputs, the held-back pictures are others, and the figures are of pairs."""
+"""benchmarks/restore.py: the published AOD-Net gives its published outputs, pictures
+are held out, and the figures are of pairs."""
 
 import dataclasses
 import json
@@ -22,6 +23,7 @@ TOY = cyclegan.Config(shape=(32, 32, 3), channels=4, blocks=0, disc_channels=4, 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
+    """The folder of a run with random weights."""
     path = tmp_path_factory.mktemp("restore") / "run"
     path.mkdir()
     checkpoint.write_config(
@@ -33,17 +35,16 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def photos(tmp_path):
+    """A folder of three small pictures."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for i in range(3):
-        pictures.write(
-            folder / f"{i}.png",
-            np.random.default_rng(i).integers(60, 200, (24, 20, 3)).astype(np.uint8),
-        )
+        image = np.random.default_rng(i).integers(60, 200, (24, 20, 3)).astype(np.uint8)
+        pictures.write(folder / f"{i}.png", image)
     return folder
 
 
-def test_split_holds_each_fifth_back(tmp_path, photos):
+def test_split_holds_every_fifth_out(tmp_path, photos):
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         for i in range(10):
             archive.write(photos / "0.png", f"deep/{i}.png")
@@ -77,7 +78,7 @@ def test_pairs_are_measured_by_name(run, photos, tmp_path, capsys):
     assert row["psnr_least"] == pytest.approx(paired.psnr(restored, both[1]).min(), abs=1e-3)
 
 
-def test_made_pairs_and_the_way_back(run, photos, capsys):
+def test_made_pairs_and_reconstructions(run, photos, capsys):
     restore.pairs(run, photos, making="haze")
     restore.cycle(run, photos, direction="b2a")
     made, back = (json.loads(line) for line in capsys.readouterr().out.splitlines())

@@ -1,4 +1,5 @@
-"""The benchmark suite: cases are run and kept, tables are written between their marks, what moved is told; and the bytes of collectives, from a program's text."""
+"""The benchmark suite: running cases and keeping their rows, writing the tables,
+comparing files; and the bytes of collectives, from a program's text."""
 
 import json
 import os
@@ -14,13 +15,8 @@ from benchmarks import __main__ as suite
 from benchmarks import report
 
 ROOT = Path(suite.__file__).parent.parent
-FACTS = {
-    "command": "python benchmarks/step_time.py vae",
-    "date": "2026-01-02",
-    "commit": "abc",
-    "python": "3.11",
-    "line": 0,
-}
+FACTS = {"command": "python benchmarks/step_time.py vae", "date": "2026-01-02"}
+FACTS |= {"commit": "abc", "python": "3.11", "line": 0}
 STEP = FACTS | {
     "part": "step",
     "model": "vae",
@@ -40,11 +36,12 @@ STEP = FACTS | {
 
 @pytest.fixture
 def scripts(tmp_path, monkeypatch):
-    """The suite with cases of its own: one that prints two lines, one that fails."""
+    """The suite with two other cases: one prints two lines, one fails."""
+    row = "{'metric': sys.argv[1], 'images': n, 'seconds': n / 7, 'device': 'cpu: X'}"
     (tmp_path / "good.py").write_text(
         "import json, sys\n"
-        "print('words that are no JSON')\n"
-        "for n in (1, 2): print(json.dumps({'metric': sys.argv[1], 'images': n, 'seconds': n / 7, 'device': 'cpu: X'}))"
+        "print('words that are not JSON')\n"
+        f"for n in (1, 2): print(json.dumps({row}))"
     )
     (tmp_path / "bad.py").write_text("raise SystemExit(3)")
     monkeypatch.setattr(suite, "HERE", tmp_path)
@@ -53,13 +50,14 @@ def scripts(tmp_path, monkeypatch):
 
 
 def ran(monkeypatch, *arguments):
+    """The exit code of the suite with these arguments."""
     monkeypatch.setattr(sys, "argv", ["benchmarks", *map(str, arguments)])
     return suite.main()
 
 
 def test_cases_are_run_and_kept(scripts, monkeypatch, capsys):
     out = scripts / "out.jsonl"
-    for _ in range(2):  # the second time in place of the first
+    for _ in range(2):  # the second time replaces the rows of the first
         assert ran(monkeypatch, "--out", out, "--only", "good") == 0
     first, second = report.read(out)
     assert (first["images"], second["images"], second["line"]) == (1, 2, 1)
@@ -68,16 +66,13 @@ def test_cases_are_run_and_kept(scripts, monkeypatch, capsys):
     assert "| fd | 2 | 0.286 |" in capsys.readouterr().out
 
 
-def test_folders_are_put_in_and_not_written_down(scripts, monkeypatch, capsys):
+def test_folders_are_substituted_but_not_recorded(scripts, monkeypatch, capsys):
     monkeypatch.setattr(suite, "QUALITY", [("distances", "good.py RUNS DATA")])
-    given = ["--runs", scripts / "my runs", "--data", scripts]
-    assert ran(monkeypatch, "--out", scripts / "out.jsonl", "--only", "RUNS", *given) == 0
-    assert [row["metric"] for row in report.read(scripts / "out.jsonl")] == [
-        str(scripts / "my runs")
-    ] * 2
-    assert {row["command"] for row in report.read(scripts / "out.jsonl")} == {
-        "python benchmarks/good.py RUNS DATA"
-    }
+    folders = ["--runs", scripts / "my runs", "--data", scripts]
+    assert ran(monkeypatch, "--out", scripts / "out.jsonl", "--only", "RUNS", *folders) == 0
+    rows = report.read(scripts / "out.jsonl")
+    assert [row["metric"] for row in rows] == [str(scripts / "my runs")] * 2
+    assert {row["command"] for row in rows} == {"python benchmarks/good.py RUNS DATA"}
 
 
 def test_a_case_that_fails_is_named_and_the_others_run(scripts, monkeypatch, capsys):
@@ -86,7 +81,7 @@ def test_a_case_that_fails_is_named_and_the_others_run(scripts, monkeypatch, cap
     assert "failed: bad.py" in capsys.readouterr().err
 
 
-def test_every_case_is_a_script_that_there_is_with_a_table():
+def test_every_case_has_a_script_and_a_table():
     for part, command in suite.QUICK + suite.FULL + suite.QUALITY:
         assert part in report.TABLES
         assert (ROOT / "benchmarks" / command.split()[0]).exists()
@@ -97,7 +92,7 @@ def test_a_table_says_what_on_and_when():
     text = report.render([STEP])
     assert "cpu: X, 2 cores; Python 3.11, jax 0.10.2; 2026-01-02, abc" in text
     assert "| vae mlp | float32 | 128 | 1.42 | **1.69** (1.60 to 1.72) | 38 % |" in text
-    assert "compile" not in text  # a column that no row fills
+    assert "compile" not in text  # columns that are empty in all rows are left out
     assert "step_time" in report.render([STEP], commands=True)
 
 
@@ -118,7 +113,7 @@ def test_tables_go_between_their_marks(tmp_path):
 
 
 def test_the_projects_tables_are_what_the_report_writes(tmp_path):
-    """No figure in them was typed by hand, or left behind."""
+    """No figure in them is typed by hand or outdated."""
     (tmp_path / "benchmarks").mkdir()
     for name in ("README.md", "benchmarks/RESULTS.md"):
         (tmp_path / name).write_text((ROOT / name).read_text())
@@ -130,7 +125,7 @@ def test_the_projects_tables_are_what_the_report_writes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "cells"),
     [
         ({}, "| 1.69 | 1.69 |  |"),
         ({"ratio": 1.2, "ratio_spread": [1.1, 1.3]}, "| 1.69 | 1.2 | **0.71 times** |"),
@@ -138,16 +133,15 @@ def test_the_projects_tables_are_what_the_report_writes(tmp_path):
         ({"command": "another"}, None),
     ],
 )
-def test_what_moved_is_what_spreads_do_not_explain(change, said):
+def test_a_change_is_what_spreads_do_not_explain(change, cells):
     lines = report.compared([STEP], [STEP | change]).splitlines()[2:]
-    assert [line.split("ratio ", 1)[1] for line in lines] == ([said] if said else [])
+    assert [line.split("ratio ", 1)[1] for line in lines] == ([cells] if cells else [])
 
 
-def test_on_a_gpu_images_a_second_are_compared():
-    there = STEP | {"device": "gpu: Y"}
-    text = report.compared(
-        [there], [there | {"images_per_sec": 180_000.0, "ratio": 0.1, "ratio_spread": [0.1, 0.1]}]
-    )
+def test_on_a_gpu_images_per_second_are_compared():
+    before = STEP | {"device": "gpu: Y"}
+    after = {"images_per_sec": 180_000.0, "ratio": 0.1, "ratio_spread": [0.1, 0.1]}
+    text = report.compared([before], [before | after])
     assert "| images_per_sec | 90,000 | 180,000 | **2.00 times** |" in text
 
 
@@ -155,20 +149,20 @@ def test_bytes_of_collectives_in_loops_count_as_often_as_they_run(monkeypatch):
     if jax.device_count() < 8:
         pytest.skip("needs 8 devices")
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # which it sets
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # the import sets it
     from benchmarks import scaling
 
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     split, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
 
     def sums(x):
-        """Five sums over the devices in turn, each of what the one before gave: 5 x 3 float32."""
+        """Five sums over the devices, each of the result of the last: 5 x 3 float32."""
         step = lambda total, _: (total + jnp.sum(jnp.sin(x * total[None]), axis=0), None)
         return jax.lax.scan(step, jnp.ones(3), length=5)[0]
 
     x = jax.ShapeDtypeStruct((16, 3), jnp.float32, sharding=split)
-    found = scaling.collectives(
-        jax.jit(sums, out_shardings=everywhere).lower(x).compile().as_text()
-    )
-    assert found == {"all-reduce": {"count": 5, "bytes": 60}}
-    assert json.loads(json.dumps(found)) == found
+    text = jax.jit(sums, out_shardings=everywhere).lower(x).compile().as_text()
+    assert text is not None
+    traffic = scaling.collectives(text)
+    assert traffic == {"all-reduce": {"count": 5, "bytes": 60}}
+    assert json.loads(json.dumps(traffic)) == traffic
