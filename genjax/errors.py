@@ -1,6 +1,6 @@
-"""The errors that commands turn into one line, and text from outside made printable.
+"""Errors that commands convert to one line, and functions that make text printable.
 
-Imports nothing of genjax; every other module may import it.
+Imports nothing from genjax, so every other module may import it.
 """
 
 import re
@@ -8,9 +8,11 @@ from collections.abc import Callable
 
 
 class InputError(ValueError):
-    """Invalid user input. The message is one printable line: the option or file, its value, what would work.
+    """Invalid user input. The message is one printable line.
 
-    Whatever a file or a name brought into it is escaped here, so that no message can disturb a terminal or a log.
+    It names the file or the argument, its value, and what would work. Text that comes
+    from a file or a name is escaped here, so no message can disturb a terminal or a
+    log.
     """
 
     def __init__(self, message: str):
@@ -20,12 +22,13 @@ class InputError(ValueError):
 class ConfigError(InputError):
     """A field or an argument has a value that it cannot take.
 
-    Names the field as Python knows it, never an option of a command line: commands translate
-    it with `as_option`. In `advice`, other fields stand in backticks and are translated too.
+    Names the field as Python knows it, never an option of a command line: commands
+    translate it with `as_option`. Other fields in `advice` stand in backticks and are
+    translated too.
 
     Args:
         field: name of the field or argument, such as "r1_gamma"
-        value: what it was given; None leaves it out of the message
+        value: the value it was given; None leaves it out of the message
         advice: what would work, such as "must be at least 1" or "needs `loss` hinge"
     """
 
@@ -44,7 +47,13 @@ class ConfigError(InputError):
 
 
 class NotFinite(FloatingPointError):
-    """A metric or an array became NaN or infinite: `name` is the metric's or the array's, `step` the step that it came out of."""
+    """A metric or an array became NaN or infinite.
+
+    Args:
+        name: name of the metric or the array
+        value: its value, or a description of it
+        step: the step that produced it
+    """
 
     def __init__(self, name: str, value: float | str, step: int):
         super().__init__(one_line(f"{name} is {value} at step {step}"))
@@ -52,17 +61,24 @@ class NotFinite(FloatingPointError):
 
 
 def one_line(text: str) -> str:
-    """`text` as any terminal can show it, on one line: line breaks, escapes and undecodable bytes of file names are written as \\n, \\x1b, \\udcff."""
+    r"""Escape `text` so that any terminal shows it on one line.
+
+    Line breaks, escape characters and undecodable bytes of file names are written as
+    \n, \x1b, \udcff.
+    """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """`one_line` of a name or text from outside, its middle left out where it is longer than `limit` characters."""
+    """Apply `one_line` and cut the middle out if over `limit` characters."""
     shown = one_line(text)
     return shown if len(shown) <= limit else f"{shown[: limit // 2]}...{shown[3 - limit // 2 :]}"
 
 
 def reason(error: BaseException, limit: int = 200) -> str:
-    """Why something failed: the first line of the error's text, or its type's name where there is none; printable."""
+    """Say why an operation failed: the first line of the error's text, printable.
+
+    An error without a text is described by the name of its type.
+    """
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return printable((text.strip() or type(error).__name__).splitlines()[0], limit)

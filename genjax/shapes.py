@@ -1,6 +1,7 @@
-"""jaxtyping's annotations where it is installed, inert ones elsewhere: a bare accelerator image can build and step a model without it.
+"""Shape annotations of jaxtyping where it is installed, inert ones elsewhere.
 
-The shapes are checked under pytest alone (tests/conftest.py).
+A bare accelerator image can so build and step a model without jaxtyping. Shapes are
+checked under pytest only (tests/conftest.py).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,10 @@ import jax
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, UInt8
+    from jaxtyping import Array, Float, Int, UInt8
 else:
     try:
-        from jaxtyping import Array, Float, UInt8
+        from jaxtyping import Array, Float, Int, UInt8
     except ImportError:
         Array = jax.Array
 
@@ -20,8 +21,8 @@ else:
             def __class_getitem__(cls, _):
                 return Any
 
-        Float = UInt8 = _Inert
+        Float = Int = UInt8 = _Inert
 
-AnyArray = jax.Array | np.ndarray  # where a host array is as welcome
+AnyArray = jax.Array | np.ndarray  # for functions that also take NumPy arrays
 
-__all__ = ["AnyArray", "Array", "Float", "UInt8"]
+__all__ = ["AnyArray", "Array", "Float", "Int", "UInt8"]

@@ -23,7 +23,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ["genjax.losses", "genjax.nn.ops", "genjax.files.grids", "genjax.metrics"], "beartype.beartype"
+    ["genjax.losses", "genjax.nn", "genjax.edit", "genjax.files.grids", "genjax.metrics"], "beartype.beartype"
 )
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -1,1 +1,1 @@
-"""Other people's weights, read into ours. Nothing in a file is ever executed."""
+"""Conversion of published weights into ours. Nothing in a file is ever executed."""

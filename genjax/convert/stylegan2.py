@@ -1,12 +1,17 @@
-"""StyleGAN2's weights under the reference's key names (NVIDIA's StyleGAN2-ADA for PyTorch: plain arrays, OIHW) as ours, and back.
+"""Convert StyleGAN2 weights between the reference's key names and ours.
 
-One table a network says which array is which, and both ways read it. Only square images of a power of two, on a constant of 4x4.
+The reference is NVIDIA's StyleGAN2-ADA for PyTorch: plain arrays, OIHW. One table per
+network maps its arrays to ours, and both directions read that table. Supports square
+images of a power of two on a 4x4 constant.
 
-The published .pkl files are pickles that carry and run their networks' source code, so they are never opened here. In a clone
-of that repository, with PyTorch, this leaves the arrays alone, in a file that `read` reads:
+The published .pkl files are pickles that carry and run the source code of their
+networks, so they are never opened here. In a clone of that repository, with PyTorch,
+this writes the arrays alone to a file that `read` reads:
 
     networks = pickle.load(open("network.pkl", "rb"))
-    torch.save({f"{n}.{k}": x.cpu() for n in ("G_ema", "D") for k, x in networks[n].state_dict().items()}, "network.pth")
+    arrays = {f"{n}.{k}": x.cpu() for n in ("G_ema", "D")
+              for k, x in networks[n].state_dict().items()}
+    torch.save(arrays, "network.pth")
 """
 
 import os
@@ -24,16 +29,18 @@ from genjax.models import stylegan2
 
 Arrays = Mapping[str, np.ndarray]
 PREFIXES = ("G_ema.", "G.", "D.")
-BUFFER = "resample_filter"  # of each module that resamples: the taps, which ours has in its Config
+BUFFER = "resample_filter"  # the taps, in each module that resamples; ours are in the Config
 
 
 class Row(NamedTuple):
+    """One array: its name there, its path here, and how its layout changes."""
+
     theirs: str
     ours: str  # path in {"params": ..., "stats": ...} of the network
     layout: str = "same"  # of LAYOUTS
 
 
-# name -> (theirs to ours, ours to theirs). A flattened image is NCHW there.
+# By name: (theirs to ours, ours to theirs). Flattened images are NCHW there.
 LAYOUTS = {
     "same": (lambda x: x, lambda x: x),
     "dense": (lambda x: x.T, lambda x: x.T),
@@ -50,9 +57,15 @@ LAYOUTS = {
 def weights(
     gen: Arrays, disc: Arrays | None = None, **fields: Any
 ) -> tuple[stylegan2.Config, Weights]:
-    """State dicts of a generator (G or G_ema) and a discriminator -> (Config, weights). `fields` are of the Config and not in the arrays: group_size ...
+    """Convert state dicts of a generator (G or G_ema) and a discriminator.
 
-    Raises InputError, naming the array, where one is missing, not expected or of another shape.
+    Returns (Config, weights). `fields` are Config fields that the arrays do not
+    determine, such as group_size.
+
+    Raises:
+        InputError: an array is missing, not expected, not finite or of another shape;
+        the
+            message names it.
     """
     gen, disc = (
         {name: np.asarray(x) for name, x in (arrays or {}).items()} for arrays in (gen, disc)
@@ -63,66 +76,72 @@ def weights(
     try:
         stylegan2.check(config)
     except InputError as error:
-        raise InputError(f"is no StyleGAN2: the shapes of its arrays say {error}") from None
-    found: Weights = {"params": {}, "stats": {}}
+        raise InputError(f"is no StyleGAN2: by the shapes of its arrays, {error}") from None
+    weights: Weights = {"params": {}, "stats": {}}
     for name, arrays, rows in (("gen", gen, gen_rows(config)), ("disc", disc, disc_rows(config))):
         if arrays:
             _check_filters(arrays, config)
             tree = _read(arrays, rows)
-            found["params"][name] = tree["params"]
-            found["stats"] |= {name: tree["stats"]} if "stats" in tree else {}
-    return config, found
+            weights["params"][name] = tree["params"]
+            weights["stats"] |= {name: tree["stats"]} if "stats" in tree else {}
+    return config, weights
 
 
 def arrays(
     config: stylegan2.Config, weights: Weights
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The generator's and the discriminator's state dicts, empty for one that is not there.
+    """Convert weights to the state dicts of the generator and the discriminator.
 
-    Raises InputError for a model that the reference has no names for.
+    A network that the weights lack gives an empty dict.
+
+    Raises:
+        InputError: the reference has no names for this model.
     """
     height, width, _ = config.shape
     if stylegan2.sizes(config)[0] != (4, 4) or height != width:
         raise InputError(
-            f"a StyleGAN2 of {height}x{width}: the reference has squares of a power of two alone"
+            f"a StyleGAN2 of {height}x{width}: the reference has only squares of a power of two"
         )
-    tables = {"gen": gen_rows(config), "disc": disc_rows(config)}
-    gen, disc = (
-        _write({part: weights[part].get(name, {}) for part in ("params", "stats")}, rows, config)
-        if name in weights["params"]
-        else {}
-        for name, rows in tables.items()
-    )
-    return gen, disc
+
+    def network(name: str, rows: list[Row]) -> dict[str, np.ndarray]:
+        if name not in weights["params"]:
+            return {}
+        trees = {kind: weights[kind].get(name, {}) for kind in ("params", "stats")}
+        return _write(trees, rows, config)
+
+    return network("gen", gen_rows(config)), network("disc", disc_rows(config))
 
 
-# --- files ---------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------
 
 
 def read(path: str | os.PathLike) -> tuple[stylegan2.Config, Weights]:
-    """The networks of a .safetensors, .npz or .pth: a generator under `G_ema.`, `G.` or no prefix, a discriminator under `D.`
+    """Read the networks of a .safetensors, .npz or .pth file.
 
-    Raises InputError for a file that cannot be read or holds something else. Nothing in it is executed.
+    The generator is under the prefix `G_ema.`, `G.` or none, a discriminator under
+    `D.`. Nothing in the file is executed.
+
+    Raises:
+        InputError: the file cannot be read or holds something else.
     """
     path = Path(path)
-    found = tensors.read(path)
-    parts = {
-        prefix: {
-            name.removeprefix(prefix): x for name, x in found.items() if name.startswith(prefix)
-        }
-        for prefix in PREFIXES
-    }
-    plain = {name: x for name, x in found.items() if not name.startswith(PREFIXES)}
+    contents = tensors.read(path)
+    plain = {name: x for name, x in contents.items() if not name.startswith(PREFIXES)}
+
+    def under(prefix: str) -> dict[str, np.ndarray]:
+        return {n.removeprefix(prefix): x for n, x in contents.items() if n.startswith(prefix)}
+
     try:
-        return weights(parts["G_ema."] or parts["G."] or plain, parts["D."])
+        return weights(under("G_ema.") or under("G.") or plain, under("D."))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
-# --- tables --------------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------
 
 
 def gen_rows(config: stylegan2.Config) -> list[Row]:
+    """The table of the generator's arrays."""
     rows = [
         Row("mapping.w_avg", "stats/mean_style"),
         *_mapping_rows(config.mapping_layers, config, "params/mapping"),
@@ -133,33 +152,28 @@ def gen_rows(config: stylegan2.Config) -> list[Row]:
         block = f"synthesis.b{4 * 2**level}"
         for theirs, ours in (("conv0", f"up_{level}"), ("conv1", f"conv_{level}")):
             if level or theirs == "conv1":
-                path = f"params/synthesis/{ours}"
-                rows += [
-                    *_styled_rows(f"{block}.{theirs}", path),
-                    Row(f"{block}.{theirs}.noise_strength", f"{path}/noise_strength"),
-                ]
-                rows.append(
-                    Row(f"{block}.{theirs}.noise_const", f"stats/noise/{ours}/const", "noise")
-                )
+                path, name = f"params/synthesis/{ours}", f"{block}.{theirs}"
+                rows += _styled_rows(name, path)
+                rows.append(Row(f"{name}.noise_strength", f"{path}/noise_strength"))
+                rows.append(Row(f"{name}.noise_const", f"stats/noise/{ours}/const", "noise"))
         if config.gen_network == "resnet" and level:
-            rows.append(
-                Row(f"{block}.skip.weight", f"params/synthesis/skip_{level}/kernel", "conv")
-            )
+            path = f"params/synthesis/skip_{level}/kernel"
+            rows.append(Row(f"{block}.skip.weight", path, "conv"))
         if config.gen_network == "skip" or level == last:
             rows += _styled_rows(f"{block}.torgb", f"params/synthesis/rgb_{level}")
     return rows
 
 
 def disc_rows(config: stylegan2.Config) -> list[Row]:
+    """The table of the discriminator's arrays."""
     rows, last = [], len(stylegan2.sizes(config)) - 1
     for level in range(last + 1):
         block = f"b{4 * 2**level}"
-        names = (
-            {"conv0": f"conv_{level}", "conv1": f"down_{level}"} if level else {"conv": "last_conv"}
-        )
-        names |= (
-            {"fromrgb": f"rgb_{level}"} if level == last or config.disc_network == "skip" else {}
-        )
+        names = {"conv": "last_conv"}
+        if level:
+            names = {"conv0": f"conv_{level}", "conv1": f"down_{level}"}
+        if level == last or config.disc_network == "skip":
+            names["fromrgb"] = f"rgb_{level}"
         for theirs, ours in names.items():
             rows += [
                 Row(f"{block}.{theirs}.weight", f"params/{ours}/kernel", "conv"),
@@ -167,22 +181,18 @@ def disc_rows(config: stylegan2.Config) -> list[Row]:
             ]
         if config.disc_network == "resnet" and level:
             rows.append(Row(f"{block}.skip.weight", f"params/skip_{level}/kernel", "conv"))
-    rows += [
-        *_dense_rows("b4.fc", "params/last_dense", "flat"),
-        *_dense_rows("b4.out", "params/logits"),
-    ]
-    return rows + (
-        _mapping_rows(config.disc_mapping_layers, config, "params/mapping")
-        if config.conditional
-        else []
-    )
+    rows += _dense_rows("b4.fc", "params/last_dense", "flat")
+    rows += _dense_rows("b4.out", "params/logits")
+    if config.conditional:
+        rows += _mapping_rows(config.disc_mapping_layers, config, "params/mapping")
+    return rows
 
 
 def _mapping_rows(depth: int, config: stylegan2.Config, path: str) -> list[Row]:
     rows = _dense_rows("mapping.embed", f"{path}/embed") if config.conditional else []
-    return rows + [
-        row for i in range(depth) for row in _dense_rows(f"mapping.fc{i}", f"{path}/dense_{i}")
-    ]
+    for i in range(depth):
+        rows += _dense_rows(f"mapping.fc{i}", f"{path}/dense_{i}")
+    return rows
 
 
 def _styled_rows(theirs: str, ours: str) -> list[Row]:
@@ -200,16 +210,11 @@ def _dense_rows(theirs: str, ours: str, layout: str = "dense") -> list[Row]:
     ]
 
 
-# --- what the arrays say of the Config -----------------------------------------------------------------------------------
+# --- Config fields that the arrays determine ------------------------------------------
 
 
 def _gen_fields(arrays: Arrays) -> dict[str, Any]:
     blocks = _blocks(arrays, r"synthesis\.b([0-9]{1,5})\.conv1\.weight")
-    layers = {
-        match[1]
-        for name in arrays
-        if (match := re.fullmatch(r"mapping\.fc([0-9]{1,4})\.weight", name))
-    }
     if "mapping.w_avg" not in arrays or "mapping.fc0.weight" not in arrays:
         raise InputError(
             "is no generator of StyleGAN2: mapping.w_avg or mapping.fc0.weight is missing"
@@ -224,7 +229,7 @@ def _gen_fields(arrays: Arrays) -> dict[str, Any]:
         "conditional": labels > 0,
         "latent_size": _size(arrays, "mapping.fc0.weight", 1) - (size if labels else 0),
         "style_size": size,
-        "mapping_layers": len(layers),
+        "mapping_layers": _mapping_depth(arrays),
         "gen_network": "resnet" if f"synthesis.b{max(blocks)}.skip.weight" in arrays else network,
         "channels": max(blocks) * blocks[max(blocks)],
         "max_channels": max(blocks.values()),
@@ -232,95 +237,81 @@ def _gen_fields(arrays: Arrays) -> dict[str, Any]:
 
 
 def _disc_fields(arrays: Arrays) -> dict[str, Any]:
-    largest = max(
-        [
-            8,
-            *(
-                int(match[1])
-                for name in arrays
-                if (match := re.fullmatch(r"b([0-9]{1,5})\.conv1\.weight", name))
-            ),
-        ]
-    )
-    network = (
-        "resnet"
-        if f"b{largest}.skip.weight" in arrays
-        else "skip"
-        if "b4.fromrgb.weight" in arrays
-        else "orig"
-    )
-    layers = {
-        match[1]
-        for name in arrays
-        if (match := re.fullmatch(r"mapping\.fc([0-9]{1,4})\.weight", name))
+    matches = map(re.compile(r"b([0-9]{1,5})\.conv1\.weight").fullmatch, arrays)
+    largest = max([8, *(int(match[1]) for match in matches if match)])
+    network = "skip" if "b4.fromrgb.weight" in arrays else "orig"
+    fields: dict[str, Any] = {
+        "disc_network": "resnet" if f"b{largest}.skip.weight" in arrays else network
     }
-    return {"disc_network": network} | (
-        {"disc_mapping_layers": len(layers)} if "mapping.embed.weight" in arrays else {}
-    )
+    if "mapping.embed.weight" in arrays:
+        fields["disc_mapping_layers"] = _mapping_depth(arrays)
+    return fields
+
+
+def _mapping_depth(arrays: Arrays) -> int:
+    matches = map(re.compile(r"mapping\.fc([0-9]{1,4})\.weight").fullmatch, arrays)
+    return len({match[1] for match in matches if match})
 
 
 def _blocks(arrays: Arrays, pattern: str) -> dict[int, int]:
-    """Output channels by resolution."""
-    found = {
+    """Map each resolution to its number of output channels."""
+    channels = {
         int(match[1]): _size(arrays, name, 0)
         for name in arrays
         if (match := re.fullmatch(pattern, name))
     }
-    if not found or any(size < 4 or size & (size - 1) for size in found):
+    if not channels or any(size < 4 or size & (size - 1) for size in channels):
         raise InputError(
-            "is no generator of StyleGAN2: synthesis.b4.conv1.weight and its like are missing"
+            "is no generator of StyleGAN2: synthesis.b4.conv1.weight and the like are missing"
         )
-    return found
+    return channels
 
 
 def _size(arrays: Arrays, name: str, axis: int) -> int:
     if arrays[name].ndim <= axis:
-        raise InputError(f"{name!r} is of shape {arrays[name].shape}, which no StyleGAN2 has")
+        raise _wrong_shape(arrays, name)
     return arrays[name].shape[axis]
 
 
-# --- both ways -----------------------------------------------------------------------------------------------------------
+def _wrong_shape(arrays: Arrays, name: str) -> InputError:
+    return InputError(f"{name!r} has shape {arrays[name].shape}, which no StyleGAN2 has")
+
+
+# --- both directions ------------------------------------------------------------------
 
 
 def _read(arrays: Arrays, rows: list[Row]) -> dict[str, Any]:
-    there = {name for name in arrays if not name.endswith(BUFFER)}
-    if different := sorted(there ^ {row.theirs for row in rows}):
-        raise InputError(
-            f"{different[0]!r} is {'not expected' if different[0] in there else 'missing'} in a StyleGAN2 of this form"
-        )
+    names = {name for name in arrays if not name.endswith(BUFFER)}
+    if different := sorted(names ^ {row.theirs for row in rows}):
+        problem = "not expected" if different[0] in names else "missing"
+        raise InputError(f"{different[0]!r} is {problem} in a StyleGAN2 of this form")
     tree: dict[str, Any] = {}
     for theirs, ours, layout in rows:
         *path, name = ours.split("/")
-        place = tree
-        for part in path:
-            place = place.setdefault(part, {})
+        node = tree
+        for key in path:
+            node = node.setdefault(key, {})
         try:
-            place[name] = np.array(LAYOUTS[layout][0](arrays[theirs]), np.float32, order="C")
-        except (
-            ValueError,
-            IndexError,
-            TypeError,
-        ):  # each layout says by indexing and transposing what it takes
-            raise InputError(
-                f"{theirs!r} is of shape {arrays[theirs].shape}, which no StyleGAN2 has"
-            ) from None
+            node[name] = np.array(LAYOUTS[layout][0](arrays[theirs]), np.float32, order="C")
+        except (ValueError, IndexError, TypeError):  # a shape that the layout cannot transform
+            raise _wrong_shape(arrays, theirs) from None
     return tree
 
 
 def _write(
     tree: dict[str, Any], rows: list[Row], config: stylegan2.Config
 ) -> dict[str, np.ndarray]:
-    found = {}
+    arrays = {}
     for theirs, ours, layout in rows:
         leaf: Any = tree
-        for part in ours.split("/"):
-            leaf = leaf[part]
-        found[theirs] = np.array(LAYOUTS[layout][1](np.asarray(leaf)), np.float32, order="C")
-    return found | dict(_filters(found, config))
+        for key in ours.split("/"):
+            leaf = leaf[key]
+        arrays[theirs] = np.array(LAYOUTS[layout][1](np.asarray(leaf)), np.float32, order="C")
+    return arrays | dict(_filters(arrays, config))
 
 
 def _check_filters(arrays: Arrays, config: stylegan2.Config) -> None:
-    """Raise InputError where a network resamples with other taps than the Config's."""
+    """Raise InputError if a network's resampling filter differs from the Config's."""
     taps = np.outer(config.taps, config.taps) / sum(config.taps) ** 2
     for name, x in arrays.items():
         if name.endswith(BUFFER) and (x.shape != taps.shape or not np.allclose(x, taps, atol=1e-4)):
@@ -329,15 +320,15 @@ def _check_filters(arrays: Arrays, config: stylegan2.Config) -> None:
             )
 
 
-def _filters(
-    found: dict[str, np.ndarray], config: stylegan2.Config
-) -> Iterator[tuple[str, np.ndarray]]:
-    """The buffers of taps: every convolution but those to RGB, and every block but the discriminator's last, has one there."""
+def _filters(arrays: Arrays, config: stylegan2.Config) -> Iterator[tuple[str, np.ndarray]]:
+    """The filter buffers of the reference.
+
+    Every convolution except those to RGB has one, and every block except the
+    discriminator's last.
+    """
     taps = np.outer(config.taps, config.taps).astype(np.float32)
-    for name in found:
-        match = re.fullmatch(
-            r"((?:synthesis\.)?b(\d+))\.(conv0|conv1|conv|skip|fromrgb)\.weight", name
-        )
+    pattern = re.compile(r"((?:synthesis\.)?b(\d+))\.(conv0|conv1|conv|skip|fromrgb)\.weight")
+    for match in map(pattern.fullmatch, arrays):
         if match:
-            for place in (f"{match[1]}.{match[3]}", *([match[1]] if match[1] != "b4" else [])):
-                yield f"{place}.{BUFFER}", taps / taps.sum()
+            for module in (f"{match[1]}.{match[3]}", *([match[1]] if match[1] != "b4" else [])):
+                yield f"{module}.{BUFFER}", taps / taps.sum()

@@ -1,1 +1,1 @@
-"""Editing: functions over images and over any model's pure verbs."""
+"""Editing: functions of images, and of the verbs of any model."""

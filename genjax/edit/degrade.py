@@ -1,7 +1,7 @@
-"""How photographs go wrong, as published models of image formation: for making training and test pairs.
+"""Image degradation models from the literature, for making training and test pairs.
 
-Each takes a PRNG key and images [n, h, w, c] in [-1, 1] and gives the same shape and range; an image's own values are drawn from
-its key, so that the same key gives the same picture.
+Each takes a PRNG key and images [n, h, w, c] in [-1, 1] and returns the same shape and
+range. Parameters are drawn per image from the key: the same key gives the same images.
 """
 
 import functools
@@ -31,7 +31,10 @@ def _signed(values: Array) -> Array:
 
 
 def depth(key: Array, n: int, height: int, width: int) -> Float[Array, "n h w 1"]:
-    """Smooth synthetic depths in 0..1: mostly farther up in the picture, and low waves of a 4x4 noise, enlarged."""
+    """Draw smooth synthetic depth maps in 0..1.
+
+    Depth increases toward the top of the picture, plus cubically upsampled 4x4 noise.
+    """
     slope, waves = jax.random.split(key)
     up = jnp.linspace(1.0, 0.0, height)[None, :, None, None]
     noise = jax.image.resize(jax.random.normal(waves, (n, 4, 4, 1)), (n, height, width, 1), "cubic")
@@ -46,9 +49,10 @@ def haze(
     beta: tuple[float, float] = (0.6, 1.8),
     light: tuple[float, float] = (0.7, 1.0),
 ) -> Images:
-    """I = J t + A (1 - t), t = exp(-beta depth), on values in 0..1. Koschmieder 1924; the ranges are RESIDE's, Li et al. 2019 (arXiv 1712.04143).
+    """Haze: I = J t + A (1 - t), t = exp(-beta depth), on values in 0..1.
 
-    `beta`, the scattering, and `light`, the grey airlight A, are drawn uniformly for each image.
+    The scattering `beta` and the grey airlight A (`light`) are drawn uniformly per
+    image. Koschmieder 1924; the ranges are RESIDE's, Li et al. 2019 (arXiv 1712.04143).
     """
     keys = jax.random.split(key, 3)
     n, height, width, _ = images.shape
@@ -64,9 +68,10 @@ def lowlight(
     shot: float = 0.002,
     read: float = 0.004,
 ) -> Images:
-    """gain x^gamma, as Lv et al. 2018 (MBLLEN) darken, and then the sensor's noise, of variance shot x + read^2 (Foi et al. 2008, equation 2).
+    """Low light: gain x^gamma, then sensor noise of variance shot x + read^2.
 
-    On values in 0..1; `gamma` and `gain` are drawn uniformly for each image.
+    On values in 0..1; `gamma` and `gain` are drawn uniformly per image. Darkening as in
+    Lv et al. 2018 (MBLLEN), noise as in Foi et al. 2008, equation 2.
     """
     keys = jax.random.split(key, 3)
     n = images.shape[0]
@@ -79,16 +84,14 @@ def lowlight(
 
 
 def blur(key: Array, images: Images, sigma: tuple[float, float] = (0.5, 2.5)) -> Images:
-    """A Gaussian filter, its standard deviation in pixels drawn uniformly for each image; edges are continued."""
+    """Gaussian blur; the standard deviation in pixels is drawn uniformly per image.
+
+    Edges are extended by their last value.
+    """
     n, height, width, _ = images.shape
     reach = int(np.ceil(3 * sigma[1]))
-    taps = jnp.exp(
-        -0.5
-        * jnp.square(
-            jnp.arange(-reach, reach + 1)[:, None, None, None, None]
-            / _uniform(key, n, *sigma)[None]
-        )
-    )
+    offsets = jnp.arange(-reach, reach + 1)[:, None, None, None, None]
+    taps = jnp.exp(-0.5 * jnp.square(offsets / _uniform(key, n, *sigma)[None]))
     taps = taps / jnp.sum(taps, axis=0, keepdims=True)
     for axis, size in ((1, height), (2, width)):
         pads = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
@@ -101,7 +104,7 @@ def blur(key: Array, images: Images, sigma: tuple[float, float] = (0.5, 2.5)) ->
     return images
 
 
-# ITU-T T.81, annex K, table K.1: steps for luminance at quality 50.
+# ITU-T T.81, annex K, table K.1: quantisation steps for luminance at quality 50.
 _STEPS = np.array(
     [
         [16, 11, 10, 16, 24, 40, 51, 61],
@@ -116,18 +119,19 @@ _STEPS = np.array(
     np.float32,
 )
 _FREQUENCIES = np.arange(8)[:, None]
-_DCT = np.float32(
-    np.where(_FREQUENCIES == 0, 8**-0.5, 0.5)
-    * np.cos((2 * np.arange(8)[None] + 1) * _FREQUENCIES * np.pi / 16)
-)  # orthonormal
+_SCALES = np.where(_FREQUENCIES == 0, 8**-0.5, 0.5)  # orthonormal
+_DCT = np.float32(_SCALES * np.cos((2 * np.arange(8)[None] + 1) * _FREQUENCIES * np.pi / 16))
 
 
 def blocks(key: Array, images: Images, quality: tuple[float, float] = (10.0, 40.0)) -> Images:
-    """Quantised cosine transforms of 8x8 blocks, as JPEG's luminance at a quality drawn uniformly for each image, of each channel by itself."""
+    """JPEG block artefacts: quantised cosine transforms of 8x8 blocks.
+
+    Each channel is quantised like JPEG's luminance, at a quality drawn uniformly per
+    image.
+    """
     n, height, width, channels = images.shape
-    padded = (
-        jnp.pad(images, [(0, 0), (0, -height % 8), (0, -width % 8), (0, 0)], mode="edge") * 127.5
-    )
+    pads = [(0, 0), (0, -height % 8), (0, -width % 8), (0, 0)]
+    padded = jnp.pad(images, pads, mode="edge") * 127.5
     grid = padded.reshape(n, padded.shape[1] // 8, 8, padded.shape[2] // 8, 8, channels)
     q = _uniform(key, n, *quality).reshape(n, 1, 1, 1, 1, 1)
     steps = jnp.round(jnp.where(q < 50, 50 / q, 2 - q / 50) * _STEPS[None, None, :, None, :, None])
@@ -142,13 +146,16 @@ DEGRADATIONS = {"haze": haze, "lowlight": lowlight, "blur": blur, "blocks": bloc
 
 
 def degraded(name: str, seed: int) -> Callable[[int, np.ndarray], np.ndarray]:
-    """A function of a photograph's number and uint8 [h, w, c] that makes of it what DEGRADATIONS[name] does, always the same of the same number."""
-    form = jax.jit(DEGRADATIONS[name])
+    """Make a function (number, uint8 photo [h, w, c]) -> degraded uint8 photo.
+
+    `name` is one of DEGRADATIONS. The result depends on `seed`, the number and the
+    photograph only.
+    """
+    degrade = jax.jit(DEGRADATIONS[name])
 
     def change(number: int, photograph: np.ndarray) -> np.ndarray:
         key = jax.random.fold_in(jax.random.key(seed), number)
-        return np.asarray(ops.to_uint8(form(key, photograph[None].astype(np.float32) / 127.5 - 1)))[
-            0
-        ]
+        images = photograph[None].astype(np.float32) / 127.5 - 1
+        return np.asarray(ops.to_uint8(degrade(key, images)))[0]
 
     return change

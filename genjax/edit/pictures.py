@@ -1,4 +1,7 @@
-"""Picture files in and out, for the commands that edit: names and sizes stay, nothing is written over unasked."""
+"""Picture files for the editing commands.
+
+Names and sizes are preserved; nothing is overwritten unless asked for.
+"""
 
 import hashlib
 import os
@@ -26,9 +29,13 @@ __all__ = ["Unreadable", "digest", "encoded", "find", "read", "target", "write"]
 
 
 def find(source: Path, say: Callable[[str], None] | None = None) -> list[Path]:
-    """The picture files of a folder, at any depth, or the one; by content, as a data set's. Raises InputError if there are none.
+    """List the picture files of a folder, at any depth, or the single file `source`.
 
-    say: gets the summary line: how many files were found, how many are pictures, and why the others are none.
+    Files are recognised by content, as in a data set. `say` gets the summary line: the
+    number of files found, how many are pictures, and why the others are left out.
+
+    Raises:
+        InputError: `source` does not exist, cannot be read, or holds no pictures.
     """
     if not os.path.isdir(source):
         try:
@@ -54,19 +61,23 @@ def find(source: Path, say: Callable[[str], None] | None = None) -> list[Path]:
 
 
 def target(name: Path) -> Path:
-    """The name that a translated picture is written under: its own, with .png added where its format is not written."""
+    """Name of the output: unchanged, plus .png if that format cannot be written."""
     return name if name.suffix.lower() in FORMATS else name.with_name(name.name + ".png")
 
 
 def read(path: Path, channels: int) -> np.ndarray:
-    """uint8 [h, w, channels], upright, transparency over white. Raises Unreadable."""
+    """Read uint8 [h, w, channels], upright, with transparency composited over white.
+
+    Raises:
+        Unreadable: the file is not an image that can be read.
+    """
     quiet_pillow()
     image = open_image(read_picture(str(path), MAX_FILE_BYTES))
     return convert(image, (*describe(image).size, channels), "none")[0]
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file of up to MAX_FILE_BYTES; "" of one that cannot be read, or is larger."""
+    """SHA-256 of a file; "" if over MAX_FILE_BYTES or if it cannot be read."""
     try:
         with open_regular(path) as file:
             raw = file.read(MAX_FILE_BYTES + 1)
@@ -76,18 +87,26 @@ def digest(path: Path) -> str:
 
 
 def encoded(name: str | Path, image: np.ndarray, note: str = "") -> bytes:
-    """uint8 [h, w, c] in the format of the name's suffix. Raises Unreadable where it is too large for that.
+    """Encode uint8 [h, w, c] in the format of the name's suffix.
 
-    note: of outputs.note, by which a repeated command knows the file as finished.
+    `note` is the text of `outputs.note`, by which a repeated command recognises
+    finished files.
+
+    Raises:
+        Unreadable: the image is too large for the format.
     """
     try:
         return encode(image, picture_suffix(name), note)
-    except (OSError, ValueError) as error:  # Pillow's are either
+    except (OSError, ValueError) as error:  # Pillow raises either
         raise Unreadable(f"cannot be written as {picture_suffix(name)} ({reason(error)})") from None
 
 
 def write(path: Path, image: np.ndarray) -> None:
-    """Write uint8 [h, w, c] in the format of the name's suffix, all or nothing. Raises InputError if it cannot be written."""
+    """Write uint8 [h, w, c] atomically, in the format of the name's suffix.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     try:
         outputs.write_atomically(path, encode(image, picture_suffix(path)))
     except (OSError, ValueError) as error:

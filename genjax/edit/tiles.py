@@ -1,22 +1,34 @@
-"""A large picture through a network of bounded memory: overlapping tiles, blended."""
+"""Process a large picture in overlapping, blended tiles, within bounded memory."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
+from genjax.errors import ConfigError
 from genjax.nn import ops
 
 
 def translator(
     model: Any, weights: Any, direction: str = "a2b", tile: int = 512, overlap: int = 64
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function that translates one picture uint8 [h, w, c] of any size by a CycleGAN; a large one in tiles.
+    """Make a function that translates a uint8 [h, w, c] picture by a CycleGAN.
 
-    All tiles are normalised as the whole picture is, made small enough for one tile: by themselves each would have a contrast of its own.
-    A network that must see the whole picture, and is light, gets it.
+    Pictures may have any size; those larger than `tile` are processed in tiles. All
+    tiles are normalised by the statistics of the full picture, reduced to the size of
+    one tile: normalised separately, each would get a different contrast. A model
+    without `statistics` (the affine network, which needs little memory) gets the full
+    picture at once.
+
+    Args:
+        model: a CycleGAN
+        weights: its weights
+        direction: "a2b" or "b2a"
+        tile: largest height and width of a tile, in pixels
+        overlap: least overlap of neighbouring tiles, in pixels
     """
     translate = functools.partial(model.translate, weights, direction=direction)
     if model.statistics is None:
@@ -39,7 +51,7 @@ def translator(
 
 
 def _reduced(image: np.ndarray, tile: int) -> np.ndarray:
-    """The image, or if it does not fit into tile x tile a copy that does, of its proportions."""
+    """Shrink the image to fit into tile x tile, preserving its aspect ratio."""
     height, width, channels = image.shape
     scale = tile / max(height, width)
     if scale >= 1:
@@ -51,28 +63,35 @@ def _reduced(image: np.ndarray, tile: int) -> np.ndarray:
 def tiled(
     apply: Callable[[np.ndarray], np.ndarray], image: np.ndarray, tile: int = 512, overlap: int = 64
 ) -> np.ndarray:
-    """`apply`, [1, h, w, c] -> the same height and width, of `image` [h, w, c] in tiles of at most tile x tile pixels, float32.
+    """Apply a function to `image` in tiles of at most tile x tile pixels; float32.
 
-    Tiles lie evenly, at least `overlap` pixels over each other, where they fade into each other along a line. An image that fits into
-    one is done in one. All are of one size, so `apply` is compiled once. Raises ValueError unless 0 <= 2 * overlap <= tile.
+    Tiles are evenly spaced and cross-fade linearly over `overlap` pixels or more. All
+    have the same size, so `apply` is compiled once; an image that fits into one tile is
+    processed at once.
+
+    Args:
+        apply: maps [1, h, w, c] to the same height and width
+        image: array [h, w, c]
+        tile: largest height and width of a tile, in pixels
+        overlap: least overlap of neighbouring tiles, in pixels
+
+    Raises:
+        ValueError: not 0 <= 2 * overlap <= tile.
     """
     if not 0 <= 2 * overlap <= tile:
-        raise ValueError(f"overlap {overlap}: from 0 to half of the tile, {tile}")
+        raise ConfigError("overlap", overlap, f"must be from 0 to half of `tile`, {tile}")
     sizes = [min(tile, size) for size in image.shape[:2]]
-    starts = [
-        _starts(size, length, overlap) for size, length in zip(image.shape[:2], sizes, strict=True)
-    ]
+    pairs = zip(image.shape[:2], sizes, strict=True)
+    tops, lefts = [_starts(size, length, overlap) for size, length in pairs]
     weight = np.multiply.outer(*(_fade(length, overlap) for length in sizes))[:, :, None]
     total, weights = None, np.zeros((*image.shape[:2], 1), np.float32)
-    for top in starts[0]:
-        for left in starts[1]:
-            place = slice(top, top + sizes[0]), slice(left, left + sizes[1])
-            done = np.asarray(apply(image[place][None]), np.float32)[0]
-            total = (
-                np.zeros((*image.shape[:2], done.shape[2]), np.float32) if total is None else total
-            )
-            total[place] += weight * done
-            weights[place] += weight
+    for top, left in itertools.product(tops, lefts):
+        window = slice(top, top + sizes[0]), slice(left, left + sizes[1])
+        result = np.asarray(apply(image[window][None]), np.float32)[0]
+        if total is None:
+            total = np.zeros((*image.shape[:2], result.shape[2]), np.float32)
+        total[window] += weight * result
+        weights[window] += weight
     assert total is not None
     return total / weights
 
@@ -83,6 +102,6 @@ def _starts(size: int, length: int, overlap: int) -> list[int]:
 
 
 def _fade(length: int, overlap: int) -> np.ndarray:
-    """Rising over the first `overlap` pixels, falling over the last, never 0."""
+    """Weights rising over the first `overlap` pixels and falling over the last, > 0."""
     rising = np.minimum(np.arange(1, length + 1) / (overlap + 1), 1.0)
     return np.minimum(rising, rising[::-1]).astype(np.float32)

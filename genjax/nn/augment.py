@@ -1,17 +1,21 @@
-"""Random transformations of what a discriminator sees, real and generated alike, so that few images do for training it.
+"""Random transformations of the discriminator's inputs, for training on few images.
 
-DiffAugment: Zhao et al. 2020 (arXiv 2006.10738). ADA, "Training Generative Adversarial Networks with Limited Data": Karras et al. 2020
-(arXiv 2006.06676), its pipeline (section 2 and appendix B) and the controller of its probability (section 3).
+DiffAugment: Zhao et al. 2020 (arXiv 2006.10738). ADA, "Training Generative Adversarial
+Networks with Limited Data": Karras et al. 2020 (arXiv 2006.06676), its pipeline
+(section 2 and appendix B) and the controller of its probability (section 3).
 
-Each transformation is a pure function of images [n, h, w, c] in [-1, 1] and parameters, one an image, differentiable in the images any
-number of times in reverse mode; what draws the parameters is apart from it. `diff_augment` and `ada` do both, `augment` is either. The
-discriminator is only ever shown T(x) and T(G(z)), and the generator's gradient flows through T, so that a generator does not learn T.
-The images' dtype is kept; what is more than a sum or a product of two values is computed in float32.
+Each transformation is a pure function of images [n, h, w, c] in [-1, 1] and parameters,
+one per image, differentiable in the images to any order in reverse mode; drawing the
+parameters is separate. `diff_augment` and `ada` do both; `augment` dispatches to
+either. The discriminator sees only T(x) and T(G(z)), and the generator's gradient flows
+through T, so the generator does not learn T. The dtype of the images is preserved;
+anything beyond a sum or a product of two values is computed in float32.
 """
 
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,20 +24,23 @@ import numpy as np
 from genjax.nn import ops
 from genjax.shapes import Array, Float
 
-# --- DiffAugment's transformations -------------------------------------------------------------------------------------------------
+# --- DiffAugment: transformations -----------------------------------------------------
 
 
 def brightness(
     images: Float[Array, "n h w c"], shift: Float[Array, " n"]
 ) -> Float[Array, "n h w c"]:
-    """x + shift."""
+    """Add `shift`, one value per image."""
     return images + _an_image(shift, images)
 
 
 def saturation(
     images: Float[Array, "n h w c"], factor: Float[Array, " n"]
 ) -> Float[Array, "n h w c"]:
-    """Each pixel's channels moved to (0: grey) or from their mean: m + factor (x - m). One channel is its own mean: nothing changes."""
+    """Scale the distance of each pixel from its channel mean m: m + factor (x - m).
+
+    A factor of 0 gives grey. Images of one channel are unchanged.
+    """
     if images.shape[3] == 1:
         return images
     mean = jnp.mean(images.astype(jnp.float32), axis=3, keepdims=True).astype(images.dtype)
@@ -43,10 +50,9 @@ def saturation(
 def contrast(
     images: Float[Array, "n h w c"], factor: Float[Array, " n"]
 ) -> Float[Array, "n h w c"]:
-    """Each image's values moved to or from their mean: m + factor (x - m)."""
-    mean = jnp.mean(
-        images.astype(jnp.float32).reshape(images.shape[0], -1), axis=1
-    )  # one axis: XLA sums several slowly on a CPU
+    """Scale the distance of each value from the image's mean m: m + factor (x - m)."""
+    # Over one axis: XLA sums over several slowly on a CPU.
+    mean = jnp.mean(images.astype(jnp.float32).reshape(images.shape[0], -1), axis=1)
     mean = _an_image(mean, images)
     return mean + _an_image(factor, images) * (images - mean)
 
@@ -55,7 +61,11 @@ def contrast(
 def translate(
     images: Float[Array, "n h w c"], down: Array, right: Array
 ) -> Float[Array, "n h w c"]:
-    """y[i, j] = x[i - down, j - right], zeros from outside; int32 [n] each, of at most `reach` pixels either way (beyond, as `reach`)."""
+    """Shift images by whole pixels, with zeros from outside.
+
+    y[i, j] = x[i - down, j - right]; `down` and `right` are int32 [n], clipped to
+    +-`reach(size)` pixels.
+    """
     _, height, width, channels = images.shape
     high, wide = reach(height), reach(width)
     padded = jnp.pad(images, ((0, 0), (high, high), (wide, wide), (0, 0)))
@@ -68,7 +78,8 @@ def translate(
     return jax.vmap(window)(padded, down, right)
 
 
-# The transpose of a shift is the shift back. Autodiff knows only that it is a scatter, which is slower and on GPUs sums in any order.
+# The transpose of a shift is the shift back. Autodiff would make it a scatter, which is
+# slower and on GPUs sums in any order.
 translate.defvjp(
     lambda images, down, right: (translate(images, down, right), (down, right)),
     lambda shifts, g: (translate(g, -shifts[0], -shifts[1]), None, None),
@@ -76,7 +87,10 @@ translate.defvjp(
 
 
 def cutout(images: Float[Array, "n h w c"], top: Array, left: Array) -> Float[Array, "n h w c"]:
-    """Zeros in the rectangle of h // 2 rows from `top` and w // 2 columns from `left`, int32 [n] each; it may reach over the edge."""
+    """Set to zero a rectangle of h // 2 rows from `top` and w // 2 columns from `left`.
+
+    `top` and `left` are int32 [n]; the rectangle may extend beyond the edges.
+    """
 
     def inside(first, size):
         offset = jnp.arange(size)[None] - first[:, None]
@@ -87,16 +101,16 @@ def cutout(images: Float[Array, "n h w c"], top: Array, left: Array) -> Float[Ar
 
 
 def reach(size: int) -> int:
-    """The most pixels by which a side of `size` is shifted: an eighth, rounded."""
+    """Largest shift of a side of `size` pixels: an eighth, rounded."""
     return int(size / 8 + 0.5)
 
 
 def _an_image(values: Array, images: Array) -> Array:
-    """[n] -> [n, 1, 1, 1], of the images' dtype."""
+    """[n] -> [n, 1, 1, 1], in the images' dtype."""
     return values.astype(images.dtype)[:, None, None, None]
 
 
-# --- drawn, as Zhao et al. do --------------------------------------------------------------------------------------------
+# --- DiffAugment: random draws --------------------------------------------------------
 
 
 def _color(key: Array, images: Array) -> Array:
@@ -114,7 +128,11 @@ def _translation(key: Array, images: Array) -> Array:
 
 
 def _cutout(key: Array, images: Array) -> Array:
-    """The rectangle's centre is uniform over the image: even ones lie between pixels, and so have one place more."""
+    """Cutout with a uniformly drawn centre.
+
+    The centre of a rectangle of even size lies between pixels, so it has one more
+    position.
+    """
     top, left = (
         jax.random.randint(
             key, images.shape[:1], -(size // 2 // 2), size - (size // 2 + 1) // 2 + 1
@@ -124,7 +142,8 @@ def _cutout(key: Array, images: Array) -> Array:
     return cutout(images, top, left)
 
 
-# Section 4 and appendix: brightness within +-0.5, saturation 0 to 2, contrast 0.5 to 1.5; shifts within +-1/8; a hole of half the side.
+# Section 4 and appendix: brightness within +-0.5, saturation 0 to 2, contrast 0.5 to
+# 1.5; shifts within +-1/8 of the size; a cutout of half the side.
 DIFF_AUGMENT: dict[str, Callable[[Array, Array], Array]] = {
     "color": _color,
     "translation": _translation,
@@ -135,15 +154,23 @@ DIFF_AUGMENT: dict[str, Callable[[Array, Array], Array]] = {
 def diff_augment(
     key: Array, images: Float[Array, "n h w c"], policy: tuple[str, ...], p: Array | float = 1.0
 ) -> Float[Array, "n h w c"]:
-    """The transformations that `policy` names (in DIFF_AUGMENT), in its order, drawn for each image. ValueError on another name.
+    """Apply the transformations named in `policy`, drawn independently per image.
 
-    The paper always applies them; with p, each to each image with that probability, apart from the others.
+    Differentiable in the images to any order in reverse mode; images do not depend on
+    each other; any height, width and number of channels.
 
-    Differentiable in the images, in reverse mode, any number of times; no image depends on another. Any height, width and channels.
+    Args:
+        key: PRNG key images: images in [-1, 1] policy: names in DIFF_AUGMENT, applied
+        in this order p: probability of each transformation of each image, drawn
+        independently; the paper
+            always applies them (1)
+
+    Raises:
+        ValueError: `policy` has a name that is not in DIFF_AUGMENT.
     """
     if unknown := [name for name in policy if name not in DIFF_AUGMENT]:
         raise ValueError(f"unknown augmentation {unknown[0]!r}: one of {', '.join(DIFF_AUGMENT)}")
-    always = isinstance(p, (int, float)) and p >= 1  # nothing to draw, then
+    always = isinstance(p, (int, float)) and p >= 1  # nothing to draw
     chosen = (
         None
         if always
@@ -155,18 +182,20 @@ def diff_augment(
     return images
 
 
-# --- ADA's transformations: pixel blitting -------------------------------------------------------------------------------
+# --- ADA: pixel blitting --------------------------------------------------------------
 
 
 def flip(images: Float[Array, "n h w c"], flipped: Array) -> Float[Array, "n h w c"]:
-    """Mirrored left to right where `flipped`, bool [n]."""
+    """Mirror left to right where `flipped`, bool [n]."""
     return _where(flipped, images[:, :, ::-1], images)
 
 
 def turn(images: Float[Array, "n h w c"], quarters: Array) -> Float[Array, "n h w c"]:
-    """Turned counter-clockwise by `quarters`, int32 [n], of a circle: `numpy.rot90`.
+    """Rotate counter-clockwise by `quarters` quarter turns, like `numpy.rot90`.
 
-    The size is kept, so images that are not square turn by half circles alone: an odd number of quarters counts as one less.
+    `quarters` is int32 [n]. The shape is preserved, so images that are not square are
+    rotated by 180 degrees only: an odd number of quarter turns is rounded down to an
+    even one.
     """
     if images.shape[1] == images.shape[2]:
         images = _where(quarters % 2 == 1, jnp.swapaxes(images, 1, 2)[:, ::-1], images)
@@ -174,89 +203,100 @@ def turn(images: Float[Array, "n h w c"], quarters: Array) -> Float[Array, "n h 
 
 
 def shift(images: Float[Array, "n h w c"], down: Array, right: Array) -> Float[Array, "n h w c"]:
-    """`translate`, but what comes in from outside is the image reflected at the centres of its edge pixels."""
+    """`translate` with reflection at the centres of the edge pixels, not zeros."""
     _, height, width, _ = images.shape
     high, wide = reach(height), reach(width)
     padded = jnp.pad(images, ((0, 0), (high, high), (wide, wide), (0, 0)), mode="reflect")
-    moved = translate(
-        padded, jnp.clip(down, -high, high), jnp.clip(right, -wide, wide)
-    )  # its zeros stay out of the middle
+    # The zeros that `translate` brings in stay outside the crop.
+    moved = translate(padded, jnp.clip(down, -high, high), jnp.clip(right, -wide, wide))
     return moved[:, high : high + height, wide : wide + width]
 
 
 def blit(
     images: Float[Array, "n h w c"], flipped: Array, quarters: Array, down: Array, right: Array
 ) -> Float[Array, "n h w c"]:
-    """Pixels moved and not changed: `flip`, `turn`, `shift`."""
+    """Pixel blitting: `flip`, `turn`, then `shift`. Values only move."""
     return shift(turn(flip(images, flipped), quarters), down, right)
 
 
 def _where(chosen: Array, images: Array, others: Array) -> Array:
-    """[n], and images [n, h, w, c] twice: of each image the first where `chosen`, bit by bit."""
+    """Select per image, exactly: `images` where `chosen` [n], else `others`."""
     return jnp.where(chosen[:, None, None, None], images, others)
 
 
-# --- ADA's transformations: geometry -------------------------------------------------------------------------------------
+# --- ADA: geometry --------------------------------------------------------------------
 
-# Daubechies' symlet of 6 vanishing moments, the low pass (Ten Lectures on Wavelets, 1992, table 6.3), of norm 1.
+# Low-pass filter of Daubechies' symlet with 6 vanishing moments, of norm 1 (Ten
+# Lectures on Wavelets, 1992, table 6.3).
 # fmt: off
 SYM6 = (
-    0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466, 0.787641141030194,
-    0.3379294217276218, -0.07263752278646252, -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148,
+    0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633,
+    0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252,
+    -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148,
 )
 # fmt: on
-# The delay of SYM6 for the lowest frequencies, in its taps: pixel i lies at 2 i + CENTRE of the image at twice the size. With the first
-# moment a plane of constant slope is sampled without error; the middle of the taps, 5.5, would be 0.2 pixels beside it.
+# Delay of SYM6 at the lowest frequencies, in taps: pixel i lies at 2 i + CENTRE of the
+# image at twice the size. With the first moment a constant slope is sampled without
+# error; the middle of the taps, 5.5, would be 0.2 pixels off.
 CENTRE = sum(index * tap for index, tap in enumerate(SYM6)) / sum(SYM6)
-MARGIN = 3  # pixels outside the image that the filter on the way back sees: as far as this, the way up and back is exact
+# Pixels outside the image that the downsampling filter sees; within them, upsampling
+# then downsampling is exact.
+MARGIN = 3
 
 
 def scaling(x: Array, y: Array) -> Array:
-    """[n] each -> [n, 3, 3]: the plane (x to the right, y down, 1) scaled."""
+    """Matrix that scales the plane (x right, y down, 1): [n] each -> [n, 3, 3]."""
     return _matrices([[x, 0, 0], [0, y, 0], [0, 0, 1]])
 
 
 def rotation(angle: Array) -> Array:
-    """[n] in radians -> [n, 3, 3]: x towards y, which is clockwise as images are shown."""
+    """Matrix of a rotation from x to y, clockwise on screen: [n] -> [n, 3, 3]."""
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     return _matrices([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
 
 
 def translation(x: Array, y: Array) -> Array:
-    """[n] each, in pixels -> [n, 3, 3]."""
+    """Matrix of a translation in pixels: [n] each -> [n, 3, 3]."""
     return _matrices([[1, 0, x], [0, 1, y], [0, 0, 1]])
 
 
 def resample(
     images: Float[Array, "n h w c"], inverse: Float[Array, "n 3 3"]
 ) -> Float[Array, "n h w c"]:
-    """y at the point q shows x at `inverse` (q, 1): affine, points (right, down) in pixels from the image's middle. The identity is exact.
+    """Affine transformation: y at the point q is x at the point `inverse` (q, 1).
 
-    To twice the size by SYM6, sampled there linearly between 2x2 values onto a grid of twice the size, and back by the same filter, whose
-    shifts by 2 are orthonormal: what no matrix moves comes back. Outside, the image is reflected at the centres of its edge pixels: the
-    filter sees `MARGIN` + 3 reflected pixels on each side, and points further out are reflected back in, however far they are. (The paper
-    pads by as much as the matrices need; that would be a size that depends on what is drawn.)
+    Points are (right, down) in pixels from the centre of the image. The identity is
+    exact.
 
-    The transpose of sampling is a scatter that adds: on GPUs it sums in any order unless XLA is told to be deterministic
-    (--xla_gpu_deterministic_ops).
+    Upsamples by 2 with SYM6, samples bilinearly on a grid of twice the size, and
+    downsamples with the same filter. Shifts of SYM6 by 2 are orthonormal, so the
+    identity and whole shifts lose nothing. Outside, the image is reflected at the
+    centres of its edge pixels: the filter sees `MARGIN` + 3 reflected pixels on each
+    side, and points further out are reflected back in, at any distance. (The paper pads
+    by as much as the matrices need, which would be a size that depends on the draw.)
+
+    The transpose of sampling is a scatter-add: on GPUs it sums in any order unless XLA
+    is told to be deterministic (--xla_gpu_deterministic_ops).
     """
     _, height, width, _ = images.shape
     pads = (0, 0), (MARGIN + 3, MARGIN + 3), (MARGIN + 3, MARGIN + 3), (0, 0)
     padded = jnp.pad(images.astype(jnp.float32), pads, mode="reflect")
-    # The pixel i is at 2 i + CENTRE + 1 of this: its first row and column are the place -1.
+    # Pixel i is at 2 i + CENTRE + 1 of this array, whose first row and column are at
+    # -1.
     large = ops.fir(
         padded, [math.sqrt(2) * tap for tap in SYM6[::-1]], (2 * height + 12, 2 * width + 12), up=2
     )
-    # The places 0 .. 2 n + 9 of the output, as pixels from its middle: all that the filter on the way back sees, with no padding.
+    # Positions 0 .. 2 n + 9 of the output at twice the size, in pixels from its centre:
+    # all that the downsampling filter sees, without padding.
     y, x = ((jnp.arange(2 * size + 10) - CENTRE) / 2 - (size - 1) / 2 for size in (height, width))
-    across, along = (
-        (line[:, 0, None] * x[None] + line[:, 2, None])[:, None]
-        + (line[:, 1, None] * y[None])[:, :, None]
-        for line in (inverse[:, 0], inverse[:, 1])
+    source_x, source_y = (
+        (row[:, 0, None] * x[None] + row[:, 2, None])[:, None]
+        + (row[:, 1, None] * y[None])[:, :, None]
+        for row in (inverse[:, 0], inverse[:, 1])
     )
     rows, columns = (
-        2 * _seen(place + (size - 1) / 2, size) + CENTRE + 1
-        for place, size in ((along, height), (across, width))
+        2 * _padded_position(point + (size - 1) / 2, size) + CENTRE + 1
+        for point, size in ((source_y, height), (source_x, width))
     )
     small = ops.fir(
         bilinear(large, rows, columns),
@@ -272,7 +312,11 @@ def resample(
 def bilinear(
     images: Float[Array, "n h w c"], rows: Float[Array, "n a b"], columns: Float[Array, "n a b"]
 ) -> Float[Array, "n a b c"]:
-    """Values between the centres of the 2x2 pixels around each place; images of 2x2 at least. Beyond the edge they go on linearly."""
+    """Interpolate between the 2x2 pixels around each point.
+
+    `rows` and `columns` are in pixels. Extrapolates linearly beyond the edges. The
+    images must be at least 2x2.
+    """
     _, height, width, channels = images.shape
     row, column = (
         jnp.clip(jnp.floor(place), 0, size - 2).astype(jnp.int32)
@@ -283,56 +327,61 @@ def bilinear(
         (columns - column)[..., None].astype(images.dtype),
     )
     flat, first = images.reshape(len(images), height * width, channels), row * width + column
-    take = jax.vmap(
-        lambda pixels, index: jnp.take(pixels, index, axis=0, mode="clip")
-    )  # clipped: there is no place outside
+    # No index is out of range; "clip" saves XLA the handling of those.
+    take = jax.vmap(lambda pixels, index: jnp.take(pixels, index, axis=0, mode="clip"))
     above = (1 - beside) * take(flat, first) + beside * take(flat, first + 1)
     return (1 - below) * above + below * (
         (1 - beside) * take(flat, first + width) + beside * take(flat, first + width + 1)
     )
 
 
-def _seen(place: Array, size: int) -> Array:
-    """Where in the padded image: the same up to `MARGIN` pixels outside, reflected back in beyond."""
+def _padded_position(place: Array, size: int) -> Array:
+    """Reflect points more than `MARGIN` pixels outside the image back into it."""
     return jnp.where(
         (place < -MARGIN) | (place > size - 1 + MARGIN), _reflected(place, size), place
     )
 
 
-def _reflected(place, size: int):
-    """Along a side of `size` pixels, reflected at the centres of the first and the last as often as it takes. NumPy's arrays or JAX's."""
+def _reflected(place: Any, size: int) -> Any:
+    """Reflect a coordinate at the centres of the first and last pixel, repeatedly.
+
+    Takes arrays of NumPy or JAX.
+    """
     last = size - 1
     return last - abs(place % (2 * last) - last) if last else 0 * place
 
 
 def _matrices(entries: list[list[Array | int]]) -> Array:
-    """Rows of numbers and of arrays [n] -> [n, rows, columns]."""
+    """Stack rows of numbers and arrays [n] into matrices [n, rows, columns]."""
     flat = jnp.broadcast_arrays(*(jnp.float32(entry) for row in entries for entry in row))
     return jnp.stack(flat, axis=1).reshape(-1, len(entries), len(entries[0]))
 
 
 def _product(*matrices: Array) -> Array:
-    """[n, k, k] each, in the order of writing: the last is applied first. Products of ones and zeros are exact."""
+    """Matrix product of [n, k, k] arrays, in the order written (last applied first).
+
+    Products of ones and zeros are exact.
+    """
     return functools.reduce(
         lambda a, b: jnp.einsum("nij,njk->nik", a, b, precision="highest"), matrices
     )
 
 
-# --- ADA's transformations: colour ---------------------------------------------------------------------------------------
+# --- ADA: colour ----------------------------------------------------------------------
 
 
 def shifted_colors(shift: Array) -> Array:
-    """[n] -> [n, 4, 4] of (red, green, blue, 1): `shift` added to each, brightness."""
+    """Brightness matrix on (red, green, blue, 1), adding `shift`: [n] -> [n, 4, 4]."""
     return _matrices([[1, 0, 0, shift], [0, 1, 0, shift], [0, 0, 1, shift], [0, 0, 0, 1]])
 
 
 def scaled_colors(factor: Array) -> Array:
-    """[n] -> [n, 4, 4]: each times `factor`, contrast about mid-grey."""
+    """Contrast matrix: scales each channel about mid-grey. [n] -> [n, 4, 4]."""
     return _matrices([[factor, 0, 0, 0], [0, factor, 0, 0], [0, 0, factor, 0], [0, 0, 0, 1]])
 
 
 def flipped_luma(flipped: Array) -> Array:
-    """[n] of 0 or 1 -> [n, 4, 4]: reflected at the plane of no luma, that is light for dark with the hue kept."""
+    """Matrix that inverts luma and preserves hue, if `flipped`: [n] -> [n, 4, 4]."""
     off = -2 * flipped / 3
     return _matrices(
         [[1 + off, off, off, 0], [off, 1 + off, off, 0], [off, off, 1 + off, 0], [0, 0, 0, 1]]
@@ -340,7 +389,10 @@ def flipped_luma(flipped: Array) -> Array:
 
 
 def turned_hue(angle: Array) -> Array:
-    """[n] in radians -> [n, 4, 4]: turned about the luma axis (1, 1, 1) / sqrt 3, by Rodrigues' formula."""
+    """Matrix of a rotation by `angle` radians about the luma axis (1, 1, 1) / sqrt 3.
+
+    [n] -> [n, 4, 4], by Rodrigues' formula.
+    """
     mean, sin = (1 - jnp.cos(angle)) / 3, jnp.sin(angle) / math.sqrt(3)
     same, after, before = jnp.cos(angle) + mean, mean + sin, mean - sin
     return _matrices(
@@ -349,7 +401,7 @@ def turned_hue(angle: Array) -> Array:
 
 
 def scaled_saturation(factor: Array) -> Array:
-    """[n] -> [n, 4, 4]: the distance from the luma axis times `factor`; at 0, grey."""
+    """Matrix that scales the distance from the luma axis (0: grey): [n, 4, 4]."""
     mean = (1 - factor) / 3
     same = factor + mean
     return _matrices(
@@ -360,54 +412,63 @@ def scaled_saturation(factor: Array) -> Array:
 def recolor(
     images: Float[Array, "n h w c"], matrix: Float[Array, "n 4 4"]
 ) -> Float[Array, "n h w c"]:
-    """`matrix` (red, green, blue, 1) of each pixel. The identity is exact.
+    """Apply `matrix` to (red, green, blue, 1) of each pixel. The identity is exact.
 
-    Of 1 channel, the mean of what becomes of the three of a grey pixel: hue and saturation mean nothing, a luma flip is a negative. Of 4
-    channels, the last, alpha, is kept. ValueError on another number.
+    1-channel input: transform grey as RGB and average, so hue and saturation have no
+    effect and a luma flip is a negative. 4-channel input: the last, alpha, is
+    unchanged.
+
+    Raises:
+        ValueError: the images do not have 1, 3 or 4 channels.
     """
     channels = images.shape[3]
     if channels not in (1, 3, 4):
-        raise ValueError(f"colours of images of {channels} channels: 1, 3 or 4")
-    if channels == 1:  # the rows' mean, of red = green = blue
+        raise ValueError(f"images of {channels} channels: must have 1, 3 or 4 to change colours")
+    if channels == 1:  # mean of the rows, of red = green = blue
         mean = jnp.mean(matrix[:, :3], axis=1)
         linear, offset = jnp.sum(mean[:, :3], axis=1)[:, None, None], mean[:, 3, None]
     else:
         linear, offset = matrix[:, :3, :3], matrix[:, :3, 3]
     colors = images[..., :3].astype(jnp.float32)
-    # A sum of products and no einsum: 3 channels are no work for a matrix unit, and its float32 is not everywhere one.
+    # A sum of products rather than an einsum: 3 channels are too few for a matrix unit,
+    # whose float32 is also reduced precision on some devices.
     terms = [colors[..., i, None] * linear[:, None, None, :, i] for i in range(colors.shape[3])]
     colors = sum(terms, offset[:, None, None, :]).astype(images.dtype)
     changed = jnp.concatenate([colors, images[..., 3:]], axis=3) if channels == 4 else colors
     return _where(jnp.all(matrix == jnp.eye(4)[None], axis=(1, 2)), images, changed)
 
 
-# --- ADA's transformations: image-space filtering and corruption ---------------------------------------------------------
+# --- ADA: image-space filtering and corruption ----------------------------------------
 
-SYM2 = tuple(  # Daubechies' wavelet of 2 vanishing moments, the low pass, of norm 1
-    (a + b * math.sqrt(3)) / math.sqrt(32) for a, b in ((1, 1), (3, 1), (3, -1), (1, -1))
-)
-# The bands [0, 1/8], [1/8, 1/4], [1/4, 1/2] and [1/2, 1] pi, and how a natural image's power, about 1/f, is spread over them.
+# Low-pass filter of Daubechies' wavelet with 2 vanishing moments, of norm 1.
+SYM2 = tuple((a + b * math.sqrt(3)) / math.sqrt(32) for a, b in ((1, 1), (3, 1), (3, -1), (1, -1)))
+# Expected share of a natural image's power, about 1/f, in the bands [0, 1/8], [1/8,
+# 1/4], [1/4, 1/2] and [1/2, 1] pi.
 POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
 
 
 def _tree() -> np.ndarray:
-    """H(z) H(1/z) / 2 and its mirror H(-z) H(-1/z) / 2 sum to 1, as the wavelet is orthonormal: each scale's low one is split at the next."""
+    """Band filters of the wavelet packet tree, [4, 43], lowest band first.
+
+    H(z) H(1/z) / 2 and its mirror H(-z) H(-1/z) / 2 sum to 1, because the wavelet is
+    orthonormal: each scale's low band is split at the next.
+    """
     low = np.convolve(SYM2, SYM2[::-1]) / 2
-    kept, split = np.ones(1), []
+    lowest, split = np.ones(1), []
     for scale in (1, 2, 4):
         spread = np.zeros((2, 6 * scale + 1))  # z to z^scale
         spread[:, ::scale] = low, low * (-1.0) ** np.arange(-3, 4)
-        split.append(np.convolve(kept, spread[1]))
-        kept = np.convolve(kept, spread[0])
-    return np.stack([np.pad(taps, (43 - len(taps)) // 2) for taps in (kept, *reversed(split))])
+        split.append(np.convolve(lowest, spread[1]))
+        lowest = np.convolve(lowest, spread[0])
+    return np.stack([np.pad(taps, (43 - len(taps)) // 2) for taps in (lowest, *reversed(split))])
 
 
-BANDS = _tree()  # [4, 43]: symmetric filters, which sum to the identity
+BANDS = _tree()  # [4, 43]: symmetric filters that sum to the identity
 
 
 @functools.cache
 def _band_matrices(size: int) -> np.ndarray:
-    """[4, size, size] float32: BANDS along a side of `size`, reflected at the centres of its edge pixels."""
+    """BANDS along a side of `size` with reflected edges: float32 [4, size, size]."""
     matrices, pixels = np.zeros((4, size, size)), np.arange(size)
     for offset in range(-21, 22):
         matrices[:, pixels, _reflected(pixels + offset, size)] += BANDS[:, offset + 21, None]
@@ -415,18 +476,23 @@ def _band_matrices(size: int) -> np.ndarray:
 
 
 def amplify(images: Float[Array, "n h w c"], gains: Float[Array, "n 4"]) -> Float[Array, "n h w c"]:
-    """The sum of BANDS, each times its gain, along both sides. Gains of 1 are exact; alpha, if any, is kept.
+    """Amplify four frequency bands: sum of BANDS times their gains, along both sides.
 
-    Filters that differ by image would be a grouped convolution. These are products with a matrix an image [size, size], as are their
-    gradients: size / 43 times the multiplications, in the form that machines do best. The program holds 16 size^2 bytes of BANDS.
+    Gains of 1 are exact; alpha, if any, is unchanged.
+
+    Filters that differ per image would be a grouped convolution. These are matrix
+    products with one matrix [size, size] per image, and so are their gradients: size /
+    43 times as many multiplications, in the form that hardware does best. The program
+    holds 16 size^2 bytes of BANDS.
     """
     colors = images[..., : 3 if images.shape[3] == 4 else None].astype(jnp.float32)
-    across, along = (
+    vertical, horizontal = (
         jnp.einsum("nb,bij->nij", gains, _band_matrices(size), precision="highest")
         for size in images.shape[1:3]
     )
-    colors = jnp.einsum("nij,njwc->niwc", across, colors, precision="highest")
-    colors = jnp.einsum("nij,nhjc->nhic", along, colors, precision="highest").astype(images.dtype)
+    colors = jnp.einsum("nij,njwc->niwc", vertical, colors, precision="highest")
+    colors = jnp.einsum("nij,nhjc->nhic", horizontal, colors, precision="highest")
+    colors = colors.astype(images.dtype)
     changed = jnp.concatenate([colors, images[..., 3:]], axis=3) if images.shape[3] == 4 else colors
     return _where(jnp.all(gains == 1, axis=1), images, changed)
 
@@ -434,20 +500,29 @@ def amplify(images: Float[Array, "n h w c"], gains: Float[Array, "n 4"]) -> Floa
 def noise(
     images: Float[Array, "n h w c"], field: Float[Array, "n h w c"], deviation: Float[Array, " n"]
 ) -> Float[Array, "n h w c"]:
-    """images + deviation field, `field` of variance 1. A deviation of 0 is exact; alpha, if any, is kept."""
+    """Add `deviation` times `field`, which has variance 1.
+
+    A deviation of 0 is exact; alpha, if any, is unchanged.
+    """
     changed = images + _an_image(deviation, images) * field.astype(images.dtype)
     if images.shape[3] == 4:
         changed = jnp.concatenate([changed[..., :3], images[..., 3:]], axis=3)
     return _where(deviation == 0, images, changed)
 
 
-# --- drawn, as Karras et al. do (appendix B) -----------------------------------------------------------------------------
-# Of (key, the images' shape, p) the parameters of one group's transformation. Each of its parts is drawn with probability p for each
-# image, apart from the others, and else has the value that changes nothing. Few calls draw many numbers: each is compiled for seconds.
+# --- ADA: random draws (appendix B) ---------------------------------------------------
+# Each function maps (key, shape of the images, p) to the parameters of one group. Each
+# transformation in the group is drawn independently with probability p per image;
+# otherwise its parameter is neutral. Numbers are drawn in few calls: each takes seconds
+# to compile.
 
 
 def draw_blit(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array, Array, Array, Array]:
-    """A flip or none; 0 to 3 quarters (of images that are not square 0 or 2); up to an eighth of the size, rounded to pixels."""
+    """Draw a flip, a rotation by 0 to 3 quarter turns and a shift.
+
+    Images that are not square are rotated by 0 or 180 degrees. The shift is at most an
+    eighth of the size, rounded to pixels.
+    """
     (n, height, width, _), keys = shape, jax.random.split(key)
     flipping, turning, moving = _chosen(keys[0], (3, n), p)
     side, quarter, *places = jax.random.uniform(keys[1], (4, n))
@@ -460,11 +535,13 @@ def draw_blit(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array, Arra
 
 
 def draw_geometry(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array]:
-    """The inverse of: scaled, turned, stretched one way and shrunk the other, turned, moved."""
+    """Draw the inverse of an affine transformation.
+
+    Isotropic scaling, rotation, anisotropic scaling, rotation, translation.
+    """
     (n, height, width, _), keys = shape, jax.random.split(key, 3)
-    either = 1 - jnp.sqrt(
-        1 - p
-    )  # with this probability each, one of the two turns or both are drawn with probability p
+    # With this probability for each rotation, at least one is drawn with probability p.
+    either = 1 - jnp.sqrt(1 - p)
     chosen = _chosen(keys[0], (5, n), jnp.stack([p, either, p, either, p])[:, None])
     first, second = jax.random.uniform(keys[1], (2, n), minval=-jnp.pi, maxval=jnp.pi)
     scale, stretch, right, down = jax.random.normal(keys[2], (4, n))
@@ -484,7 +561,10 @@ def draw_geometry(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array]:
 
 
 def draw_color(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array]:
-    """Brightness, contrast, luma flip, hue and saturation, in that order, as one matrix."""
+    """Draw brightness, contrast, luma flip, hue and saturation, in that order.
+
+    They are multiplied into one matrix.
+    """
     n, keys = shape[0], jax.random.split(key, 3)
     chosen = _chosen(keys[0], (5, n), p)
     shift, contrasts, saturates = jax.random.normal(keys[1], (3, n))
@@ -500,17 +580,21 @@ def draw_color(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array]:
 
 
 def draw_gains(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array]:
-    """For one band after another a gain, and all four then divided so that the power expected of a natural image is what it was."""
+    """Draw a gain per band.
+
+    All four are then divided so as to preserve the expected power of a natural image.
+    """
     keys = jax.random.split(key)
     chosen = _chosen(keys[0], (shape[0], 4), p)
     gain = jnp.where(chosen, jnp.exp2(jax.random.normal(keys[1], (shape[0], 4))), 1.0)
-    power = 1 + jnp.array(POWER)[None] * (jnp.square(gain) - 1)  # of each with the other three at 1
+    # Expected power if only this band is amplified.
+    power = 1 + jnp.array(POWER)[None] * (jnp.square(gain) - 1)
     gains = gain / jnp.sqrt(jnp.prod(power, axis=1, keepdims=True))
     return (jnp.where(jnp.any(chosen, axis=1, keepdims=True), gains, 1.0),)
 
 
 def draw_noise(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array, Array]:
-    """Of a deviation from half a normal distribution of deviation 0.1."""
+    """Draw a noise field, and its deviation from a half-normal law of scale 0.1."""
     keys = jax.random.split(key, 3)
     deviation = 0.1 * jnp.abs(jax.random.normal(keys[1], shape[:1]))
     return jax.random.normal(keys[2], shape), jnp.where(
@@ -519,7 +603,7 @@ def draw_noise(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array, Arr
 
 
 def draw_cutout(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array, Array]:
-    """A centre anywhere in the image. Not drawn, the hole is below and right of the image."""
+    """Draw a centre anywhere in the image; outside it for images not chosen."""
     (n, *sizes), keys = shape[:3], jax.random.split(key)
     chosen, centre = _chosen(keys[0], (n,), p), jax.random.uniform(keys[1], (2, n))
     top, left = (
@@ -530,21 +614,24 @@ def draw_cutout(key: Array, shape: tuple[int, ...], p: Array) -> tuple[Array, Ar
 
 
 def _chosen(key: Array, shape: tuple[int, ...], p: Array | float) -> Array:
-    """Each true with probability p: never at 0, always at 1."""
+    """Bernoulli draws with probability p: never true at 0, always at 1."""
     return jax.random.uniform(key, shape) < p
 
 
 def _if_any(chosen: Array, matrices: Array) -> Array:
-    """[parts, n], and matrices [n, k, k]: the identity where none is chosen, exactly, however the backend rounds a cosine of 0."""
+    """Select `matrices` where any of `chosen` [draws, n], else the exact identity.
+
+    The backend may round a cosine of 0.
+    """
     return jnp.where(
         jnp.any(chosen, axis=0)[:, None, None], matrices, jnp.eye(matrices.shape[1])[None]
     )
 
 
-# In the order of application: what draws the parameters, and what applies them.
-GROUPS: dict[
-    str, tuple[Callable[[Array, tuple[int, ...], Array], tuple[Array, ...]], Callable[..., Array]]
-] = {
+Draw = Callable[[Array, tuple[int, ...], Array], tuple[Array, ...]]
+# In the order of application: the function that draws parameters, and the one that
+# applies them.
+GROUPS: dict[str, tuple[Draw, Callable[..., Array]]] = {
     "blit": (draw_blit, blit),
     "geom": (draw_geometry, resample),
     "color": (draw_color, recolor),
@@ -552,9 +639,8 @@ GROUPS: dict[
     "noise": (draw_noise, noise),
     "cutout": (draw_cutout, cutout),
 }
-PRESETS: dict[
-    str, tuple[str, ...]
-] = {  # each group alone, and the first so many: section 2.3's cases
+# Each group alone, and the first 2, 3, ... groups together: the cases of section 2.3.
+PRESETS: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in GROUPS},
     **{
         initials: tuple(GROUPS)[: len(initials)]
@@ -566,16 +652,25 @@ PRESETS: dict[
 def ada(
     key: Array, images: Float[Array, "n h w c"], p: Array | float, groups: tuple[str, ...]
 ) -> Float[Array, "n h w c"]:
-    """The transformations that `groups` names (in GROUPS), in the paper's order, each of each image with probability p in [0, 1].
+    """Apply ADA's transformations of `groups`, each to each image with probability p.
 
-    At p = 0 the images come back bit by bit. p may be traced; groups are static. 1, 3 or 4 channels (the last is alpha, which is moved
-    and cut and not changed otherwise), any height and width; no image depends on another. ValueError on another group's name.
+    The order is the paper's. p = 0 returns the images bit for bit. Any height and
+    width; images do not depend on each other. The paper merges pixel blitting and
+    geometry into one matrix; here blitting moves pixels first, exactly and unfiltered.
 
-    The paper makes one matrix of pixel blitting and geometry; here blitting moves pixels first, exactly, and so is not filtered.
+    Args:
+        key: PRNG key images: images in [-1, 1] of 1, 3 or 4 channels; the fourth,
+        alpha, is moved and cut out
+            but not changed otherwise
+        p: probability in [0, 1]; may be traced
+        groups: names in GROUPS; static
+
+    Raises:
+        ValueError: `groups` has a name that is not in GROUPS.
     """
     if unknown := [name for name in groups if name not in GROUPS]:
         raise ValueError(
-            f"unknown group {unknown[0]!r} of augmentations: out of {', '.join(GROUPS)}"
+            f"unknown group {unknown[0]!r} of augmentations: one of {', '.join(GROUPS)}"
         )
     changed = images.astype(jnp.float32)
     for index, (name, (draw, apply)) in enumerate(GROUPS.items()):
@@ -592,9 +687,16 @@ def augment(
     policy: str | tuple[str, ...],
     p: Array | float = 1.0,
 ) -> Float[Array, "n h w c"]:
-    """ADA where `policy` is the name of one of PRESETS; DiffAugment where it is a tuple of names in DIFF_AUGMENT ("color" is in both).
+    """Augment by ADA if `policy` is a string, by DiffAugment if it is a tuple.
 
-    Each transformation of each image with probability p: at 1 the papers' DiffAugment, and all that ADA has. ValueError on another name.
+    Args:
+        key: PRNG key images: images in [-1, 1] policy: a name in PRESETS (ADA), or
+        names in DIFF_AUGMENT; "color" is in both p: probability of each transformation
+        of each image; at 1, the papers' DiffAugment, or
+            all that ADA has
+
+    Raises:
+        ValueError: a name is unknown.
     """
     if isinstance(policy, str):
         if policy not in PRESETS:
@@ -605,11 +707,15 @@ def augment(
     return diff_augment(key, images, policy, p)
 
 
-# --- the controller of p (section 3.1) -----------------------------------------------------------------------------------
+# --- ADA: controller of p (section 3.1) -----------------------------------------------
 
 
 def controller_start(p: float = 0.0) -> dict[str, Array]:
-    """What `controller_update` carries: p in [0, 1], the sum of the signs of D(real) since p last moved, and how many they are."""
+    """Initial state of `controller_update`.
+
+    p in [0, 1], the sum of sign(D(real)) since p last changed, and the number of those
+    signs.
+    """
     return {"p": jnp.float32(p), "signs": jnp.float32(0), "seen": jnp.float32(0)}
 
 
@@ -623,10 +729,20 @@ def controller_update(
     interval: int = 4,
     speed_kimg: float = 500.0,
 ) -> dict[str, Array]:
-    """After a step (the first is 0) in which `signs_real` were those of the discriminator's logits of augmented real images: what to carry on.
+    """Update the ADA state after one step, from sign(D(x)) of augmented real images.
 
-    After each `interval` steps p moves by as much as takes `speed_kimg` thousand images from 0 to 1: up where r_t = E[sign D(real)] over
-    the steps since (equation 1), which says how far D is overfitting, is above `target`, down where it is below. `batch_size` images a step.
+    After each `interval` steps p changes by a fixed amount: up if r_t = E[sign D(real)]
+    over the steps since (equation 1), a measure of the discriminator's overfitting, is
+    above `target`, down if below.
+
+    Args:
+        carried: state, from `controller_start` or the previous update
+        signs_real: signs of the discriminator's logits of this step
+        step: number of this step, from 0
+        batch_size: number of real images per step
+        target: target of r_t
+        interval: number of steps between changes of p
+        speed_kimg: thousands of images in which p can go from 0 to 1
     """
     signs = carried["signs"] + jnp.sum(signs_real.astype(jnp.float32))
     seen = carried["seen"] + signs_real.size

@@ -1,6 +1,7 @@
-"""Parameter-free functions of arrays: convolutions, FIR resampling, image values. Images are NHWC, kernels HWIO.
+"""Parameter-free operators: convolutions, FIR resampling, image values.
 
-Convolutions go through here, so that a model says what it computes; how is convolution.py's.
+Images are NHWC, kernels HWIO. Models say here what they compute; `convolution` decides
+how it is computed.
 """
 
 import functools
@@ -20,13 +21,16 @@ from genjax.nn.convolution import (
 )
 from genjax.shapes import AnyArray, Array, Float, UInt8
 
-# The public operators
+# --- convolutions and resampling ------------------------------------------------------
 
 
 def conv(
     x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], pad: int | None = None
 ) -> Float[Array, "n h2 w2 o"]:
-    """Cross-correlation at stride 1 with `pad` zeros on each side: PyTorch's `conv2d(padding=pad)`; by default its `padding="same"`."""
+    """Cross-correlation at stride 1 with `pad` zeros on each side.
+
+    PyTorch's `conv2d(padding=pad)`; by default its `padding="same"`.
+    """
     k = kernel.shape[0]
     low, both = ((k - 1) // 2, k - 1) if pad is None else (pad, 2 * pad)
     return correlate(Geometry(k, 1, low, _size(x), _size(x, lambda n: n + both - k + 1)), x, kernel)
@@ -35,7 +39,11 @@ def conv(
 def down_conv(
     x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"]
 ) -> Float[Array, "n h2 w2 o"]:
-    """Cross-correlation at stride 2 to ceil(size / 2): PyTorch's `conv2d(stride=2, padding=(k - 1) // 2)`, zeros at the far edge of odd sizes."""
+    """Cross-correlation at stride 2; the output size is ceil(size / 2).
+
+    PyTorch's `conv2d(stride=2, padding=(k - 1) // 2)`, with zeros at the far edge of
+    odd sizes.
+    """
     k = kernel.shape[0]
     return correlate(
         Geometry(k, 2, (k - 1) // 2, _size(x), _size(x, lambda n: -(-n // 2))), x, kernel
@@ -45,9 +53,10 @@ def down_conv(
 def up_conv(
     x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], size: tuple[int, int] | None = None
 ) -> Float[Array, "n h2 w2 o"]:
-    """Transposed convolution at stride 2, y[2i + a - (k - 1) // 2] += x[i] w[a]: PyTorch's `conv_transpose2d(stride=2, padding=(k - 1) // 2)`.
+    """Transposed convolution at stride 2: y[2i + a - (k - 1) // 2] += x[i] w[a].
 
-    k is at least 2. `size` is the output's (height, width), each 2 n or 2 n - 1 (by default 2 n).
+    PyTorch's `conv_transpose2d(stride=2, padding=(k - 1) // 2)`, for k >= 2. `size` is
+    the output's (height, width), each 2 n or 2 n - 1; 2 n by default.
     """
     k = kernel.shape[0]
     height, width = size or _size(x, lambda n: 2 * n)
@@ -59,7 +68,10 @@ def up_conv(
 def grouped_conv(
     x: Float[Array, "n h w c"], kernel: Float[Array, "k k i o"], groups: int
 ) -> Float[Array, "n h w o"]:
-    """`conv` of each of `groups` equal parts of the channels apart, concatenated: PyTorch's `conv2d(padding="same", groups=groups)`."""
+    """Convolve `groups` equal groups of channels independently; concatenate.
+
+    PyTorch's `conv2d(padding="same", groups=groups)`.
+    """
     if jax.default_backend() != "cpu":
         return jax.lax.conv_general_dilated(
             x,
@@ -69,7 +81,8 @@ def grouped_conv(
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=groups,
         )
-    # XLA's own is 5 times slower on a CPU, its gradients more: products batched over the groups.
+    # On a CPU, XLA's own form is 5 times slower and its gradients more than that: use
+    # products batched over the groups.
     x = jnp.moveaxis(x.reshape(*x.shape[:3], groups, -1), 3, 0)
     kernel = jnp.moveaxis(kernel.reshape(*kernel.shape[:3], groups, -1), 3, 0)
     y = jnp.moveaxis(jax.vmap(conv)(x, kernel), 0, 3)
@@ -77,26 +90,51 @@ def grouped_conv(
 
 
 def blur(x: Float[Array, "n h w c"], taps: Sequence[int]) -> Float[Array, "n h w c"]:
-    """The separable FIR filter `taps`, symmetric and normalised to sum 1, zeros outside; the size kept, len // 2 zeros before (StyleGAN, 2019)."""
+    """Apply a separable FIR filter at unchanged size, with len(taps) // 2 zeros before.
+
+    `taps` are symmetric and are normalised to sum 1. Karras et al. 2019 (StyleGAN,
+    arXiv 1812.04948).
+
+    Raises:
+        ValueError: the filter is not symmetric.
+    """
     return _fir(_normalised(taps), 1, 1, len(taps) // 2, _size(x), x)
 
 
 def upsample(x: Float[Array, "n h w c"], taps: Sequence[int]) -> Float[Array, "n h2 w2 c"]:
-    """A zero after each row and column, then the FIR with gain 4, (len + 1) // 2 zeros before: StyleGAN2's `upsample2d`."""
+    """Double the size: insert zeros, then filter with gain 4. StyleGAN2's `upsample2d`.
+
+    A zero follows each row and column; (len(taps) + 1) // 2 zeros are padded before.
+
+    Raises:
+        ValueError: the filter is not symmetric.
+    """
     return _fir(_normalised(taps, 2.0), 2, 1, (len(taps) + 1) // 2, _size(x, lambda n: 2 * n), x)
 
 
 def downsample(x: Float[Array, "n h w c"], taps: Sequence[int]) -> Float[Array, "n h2 w2 c"]:
-    """The FIR after (len - 1) // 2 zeros, then every second row and column, floor(size / 2) of them: StyleGAN2's `downsample2d`."""
+    """Halve the size: filter, then keep every second row and column.
+
+    StyleGAN2's `downsample2d`: (len(taps) - 1) // 2 zeros are padded before; the output
+    size is floor(size / 2).
+
+    Raises:
+        ValueError: the filter is not symmetric.
+    """
     return _fir(_normalised(taps), 1, 2, (len(taps) - 1) // 2, _size(x, lambda n: n // 2), x)
 
 
 def up_conv_fir(
     x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], taps: Sequence[int]
 ) -> Float[Array, "n h2 w2 o"]:
-    """y[2i + a] += x[i] w[a] (PyTorch's `conv_transpose2d(stride=2)`, the kernel as stored), then the FIR with gain 4, to twice the size.
+    """Transposed convolution at stride 2, then FIR with gain 4, to twice the size.
 
-    The up-convolution of StyleGAN2 and, with (1, 2, 1), of StyleGAN.
+    The convolution is y[2i + a] += x[i] w[a], PyTorch's `conv_transpose2d(stride=2)`
+    with the kernel as stored. The up-convolution of StyleGAN2 and, with taps (1, 2, 1),
+    of StyleGAN.
+
+    Raises:
+        ValueError: the filter is not symmetric.
     """
     k = kernel.shape[0]
     full = _size(x, lambda n: 2 * n + k - 2)
@@ -109,7 +147,13 @@ def up_conv_fir(
 def fir_down_conv(
     x: Float[Array, "n h w c"], kernel: Float[Array, "k k c o"], taps: Sequence[int]
 ) -> Float[Array, "n h2 w2 o"]:
-    """The FIR, then cross-correlation at stride 2 with no more padding, to floor(size / 2): the down-convolution of StyleGAN2."""
+    """FIR, then cross-correlation at stride 2, unpadded, to floor(size / 2).
+
+    The down-convolution of StyleGAN2.
+
+    Raises:
+        ValueError: the filter is not symmetric.
+    """
     k = kernel.shape[0]
     x = _fir(_normalised(taps), 1, 1, (len(taps) + k - 2) // 2, _size(x, lambda n: n + k - 2), x)
     return correlate(Geometry(k, 2, 0, _size(x), _size(x, lambda n: (n - k) // 2 + 1)), x, kernel)
@@ -123,9 +167,18 @@ def fir(
     down: int = 1,
     low: int = 0,
 ) -> Float[Array, "n h2 w2 c"]:
-    """y[i] = sum over a of taps[a] z[down i + a - low] for 0 <= i < size on both axes, z[up i] = x[i] and zeros elsewhere.
+    """Separable FIR filter with zero insertion (`up`) or decimation (`down`).
 
-    Any taps, as they are: what the named filters here are made of. `up` and `down` are 1 or 2, and one of them is 1.
+    y[i] = sum over a of taps[a] z[down i + a - low] for 0 <= i < size, where z[up i] =
+    x[i] and z is zero elsewhere. The named filters of this module are special cases.
+
+    Args:
+        x: images
+        taps: the filter, of any values, used as given
+        size: height and width of the output
+        up: 1 or 2; at most one of `up` and `down` is 2
+        down: 1 or 2
+        low: number of zeros padded before
     """
     return _fir(tuple(taps), up, down, low, size, x)
 
@@ -134,13 +187,15 @@ def _size(x: Array, change: Callable[[int], int] = lambda n: n) -> tuple[int, in
     return change(x.shape[1]), change(x.shape[2])
 
 
-# FIR filters. The transpose of (insert zeros by `up`, filter, keep every `down`-th) is the same with up and down swapped.
+# --- FIR filters ----------------------------------------------------------------------
+# The transpose of (insert zeros by `up`, filter, keep every `down`-th) is the same
+# operation with `up` and `down` swapped and the taps reversed.
 
 
 def _normalised(taps: Sequence[int], gain: float = 1.0) -> tuple[float, ...]:
     if tuple(taps) != tuple(reversed(taps)):
         raise ValueError(
-            f"taps {tuple(taps)}: a symmetric filter, such as (1, 2, 1) or (1, 3, 3, 1)"
+            f"taps {tuple(taps)}: must be symmetric, such as (1, 2, 1) or (1, 3, 3, 1)"
         )
     return tuple(gain * tap / sum(taps) for tap in taps)
 
@@ -149,7 +204,7 @@ def _normalised(taps: Sequence[int], gain: float = 1.0) -> tuple[float, ...]:
 def _fir(
     taps: tuple[float, ...], up: int, down: int, low: int, size: tuple[int, int], x: Array
 ) -> Array:
-    """y[i] = sum over a of taps[a] z[down i + a - low] for 0 <= i < size on both axes, z[up i] = x[i] and zeros elsewhere. up or down is 1."""
+    """`fir` with a gradient of the same form."""
     for axis in (1, 2):
         x = materialised(_fir_axis(taps, up, down, low, size[axis - 1], x, axis))
     return x
@@ -158,7 +213,7 @@ def _fir(
 def _fir_axis(
     taps: tuple[float, ...], up: int, down: int, low: int, size: int, x: Array, axis: int
 ) -> Array:
-    if up == 2:  # the even and the odd outputs each see half of the taps
+    if up == 2:  # even and odd outputs depend on every second tap each
         halves = []
         for parity in (0, 1):
             first = (low - parity) % 2
@@ -186,24 +241,32 @@ def _fir_backward(taps, up, down, low, size, x, g):
 _fir.defvjp(_fir_forward, _fir_backward)
 
 
-# Sums and image values
+# --- sums and image values ------------------------------------------------------------
 
 
 def sum_first(x: Float[Array, "n c o"]) -> Float[Array, "c o"]:
-    """x summed over its first axis, a short one that no devices share: XLA's own reduction to many sums is a hundred times slower on a CPU."""
+    """Sum over the first axis, which should be short and not sharded.
+
+    On a CPU, XLA's own reduction into many sums is a hundred times slower.
+    """
     return total(jax.lax.split(x, (1,) * len(x)))[0]
 
 
 def second_moment_normalized(x: Float[Array, "n c"]) -> Float[Array, "n c"]:
-    """Each row over its root mean square: the pixel norm of latents and of embedded labels. Karras et al. 2018 (arXiv 1710.10196), section 4.2."""
+    """Divide each row by its root mean square: pixel norm of latents and embeddings.
+
+    Karras et al. 2018 (arXiv 1710.10196), section 4.2.
+    """
     return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=1, keepdims=True) + 1e-8)
 
 
 def minibatch_stddev(x: Float[Array, "n h w c"], group: int) -> Float[Array, "n h w 1"]:
-    """How unlike the images of a group are: the standard deviation over it, mean over pixels and channels, as a plane for each of its members.
+    """Standard deviation over groups of images: one constant float32 plane per image.
 
-    Groups are of min(group, n) images, every (n / group)th of the batch, whatever the devices it is split over: n must be a multiple. float32.
-    Karras et al. 2018 (arXiv 1710.10196), section 3; StyleGAN2 has groups of 4.
+    The deviation over a group is averaged over pixels and channels. A group holds
+    min(group, n) images, which must divide n: every (n / group)-th image of the batch,
+    however the batch is sharded. Karras et al. 2018 (arXiv 1710.10196), section 3;
+    StyleGAN2 uses groups of 4.
     """
     n, height, width, channels = x.shape
     group = min(group, n)
@@ -216,16 +279,23 @@ def minibatch_stddev(x: Float[Array, "n h w c"], group: int) -> Float[Array, "n 
 def slerp(
     first: Float[AnyArray, "n d"], second: Float[AnyArray, "n d"], t: AnyArray | float
 ) -> Float[Array, "n d"]:
-    """The point at t, or t [n, 1], of the great circle's way from first to second, its length between both lengths. Shoemake 1985 (SIGGRAPH 19-3)."""
+    """Interpolate along the great circle from `first` to `second`; lengths linearly.
+
+    `t` is one number or one per row, [n, 1]: 0 gives `first`, 1 gives `second`.
+    Shoemake 1985 (SIGGRAPH 19-3).
+    """
     lengths = [jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (first, second)]
     a, b = first / lengths[0], second / lengths[1]
-    across = b - jnp.sum(a * b, axis=-1, keepdims=True) * a
-    sine = jnp.linalg.norm(across, axis=-1, keepdims=True)
+    orthogonal = b - jnp.sum(a * b, axis=-1, keepdims=True) * a
+    sine = jnp.linalg.norm(orthogonal, axis=-1, keepdims=True)
     angle = t * jnp.arctan2(sine, jnp.sum(a * b, axis=-1, keepdims=True))
-    direction = a * jnp.cos(angle) + across / jnp.where(sine > 0, sine, 1) * jnp.sin(angle)
+    direction = a * jnp.cos(angle) + orthogonal / jnp.where(sine > 0, sine, 1) * jnp.sin(angle)
     return direction * ((1 - t) * lengths[0] + t * lengths[1])
 
 
 def to_uint8(images: Float[AnyArray, "*shape"]) -> UInt8[Array, "*shape"]:
-    """[-1, 1] to 0..255, rounded to the nearest and clipped: the one rounding that this library uses, the inverse of x / 127.5 - 1."""
+    """Convert [-1, 1] to 0..255: round to nearest, clip.
+
+    The only rounding of images in this library, the inverse of x / 127.5 - 1.
+    """
     return jnp.clip(jnp.round((images + 1) * 127.5), 0, 255).astype(jnp.uint8)

@@ -1,41 +1,51 @@
-"""A pool of earlier generated images, which a discriminator is shown too. Shrivastava et al. 2017 (arXiv 1612.07828), section 2.3."""
+"""Pool of earlier generated images to show to a discriminator.
 
-from typing import Any
+Shrivastava et al. 2017 (arXiv 1612.07828), section 2.3.
+"""
 
 import jax
 import jax.numpy as jnp
 
-Array = jax.Array
+from genjax.shapes import Array, Float
 
 
 def empty(size: int, shape: tuple[int, ...]) -> dict[str, Array]:
-    """A pool for `size` images of `shape`: "images" float32 [size, *shape] and "count" int32, how many are kept."""
+    """Make an empty pool for `size` images of `shape`.
+
+    Returns "images", float32 [size, *shape], and "count", int32, the number of images
+    stored.
+    """
     return {"images": jnp.zeros((size, *shape), jnp.float32), "count": jnp.int32(0)}
 
 
-def exchange(pool: dict[str, Array], key: Array, images: Array) -> tuple[dict[str, Array], Array]:
-    """Show `images` [n, *shape] to the pool, one after another; returns the pool and what it gives back for them, [n, *shape].
+def exchange(
+    pool: dict[str, Array], key: Array, images: Float[Array, "n ..."]
+) -> tuple[dict[str, Array], Float[Array, "n ..."]]:
+    """Pass `images` through the pool, one after another.
 
-    Until the pool is full it keeps each image and gives it back. Then, with probability 1/2, the image takes the place of a random
-    kept one, which is given back; else it is given back itself and not kept. A pool of size 0 gives back all.
+    Returns the new pool and the images to show the discriminator, float32 [n, *shape].
+    Until the pool is full, each image is stored and returned. After that, with
+    probability 1/2, an image replaces a random stored one, which is returned in its
+    place; otherwise it is returned and not stored. A pool of size 0 returns all images
+    unchanged.
     """
     size = pool["images"].shape[0]
     if size == 0:
         return pool, images
 
-    def one(pool: dict[str, Array], inputs: Any):
+    def one(pool: dict[str, Array], inputs: tuple[Array, Array]) -> tuple[dict[str, Array], Array]:
         image, key = inputs
         coin, place = jax.random.split(key)
         full = pool["count"] >= size
         index = jnp.where(full, jax.random.randint(place, (), 0, size), pool["count"])
         swap = full & jax.random.bernoulli(coin)
-        kept = pool["images"][index]
-        stored = jnp.where(swap | ~full, image, kept)
+        previous = pool["images"][index]
+        stored = jnp.where(swap | ~full, image, previous)
         pool = {
             "images": pool["images"].at[index].set(stored),
             "count": jnp.minimum(pool["count"] + 1, size),
         }
-        return pool, jnp.where(swap, kept, image)
+        return pool, jnp.where(swap, previous, image)
 
     return jax.lax.scan(
         one, pool, (images.astype(jnp.float32), jax.random.split(key, images.shape[0]))

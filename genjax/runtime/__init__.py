@@ -1,1 +1,1 @@
-"""What is between the process and its machine: memory, compilers, caches, logs, the shell."""
+"""Between the process and its machine: memory, compilers, caches, logs, the shell."""

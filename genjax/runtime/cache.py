@@ -1,4 +1,8 @@
-"""What is kept between runs, in the folder GENJAX_CACHE, ~/.cache/genjax if not set: compiled programs, features of data sets. All of it may be deleted."""
+"""The cache between runs: compiled programs, and features of data sets.
+
+It is in the folder GENJAX_CACHE, or ~/.cache/genjax if that is not set. Everything in
+it may be deleted.
+"""
 
 import contextlib
 import hashlib
@@ -16,14 +20,16 @@ VARIABLE = "GENJAX_CACHE"
 
 
 def folder() -> Path:
+    """Path of the cache."""
     return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "genjax")
 
 
 def private(name: str) -> Path | None:
-    """The cache's folder `name` (A or A/B), made for this user alone if it is not there. None: do without it.
+    """Folder `name` (A or A/B) of the cache, created for this user only.
 
-    That is where it cannot be made, and, with a warning, where it or a folder above it within the cache is another
-    user's or may be written by others: they could put programs or numbers into it.
+    None (do not cache) if it cannot be created, or, with a warning, if it or a folder
+    above it within the cache belongs to another user or is writable by others, who
+    could put programs or numbers into it.
     """
     path = folder()
     for part in ("", *Path(name).parts):
@@ -40,9 +46,9 @@ def private(name: str) -> Path | None:
             return _unused(f"{path} belongs to another user", advice)
         if status.st_mode & 0o022:
             return _unused(f"others may write to {path}", f"chmod go-w it, or {advice}")
-        if (
-            part and status.st_mode & 0o077
-        ):  # as version 0.1 made it; the folder that the user named keeps its mode
+        # Version 0.1 made these readable by others. The folder that the user named
+        # keeps its mode.
+        if part and status.st_mode & 0o077:
             with contextlib.suppress(OSError):
                 path.chmod(0o700)
     return path
@@ -53,9 +59,11 @@ def _unused(why: str, advice: str) -> None:
 
 
 def keep_programs() -> None:
-    """Have JAX keep what it compiles, unless it was told where, or the folder is not this user's alone.
+    """Enable JAX's cache of compiled programs.
 
-    Each kind of CPU has a folder of its own: a home directory is often shared by machines, and a program holds the instructions of one.
+    Does nothing if JAX already has a cache folder, or if ours is not private to this
+    user. Each kind of CPU has its own subfolder: machines often share a home directory,
+    and a program contains the instructions of one CPU.
     """
     warnings.filterwarnings("always", UNREADABLE)  # for `mended`
     if jax.config.values["jax_compilation_cache_dir"] is not None:
@@ -65,25 +73,31 @@ def keep_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(programs))
 
 
-UNREADABLE = "Error reading persistent compilation cache entry for '([^']+)'"  # as JAX warns
+# JAX's warning.
+UNREADABLE = "Error reading persistent compilation cache entry for '([^']+)'"
 
 
 def mended(warning: str) -> str | None:
-    """What to say in place of JAX's warning of a damaged program, once those of its name are removed; None of any other warning.
+    """Remove a damaged program that a warning of JAX names.
 
-    JAX compiles it then, but does not write over what is there: it would warn and compile for ever.
+    Returns the message to show instead of the warning; None for any other warning. JAX
+    recompiles such a program but does not overwrite it, so it would warn and recompile
+    in every run.
     """
-    found = re.match(UNREADABLE, warning)
+    match = re.match(UNREADABLE, warning)
     programs = jax.config.values["jax_compilation_cache_dir"]
-    if found is None or programs is None or not re.fullmatch(r"\w+", found[1]):
+    if match is None or programs is None or not re.fullmatch(r"\w+", match[1]):
         return None
-    for path in Path(programs).glob(f"{found[1]}-*-cache"):
+    name = match[1]
+    for path in Path(programs).glob(f"{name}-*-cache"):
         path.unlink(missing_ok=True)
-    return f"a compiled program in {programs} is damaged ({found[1]}); it is compiled again and replaced"
+    return (
+        f"a compiled program in {programs} is damaged ({name}); it is compiled again and replaced"
+    )
 
 
 def _processor() -> str:
-    """What tells processors of different instructions apart."""
+    """Identifier of the machine's instruction set."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         known = next(line for line in lines if line.startswith(("flags", "Features")))  # x86, Arm

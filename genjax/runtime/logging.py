@@ -1,4 +1,4 @@
-"""Other libraries' logging, held back where we say the same in one line of our own."""
+"""Suppress other libraries' logs where we report the same in one line."""
 
 import contextlib
 import logging
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def absl() -> Iterator[None]:
-    """Of what TensorFlow Datasets and Orbax log, only errors."""
+    """Context in which TensorFlow Datasets and Orbax log errors only."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

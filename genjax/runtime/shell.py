@@ -1,4 +1,4 @@
-"""Between the commands and the person at the keyboard: parse a command line, say a line, end in one line and an exit code."""
+"""Between commands and their user: parsing, messages, errors and exit codes."""
 
 import contextlib
 import errno
@@ -14,9 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-os.environ.setdefault(
-    "TF_CPP_MIN_LOG_LEVEL", "2"
-)  # XLA's notes on the machine are not for the person who trains
+# Hide XLA's notes on the machine.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 try:
     import jax
 except ValueError as error:  # of a JAX_... variable in the environment
@@ -30,36 +29,33 @@ T = TypeVar("T")
 
 
 def parsed(parse: Callable[[], T]) -> T:
-    """`parse()`, a tyro call, with the report of an error cut to the line that says what is wrong."""
+    """Call `parse`, which calls tyro, and shorten its error report to one line."""
     report = io.StringIO()
     try:
         with contextlib.redirect_stderr(report), _numbers():
             return parse()
     except SystemExit as end:
         if end.code:
-            print(
-                f"{_name()}: {printable(_first_paragraph(report.getvalue()), 500)} (--help lists the options)",
-                file=sys.stderr,
-            )
+            problem = printable(_first_paragraph(report.getvalue()), 500)
+            print(f"{_name()}: {problem} (--help lists the options)", file=sys.stderr)
         raise
     except BrokenPipeError:  # `--help | head` has read enough
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or Python complains of what it could not write
+        # Otherwise Python reports at exit what it could not write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
 
 
-LEAST, MOST = -(2**31), 2**32 - 1  # of an integer option: sizes are of 32 bits, seeds unsigned
-LARGEST = 3.4028234e38  # of a number, in float32
+LEAST, MOST = -(2**31), 2**32 - 1  # integer options: sizes are 32-bit, seeds unsigned
+LARGEST = 3.4028234e38  # floating-point options: the largest float32
 
 
 def _numbers():
-    """tyro's rules for all options that are numbers: integers in a range, floating-point numbers that are finite."""
+    """Rules of tyro for numeric options: integers in a range, finite floats."""
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
 
     registry = ConstructorRegistry()
 
-    def whole(text: str) -> int:
+    def integer(text: str) -> int:
         try:
             value = int(text) if len(text) < 20 else math.inf
         except ValueError:
@@ -81,7 +77,7 @@ def _numbers():
     def rule(info):
         if info.type not in (int, float):
             return None
-        read = whole if info.type is int else finite
+        read = integer if info.type is int else finite
         return PrimitiveConstructorSpec(
             nargs=1,
             metavar=info.type.__name__.upper(),
@@ -94,50 +90,50 @@ def _numbers():
 
 
 def _first_paragraph(report: str) -> str:
-    """Of tyro's boxed report, what follows its heading; outside of UTF-8 the box is made of hyphens."""
-    said, begun = [], False
+    """First paragraph of tyro's boxed report after its heading.
+
+    Outside UTF-8 the box is made of hyphens.
+    """
+    paragraph, begun = [], False
     for line in report.splitlines():
         text = line.strip("│ ╭╮╰╯")
         rule = "─" in text or set(text) == {"-"}
-        if said and (rule or not text):
+        if paragraph and (rule or not text):
             break
         begun = begun or rule
         if begun and text and not rule:
-            said.append(text)
-    text = " ".join(said) or "the command line cannot be read"
-    return re.sub(
-        r"^Error parsing (--[\w.-]+): (.*: an? .*number)", r"\1 \2", text
-    )  # as all other messages begin
+            paragraph.append(text)
+    text = " ".join(paragraph) or "the command line cannot be read"
+    # Begin with the option, as all other messages do.
+    return re.sub(r"^Error parsing (--[\w.-]+): (.*: an? .*number)", r"\1 \2", text)
 
 
 def say(*lines: str) -> None:
-    """Print these lines, each made printable, on standard error, in the first process."""
+    """Print lines on standard error, made printable, in the first process only."""
     if jax.process_index() == 0:
         for line in lines:
             print(one_line(line), file=sys.stderr, flush=True)
 
 
 def option(field: str) -> str:
-    """The option of a command that sets an argument: `max_bad` is --max-bad."""
+    """Name of the command-line option that sets an argument: `max_bad` is --max-bad."""
     return f"--{field.replace('_', '-')}"
 
 
 def guarded(run: Callable[[], int], option: Callable[[str], str] = option) -> int:
     """Run with compiled programs and freed memory retained; return the exit code.
 
-    Convert errors of the user and of the machine to one line and an exit code; any other
-    error is a bug and keeps its traceback. `option(field)` names the option of a field.
+    Convert errors of the user and of the machine to one line and an exit code; any
+    other error is a bug and keeps its traceback. `option(field)` names the option of a
+    field.
     """
     warnings.showwarning = _show_warning
     sys.unraisablehook, threading.excepthook = _unraisable, _thread_failed
-    for name in (
-        "absl",
-        "asyncio",
-    ):  # what Orbax and its event loops log as an error it raises, too
+    # Orbax and its event loops also raise the errors that they log.
+    for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    warnings.filterwarnings(
-        "ignore", "coroutine .* was never awaited", RuntimeWarning
-    )  # of a read that Orbax gave up
+    # From a read that Orbax abandoned.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     try:
         cache.keep_programs()
         memory.keep_freed()
@@ -154,7 +150,10 @@ def guarded(run: Callable[[], int], option: Callable[[str], str] = option) -> in
 
 
 def explained(error: Exception, option: Callable[[str], str] = option) -> str | None:
-    """One line on an error of the input, the machine or the environment; None for any other."""
+    """Describe an error of the input, the machine or the environment in one line.
+
+    None for any other error.
+    """
     text = str(error)
     if isinstance(error, ConfigError):
         return error.as_option(option)
@@ -164,14 +163,16 @@ def explained(error: Exception, option: Callable[[str], str] = option) -> str | 
         return f"{_named_file(error)}: {_room(error)}"
     if isinstance(error, MemoryError):
         return f"{text or 'not enough memory'}; take fewer or smaller images"
-    if (
-        isinstance(error, OSError) and error.strerror
-    ):  # a folder without permission, a file that is a folder
+    # Such as a folder without permission, or a file that is a folder.
+    if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'a file'}: {error.strerror}"
     if platforms := _unavailable():
         return platforms
     if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in text:
-        return f"not enough memory on {_device()} ({reason(error)}); take fewer or smaller images at once"
+        return (
+            f"not enough memory on {_device()} ({reason(error)}); "
+            "take fewer or smaller images at once"
+        )
     switches = {
         name: os.environ[name]
         for name in SWITCHES
@@ -179,13 +180,17 @@ def explained(error: Exception, option: Callable[[str], str] = option) -> str | 
     }
     if switches:
         given = " ".join(f"{name}={value}" for name, value in switches.items())
-        return f"{given}: does not work here ({type(error).__name__}: {reason(error)}); unset it in the environment"
+        return (
+            f"{given}: does not work here ({type(error).__name__}: {reason(error)}); "
+            "unset it in the environment"
+        )
     if isinstance(error, jax.errors.JaxRuntimeError):
         return f"{_device()}: {reason(error, 300)}"
     return None
 
 
-# Of JAX, for debugging: each makes it raise where it otherwise works.
+# Environment variables of JAX, mostly for debugging, under which it may fail where it
+# otherwise works.
 SWITCHES = (
     "JAX_DISABLE_JIT",
     "JAX_DEBUG_NANS",
@@ -224,7 +229,7 @@ _ROOM = {
 
 
 def _out_of_room(error: BaseException) -> bool:
-    """Whether it is a full disk's; of libraries in C++ only the text says so."""
+    """Whether the disk is full. C++ libraries say so in their message only."""
     return (isinstance(error, OSError) and error.errno in _ROOM) or any(
         text in str(error) for text in _ROOM.values()
     )
@@ -237,7 +242,7 @@ def _room(error: BaseException) -> str:
 
 
 def _named_file(error: BaseException) -> str:
-    """The file or folder that an error is about."""
+    """File or folder that the error is about."""
     if isinstance(error, OSError) and error.filename:
         return str(error.filename)
     quoted = re.search(r"""["'](/[^"']+)["']|path[=:] ?(/[^\s,;"']+)""", str(error))
@@ -246,7 +251,7 @@ def _named_file(error: BaseException) -> str:
 
 
 def _unavailable() -> str | None:
-    """What to say where JAX finds no device of those it was told to take."""
+    """Message if JAX finds none of the devices that it was told to use, else None."""
     try:
         jax.devices()
     except Exception as error:
@@ -271,12 +276,15 @@ def _show_warning(message, category=None, filename=None, lineno=None, file=None,
 
 
 def _name() -> str:
-    """As the person called it."""
+    """Name under which the command was called."""
     return one_line(Path(sys.argv[0]).name)
 
 
 def _unraisable(args) -> None:
-    """Tensorstore's threads meet a closed event loop where Orbax has given a checkpoint up, which is said elsewhere."""
+    """Ignore Tensorstore's threads meeting a closed event loop.
+
+    This happens when Orbax abandons a checkpoint, which is reported elsewhere.
+    """
     if not (
         isinstance(args.exc_value, RuntimeError) and "Event loop is closed" in str(args.exc_value)
     ):
@@ -284,13 +292,19 @@ def _unraisable(args) -> None:
 
 
 def _thread_failed(args: threading.ExceptHookArgs) -> None:
-    """Orbax raises what its thread for finishing a checkpoint met again in the main one, where it is said."""
+    """Ignore errors in Orbax's thread that finalises a checkpoint.
+
+    Orbax raises them again in the main thread, where they are reported.
+    """
     if args.thread is None or args.thread.name != "save_finalize":
         threading.__excepthook__(args)
 
 
 def exit_with(code: int) -> NoReturn:
-    """Leave with this exit code, at once where a compilation that was left still runs: the interpreter would wait for it, or crash."""
+    """Exit with this code, immediately if an abandoned compilation is still running.
+
+    The interpreter would otherwise wait for it, or crash.
+    """
     if xla.compiling():
         sys.stdout.flush()
         sys.stderr.flush()

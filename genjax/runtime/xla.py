@@ -1,4 +1,4 @@
-"""How the programs that take the most time are compiled: options of XLA's compiler."""
+"""Compiling the programs that take the most time, with options of XLA."""
 
 import functools
 import os
@@ -14,22 +14,25 @@ from genjax.errors import InputError
 from genjax.runtime.memory import available
 
 CPU = {
-    # Of YNNPACK's kernels the reductions alone. Its products and convolutions leave cores idle beside XLA's: steps take 0 to 20 % less time
-    # without them, the Inception a quarter less (benchmarks/NOTES.md).
+    # Only the reductions of YNNPACK. Its products and convolutions leave cores idle
+    # beside XLA's: without them steps take 0 to 20 % less time, Inception a quarter
+    # less (benchmarks/NOTES.md).
     "reductions": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"},
-    # Vectors as wide as AVX-512's where the processor has them: steps take up to 4 % less time.
+    # Vectors of AVX-512, if the processor has them: steps take up to 4 % less time.
     "wide": {"xla_cpu_prefer_vector_width": 512},
-    # LLVM's first level of optimisation: all models measured are as fast, and compile in a fifth less.
+    # LLVM's first level of optimisation: all models measured are as fast and take a
+    # fifth less time to compile.
     "quick": {"xla_backend_optimization_level": 1},
 }
-FEATURES = ("reductions", "wide")  # what networks whose features are measured are compiled with,
-STEP = (*FEATURES, "quick")  # and a training step
+FEATURES = ("reductions", "wide")  # for feature extractors
+STEP = (*FEATURES, "quick")  # for training steps
 
 
 def options(*names: str) -> dict[str, Any]:
-    """What `compile` and `jit` take as compiler options: on a CPU those of these names, else none.
+    """Compiler options of these names, on a CPU; none elsewhere.
 
-    Nor those that XLA_FLAGS has a word on, or that this XLA no longer knows.
+    Leaves out options that XLA_FLAGS mentions, and those that this version of XLA
+    lacks.
     """
     if jax.default_backend() != "cpu":
         return {}
@@ -44,6 +47,7 @@ def options(*names: str) -> dict[str, Any]:
 
 @functools.cache
 def _known(option: str, value: Any) -> bool:
+    """Whether this version of XLA has the option."""
     try:
         jax.jit(lambda: 0).lower().compile({option: value})
     except jax.errors.JaxRuntimeError:
@@ -51,7 +55,7 @@ def _known(option: str, value: Any) -> bool:
     return True
 
 
-# --- compiling ---------------------------------------------------------------------------------------------------------
+# --- compiling ------------------------------------------------------------------------
 
 
 class NotEnoughMemory(InputError):
@@ -59,43 +63,56 @@ class NotEnoughMemory(InputError):
 
 
 class Interrupted(Exception):
-    """A signal came while a program was being compiled."""
+    """A signal arrived while a program was being compiled."""
 
 
-TOLD_SECONDS = 10  # between two lines that say that a compilation goes on
+TOLD_SECONDS = 10  # time between reports that a compilation is still running
 _compiling: set[threading.Thread] = set()
 
 
 def compiling() -> bool:
-    """Whether a compilation that was left still runs: the process must then end by `os._exit`, for XLA cannot be stopped."""
+    """Whether an abandoned compilation is still running.
+
+    The process must then end by `os._exit`, because XLA cannot be interrupted.
+    """
     return any(thread.is_alive() for thread in _compiling)
 
 
 def compiled(
-    program: Callable,
+    program: Callable[..., Any],
     arguments: Sequence[Any],
     names: Sequence[str],
     stop: Callable[[], object] = bool,
     **how: Any,
 ) -> Any:
-    """Compile `program` for these arguments, with `options(*names)`; `how` is passed to `jit`.
+    """Compile `program` for these arguments, with `options(*names)`.
 
-    It compiles in another thread: Python answers signals only between instructions of the main
-    thread, which would be inside XLA for minutes.
+    Compiles in a separate thread: Python handles signals between instructions of the
+    main thread only, which would be inside XLA for minutes.
 
-    Raises Interrupted once `stop()` is true, and NotEnoughMemory where the program needs more
-    memory than there is.
+    Args:
+        program: function to compile
+        arguments: example arguments
+        names: names of compiler options, in CPU
+        stop: returns true if the compilation should be abandoned
+        **how: keyword arguments of `jax.jit`
+
+    Raises:
+        Interrupted: `stop()` became true.
+        NotEnoughMemory: the program needs more memory than there is.
     """
     make = lambda: jax.jit(program, **how).lower(*arguments).compile(options(*names))
-    executable = (
-        make() if threading.current_thread() is not threading.main_thread() else _beside(make, stop)
-    )
+    in_main = threading.current_thread() is threading.main_thread()
+    executable = _beside(make, stop) if in_main else make()
     check_memory(executable)
     return executable
 
 
 def _beside(make: Callable[[], Any], stop: Callable[[], object]) -> Any:
-    """`make()` in another thread, while this one answers signals and says every TOLD_SECONDS on standard error that it goes on."""
+    """Run `make()` in another thread while this one handles signals.
+
+    Reports on standard error every TOLD_SECONDS that it is still running.
+    """
     made: list[Any] = []
     failed: list[BaseException] = []
 
@@ -125,21 +142,23 @@ def _beside(make: Callable[[], Any], stop: Callable[[], object]) -> Any:
 
 
 def check_memory(executable: Any) -> None:
-    """Raise NotEnoughMemory if a compiled program needs more memory than its device has left.
+    """Check that a compiled program fits into the memory left on its device.
 
-    Its arguments are there already.
+    Raises:
+        NotEnoughMemory: it does not
     """
     sizes = executable.memory_analysis()
     if sizes is None:  # unknown on this backend
         return
     needed = sizes.temp_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
     device = jax.local_devices()[0]
-    if device.platform == "cpu":  # all of its devices share the machine's
+    if device.platform == "cpu":  # all of its devices share the machine's memory
         needed *= jax.local_device_count()
         left = available()
     else:
-        kept = device.memory_stats() or {}
-        left = kept["bytes_limit"] - kept.get("bytes_in_use", 0) if "bytes_limit" in kept else None
+        stats = device.memory_stats() or {}
+        limit = stats.get("bytes_limit")
+        left = None if limit is None else limit - stats.get("bytes_in_use", 0)
     if left is not None and needed > left:
         room = f"{device.device_kind} has {_size(left)} left"
         raise NotEnoughMemory(f"{_size(needed)} of memory, {room}")

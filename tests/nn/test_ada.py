@@ -286,7 +286,7 @@ def test_colours_of_grey_images_of_alpha_and_of_no_known_kind():
         np.testing.assert_array_equal(both[..., 3], x[..., 3])
         np.testing.assert_allclose(both[..., :3], recolor(x[..., :3], matrix), atol=1e-6)
     np.testing.assert_allclose(recolor(jnp.asarray(grey), parts[2]), -grey, atol=1e-6)
-    with pytest.raises(ValueError, match="2 channels: 1, 3 or 4"):
+    with pytest.raises(ValueError, match="2 channels: must have 1, 3 or 4"):
         augment.recolor(jnp.zeros((2, 3, 3, 2)), parts[0])
 
 
