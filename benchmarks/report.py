@@ -3,7 +3,7 @@ changed between two files."""
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 Cell = Callable[[dict], str]
@@ -168,7 +168,9 @@ TABLES: dict[str, dict[str, Cell]] = {
         "values": spread,
     },
 }
-README = ("step", "sample")  # the tables that also go into README.md
+# README.md has one table: the training steps against eager PyTorch, without details.
+README = ("step",)
+BRIEF = ("model", "batch", "ours, ms", "peer, ms", "peer's time over ours (quartiles)")
 MODELS = ("vae", "gan", "dcgan", "cyclegan", "stylegan2")
 
 
@@ -199,27 +201,37 @@ def place(row: dict) -> tuple:
     return (MODELS.index(model), *(row.get(name, "") for name in ("config", "dtype", "peer")))
 
 
-def table(part: str, rows: list[dict]) -> str:
-    """A table in Markdown, without the columns that are empty in all rows."""
-    cells = {heading: [cell(row) for row in rows] for heading, cell in TABLES[part].items()}
+def table(part: str, rows: list[dict], columns: Sequence[str] = ()) -> str:
+    """A table in Markdown, without the columns that are empty in all rows.
+
+    Only these columns, if any are given.
+    """
+    chosen = {name: cell for name, cell in TABLES[part].items() if not columns or name in columns}
+    cells = {heading: [cell(row) for row in rows] for heading, cell in chosen.items()}
     cells = {heading: column for heading, column in cells.items() if any(column)}
     lines = [f"| {' | '.join(cells)} |", f"|{' --- |' * len(cells)}"]
     lines += [f"| {' | '.join(line)} |" for line in zip(*cells.values(), strict=True)]
     return "\n".join(lines)
 
 
-def render(rows: list[dict], parts: tuple[str, ...] = tuple(TABLES), commands: bool = False) -> str:
+def render(
+    rows: list[dict],
+    parts: tuple[str, ...] = tuple(TABLES),
+    commands: bool = False,
+    columns: Sequence[str] = (),
+) -> str:
     """The tables of these parts, one per machine, each with its device, versions and
     date.
 
-    With `commands`, each table is followed by the commands that made it.
+    With `commands`, each table is followed by the commands that made it; with `columns`,
+    it has only these.
     """
     texts = []
     for part in parts:
         chosen = [row for row in rows if row["part"] == part]
         for device in dict.fromkeys(row.get("device", "") for row in chosen):
             here = sorted((row for row in chosen if row.get("device", "") == device), key=place)
-            texts += [facts(part, device, here), table(part, here)]
+            texts += [facts(part, device, here), table(part, here, columns)]
             texts += [listed(here)] if commands else []
     return "\n\n".join(texts)
 
@@ -254,9 +266,10 @@ def write(rows: list[dict], root: Path) -> list[Path]:
     written = []
     results = root / "benchmarks" / "RESULTS.md"
     for path, parts in ((results, tuple(TABLES)), (root / "README.md", README)):
-        text = path.read_text()
+        text, full = path.read_text(), path == results
+        shown = rows if full else [row for row in rows if row.get("peer") in (None, "torch")]
         for part in parts:
-            block = render(rows, (part,), commands=path.name == "RESULTS.md")
+            block = render(shown, (part,), commands=full, columns=() if full else BRIEF)
             start, end = f"<!-- {part} -->", f"<!-- /{part} -->"
             before, opened, rest = text.partition(start)
             _, closed, after = rest.partition(end)
