@@ -103,7 +103,8 @@ def trained(spec: str, resolution: int, folder: Path | None):
 
 def load(spec: str, split: str, resolution: int) -> data.Source:
     """MNIST, resident, with its ten labels. Raises InputError."""
-    source = data.load(spec, split=split, resolution=resolution, channels=1, option="--mnist")
+    form = {"resolution": resolution, "channels": 1}
+    source = data.load(spec, split=split, field="mnist", adjustable=(), **form)
     if source.arrays is None or source.num_labels != 10:
         raise InputError(f"--mnist {spec}: {source.name}; a resident set with ten labels is wanted")
     return source

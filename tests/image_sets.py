@@ -39,14 +39,14 @@ def load(said, summaries):
 
 @pytest.fixture
 def refused(load):
-    """The message with which a SPEC is refused: one printable line that names the option and the value."""
+    """The message that refuses a SPEC: one printable line with field and value."""
 
     def message(spec, **options) -> str:
         with pytest.raises(InputError) as caught:
             load(spec, **options)
         text = str(caught.value)
         assert text.isprintable(), text
-        assert text.startswith("--data '"), text
+        assert text.startswith("data '"), text
         assert "; " in text, text  # what would work
         return text
 

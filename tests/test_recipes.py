@@ -259,7 +259,7 @@ def noise():
     one = data.Source(
         name="noise",
         size=50,
-        shape=(8, 8, 1),
+        full_shape=(8, 8, 1),
         num_labels=3,
         fingerprint="noise",
         read=read,

@@ -677,10 +677,10 @@ def evaluate(
     from genjax.metrics import evaluate, sets, statistics
 
     _check_whole(n=n, real_n=real_n, draws=draws, step=step)
-    for option, path in (("--json", json), ("--save-stats", save_stats)):
+    for field, path in (("json", json), ("save_stats", save_stats)):
         if path is not None:
             outputs.check_file(
-                path, option, read=[real, *fake, *filter(None, [weights])], force=force
+                path, field, read=[real, *fake, *filter(None, [weights])], force=force
             )
     if (
         json is not None
@@ -900,7 +900,12 @@ def main() -> None:
             commands, prog="genjax", description="Train models and use them."
         )
     )
-    script.exit_with(script.guarded(chosen))
+    script.exit_with(script.guarded(chosen, _option))
+
+
+def _option(field: str) -> str:
+    """The option of a command that sets an argument; positional arguments have none."""
+    return field if field in ("real", "fake") else shell.option(field)
 
 
 def _later(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:

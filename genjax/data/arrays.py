@@ -1,4 +1,7 @@
-"""Sets that are arrays already: the embedded digits, .npz archives, folders of idx files. Read in bounds, never a pickle."""
+"""Sets stored as arrays: the embedded digits, .npz archives, folders of idx files.
+
+What is read is bounded by the size of the file, and pickles are never loaded.
+"""
 
 import gzip
 import hashlib
@@ -46,7 +49,7 @@ CHANNELS = (1, 3, 4)
 
 
 class Stored(NamedTuple):
-    """uint8 images that lie in a file as they are, too many to be read into memory."""
+    """uint8 images, uncompressed in a file and too large for memory."""
 
     path: str
     offset: int  # in bytes, of the first image
@@ -54,7 +57,10 @@ class Stored(NamedTuple):
 
 
 def read_digits(request: Request) -> Items:
-    """The 1797 digits of 8x8 that come with scikit-learn, 0..16 scaled to 0..255."""
+    """The 1797 digits of 8x8 pixels from scikit-learn, 0..16 scaled to 0..255.
+
+    Raises ConfigError: the split is not train.
+    """
     only_train(request)
     table = digits_table()
     pixels = np.rint(table[:, :-1].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
@@ -64,8 +70,8 @@ def read_digits(request: Request) -> Items:
 def digits_table() -> np.ndarray:
     """One row [65] per digit: 64 pixels in 0..16, and the class.
 
-    Read from scikit-learn's own file where it is, since importing `sklearn.datasets` takes as long as
-    everything else that a run imports.
+    Read from scikit-learn's file if it is in its usual place, since importing
+    `sklearn.datasets` takes as long as everything else that a run imports.
     """
     package = importlib.util.find_spec("sklearn")
     if package and package.origin:
@@ -79,29 +85,30 @@ def digits_table() -> np.ndarray:
 
 
 def read_idx(folder: str, request: Request) -> Items:
-    """A folder of idx files as MNIST has them, gzipped or plain; labels if they are there. Raises InputError."""
+    """Items of a folder of idx files (MNIST's format), plain or gzipped.
+
+    Raises ConfigError: the split has no images, or a file is damaged.
+    """
     prefix = {"train": "train", "test": "t10k"}.get(request.split)
     if prefix is None:
         raise refuse(request, f"idx files have no split {request.split!r}", "use train or test")
-    found = {match[2]: match.string for match in idx_names(folder) if match[1] == prefix}
-    if "images" not in found:
+    names = {match[2]: match.string for match in idx_names(folder) if match[1] == prefix}
+    if "images" not in names:
         raise refuse(
             request,
             f"has no images for the split {request.split!r}",
             f"expected {prefix}-images-idx3-ubyte[.gz]",
         )
-    pixels = read_idx_file(os.path.join(folder, found["images"]), 3, request)
-    labels = (
-        read_idx_file(os.path.join(folder, found["labels"]), 1, request)
-        if "labels" in found
-        else None
-    )
+    pixels = read_idx_file(os.path.join(folder, names["images"]), 3, request)
+    labels = None
+    if "labels" in names:
+        labels = read_idx_file(os.path.join(folder, names["labels"]), 1, request)
     name = f"idx folder {printable(os.path.basename(os.path.abspath(folder)))}, {request.split}"
     return to_items(name, pixels, labels, request)
 
 
-def idx_names(folder: str) -> list[re.Match]:
-    """Matches of the names of idx files in a folder; where a file is there twice, the plain one comes last."""
+def idx_names(folder: str) -> list[re.Match[str]]:
+    """Matches of IDX_NAME in a folder; a plain file comes after its gzipped version."""
     return [
         match
         for name in sorted(os.listdir(folder), reverse=True)
@@ -110,7 +117,12 @@ def idx_names(folder: str) -> list[re.Match]:
 
 
 def read_idx_file(path: str, dimensions: int, request: Request) -> np.ndarray | Stored:
-    """uint8 array of an idx file: magic number, big-endian sizes, bytes (LeCun, "The MNIST database"). Raises InputError."""
+    """The uint8 array of an idx file; Stored if it is too large for memory.
+
+    The format is a magic number, big-endian sizes, and bytes (LeCun, "The MNIST
+    database").
+    Raises ConfigError: the file is damaged, of another type, or too large to be read.
+    """
     zipped = path.endswith(".gz")
     name = printable(os.path.basename(path))
     try:
@@ -118,9 +130,8 @@ def read_idx_file(path: str, dimensions: int, request: Request) -> np.ndarray | 
             limit = os.fstat(file.fileno()).st_size * (DEFLATE_RATIO if zipped else 1)
             header = stream.read(4 + 4 * dimensions)
             if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, 8, dimensions)):
-                raise Malformed(
-                    f"is not an idx file of {dimensions} dimensions of bytes (its magic number says so)"
-                )
+                expected = f"an idx file of {dimensions} dimensions of bytes"
+                raise Malformed(f"is not {expected} (its magic number says so)")
             shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
             check_claim(shape, math.prod(shape), limit)
             if math.prod(shape) > in_memory(request):
@@ -140,7 +151,10 @@ def read_idx_file(path: str, dimensions: int, request: Request) -> np.ndarray | 
 
 
 def read_npz(path: str, request: Request) -> Items:
-    """The images and labels of an .npz archive. Raises InputError."""
+    """Items of the images and labels of an .npz archive.
+
+    Raises ConfigError: the archive is damaged, or has no images of the split.
+    """
     name = printable(os.path.basename(path))
     try:
         with open_zip(path) as archive:
@@ -149,23 +163,22 @@ def read_npz(path: str, request: Request) -> Items:
             }
             if len(members) != len(archive.infolist()):
                 raise Malformed("has two members of one name")
-            for member in (
-                members.values()
-            ):  # a name that damage changed in the directory alone would hide the labels
+            # Opening compares names: one damaged in the directory alone would hide the
+            # labels.
+            for member in members.values():
                 open_member(archive, member).close()
             key = choose_images(archive, members, request)
             pixels = read_member(path, archive, members[key], key, request)
-            label_key = next(
-                (label for label in LABEL_KEYS.get(request.split, ()) if label in members), None
-            )
-            labels = (
-                read_member(path, archive, members[label_key], label_key, request)
-                if label_key
-                else None
-            )
+            label_keys = [key for key in LABEL_KEYS.get(request.split, ()) if key in members]
+            labels = None
+            if label_keys:
+                label_key = label_keys[0]
+                labels = read_member(path, archive, members[label_key], label_key, request)
     except InputError:
         raise
-    except Exception as error:  # a damaged archive raises anything from BadZipFile to zlib.error and UnicodeDecodeError
+    # A damaged archive raises anything from BadZipFile to zlib.error and
+    # UnicodeDecodeError.
+    except Exception as error:
         raise refuse(request, describe(error), "save it again with numpy.savez") from None
     if not isinstance(pixels, Stored):
         pixels = to_bytes(pixels, key, request)
@@ -175,7 +188,10 @@ def read_npz(path: str, request: Request) -> Items:
 def choose_images(
     archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], request: Request
 ) -> str:
-    """The name of the array that holds the images of the split. Raises InputError."""
+    """The name of the array that holds the images of the split.
+
+    Raises ConfigError: there is none, or more than one could be it.
+    """
     named = [key for key in IMAGE_KEYS.get(request.split, ()) if key in members]
     if named:
         return named[0]
@@ -203,7 +219,12 @@ def choose_images(
 def read_member(
     path: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, key: str, request: Request
 ) -> np.ndarray | Stored:
-    """One array of an .npz; numpy.load would allocate what the header claims before reading. Raises Malformed and InputError."""
+    """One array of an .npz; Stored if it is too large for memory.
+
+    numpy.load would allocate what the header claims before it reads anything.
+    Raises Malformed: the member is damaged. Raises ConfigError: it is too large to be
+    read.
+    """
     with open_member(archive, member) as stream:
         shape, fortran, dtype = npy_header(stream)
         size = math.prod(shape) * dtype.itemsize
@@ -230,7 +251,11 @@ def read_member(
 
 
 def data_offset(path: str, member: zipfile.ZipInfo) -> int:
-    """Where the bytes of a member begin: after its local header, whose name and extra field may differ from the directory's."""
+    """Offset in the file of the first byte of a member's data, in bytes.
+
+    The data follow the local header, whose name and extra field may differ in length
+    from those in the directory.
+    """
     with open_regular(path) as file:
         file.seek(member.header_offset)
         header = file.read(30)
@@ -240,24 +265,32 @@ def data_offset(path: str, member: zipfile.ZipInfo) -> int:
 
 
 def in_memory(request: Request) -> float:
-    """Up to how many bytes an array is read whole: --resident-mb, but no less than any one file may have."""
+    """The most bytes of an array that is read into memory.
+
+    That is `resident_mb`, or MAX_FILE_BYTES, which any file may have, if that is more.
+    """
     return max(request.resident_bytes, MAX_FILE_BYTES)
 
 
 def too_large(what: str, size: int, instead: str, request: Request) -> InputError:
-    raise_it = "raise --resident-mb, or " * ("--resident-mb" in request.options)
-    wrong = f"{what} takes {size >> 20} MB, more than the {int(in_memory(request)) >> 20} MB that are read into memory"
-    return refuse(request, wrong, raise_it + instead)
+    """The error for an array of `size` bytes that is too large for memory."""
+    raise_it = "raise `resident_mb`, or " * ("resident_mb" in request.adjustable)
+    limit = f"the {int(in_memory(request)) >> 20} MB that are read into memory"
+    return refuse(request, f"{what} takes {size >> 20} MB, more than {limit}", raise_it + instead)
 
 
 def check_claim(shape: tuple[int, ...], size: int, limit: int) -> None:
-    """limit: the most bytes that the file can hold, from its size on disk. Raises Malformed."""
+    """Check the size that a header claims against what the file can hold.
+
+    limit: the most bytes that the file can expand to, from its size on disk.
+    Raises Malformed: the claim is larger.
+    """
     if size > min(limit, MAX_ARRAY_BYTES):
         raise Malformed(f"claims {size} bytes in its header ({shape}), more than it can hold")
 
 
 def check_length(size: int, there: int, shape: tuple[int, ...]) -> None:
-    """Raises Malformed unless exactly `size` bytes follow a header."""
+    """Check that exactly `size` bytes follow a header. Raises Malformed if not."""
     if there < size:
         raise Malformed(f"ends after {there} of the {size} bytes that its values take")
     if there > size:
@@ -265,7 +298,11 @@ def check_length(size: int, there: int, shape: tuple[int, ...]) -> None:
 
 
 def read_claimed(stream: Stream, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    """The flat array that a header announced, aligned. Memory grows with what really arrives. Raises Malformed."""
+    """The flat array that a header announced, aligned.
+
+    Memory grows with the bytes that arrive, not with those that are claimed.
+    Raises Malformed: there are fewer or more bytes than claimed.
+    """
     claimed = math.prod(shape) * dtype.itemsize
     data = aligned((claimed,))
     fill(data, stream)
@@ -275,7 +312,11 @@ def read_claimed(stream: Stream, dtype: np.dtype, shape: tuple[int, ...]) -> np.
 
 
 def to_bytes(pixels: np.ndarray, key: str, request: Request) -> np.ndarray:
-    """Images of other number types as uint8, with one line saying so. Raises InputError."""
+    """Images of another dtype as uint8, with one line that says so.
+
+    The range tells the scale: [0, 1], [-1, 1], [0, 255], or of uint16 [0, 65535].
+    Raises ConfigError: the range is none of those.
+    """
     if pixels.dtype == np.uint8:
         return pixels
     check_shape(pixels.shape, request)
@@ -303,9 +344,8 @@ def to_bytes(pixels: np.ndarray, key: str, request: Request) -> np.ndarray:
         )
     request.say(f"data: {key!r} converted from {pixels.dtype} in {span} to uint8")
     converted = np.empty(pixels.shape, np.uint8)
-    for image, result in zip(
-        pixels, converted, strict=True
-    ):  # one by one: a float copy of the set would be four times its size
+    # One by one: a float copy of the set would be four times its size.
+    for image, result in zip(pixels, converted, strict=True):
         result[...] = np.rint(image.astype(np.float32) * np.float32(scale) + np.float32(shift))
     return converted
 
@@ -313,17 +353,19 @@ def to_bytes(pixels: np.ndarray, key: str, request: Request) -> np.ndarray:
 def to_items(
     name: str, pixels: np.ndarray | Stored, labels: np.ndarray | Stored | None, request: Request
 ) -> Items:
-    """Items of images in memory, or of those that stay in their file. Raises InputError."""
-    assert not isinstance(labels, Stored)  # too small for it, or refused
-    return (
-        from_stored(name, pixels, labels, request)
-        if isinstance(pixels, Stored)
-        else from_pixels(name, pixels, labels, request)
-    )
+    """Items of images in memory, or of images that stay in their file.
+
+    Raises ConfigError: images or labels have an unusable shape, or labels are out of
+    range.
+    """
+    assert not isinstance(labels, Stored)  # labels are read into memory, or refused
+    if isinstance(pixels, Stored):
+        return from_stored(name, pixels, labels, request)
+    return from_pixels(name, pixels, labels, request)
 
 
 def from_stored(name: str, stored: Stored, labels: np.ndarray | None, request: Request) -> Items:
-    """Items of images that are read one by one. Raises InputError."""
+    """Items of images that stay in their file. Raises as `to_items`."""
     shape = check_shape(stored.shape, request)
     size, length = shape[0], math.prod(shape[1:])
 
@@ -339,7 +381,7 @@ def from_stored(name: str, stored: Stored, labels: np.ndarray | None, request: R
         return from_array(np.frombuffer(data, np.uint8).reshape(shape[1:]))
 
     def digest() -> str:
-        total, told, done = hashlib.sha256(), time.monotonic(), 0
+        total, reported, done = hashlib.sha256(), time.monotonic(), 0
         try:
             with open_regular(stored.path) as file:
                 file.seek(stored.offset)
@@ -348,11 +390,10 @@ def from_stored(name: str, stored: Stored, labels: np.ndarray | None, request: R
                 ):
                     total.update(chunk)
                     done += len(chunk)
-                    if time.monotonic() - told > PROGRESS_SECONDS:
-                        told = time.monotonic()
-                        request.say(
-                            f"data: checksum of {done >> 20} of {size * length >> 20} MB, to know these images again"
-                        )
+                    if time.monotonic() - reported > PROGRESS_SECONDS:
+                        reported = time.monotonic()
+                        progress = f"{done >> 20} of {size * length >> 20} MB"
+                        request.say(f"data: checksum of {progress}, to recognise these images")
         except (OSError, Malformed) as error:
             raise refuse(request, describe(error), "replace the file with an intact one") from None
         if checked is not None:
@@ -371,7 +412,7 @@ def labelled(
     digest: Callable[[], str],
     **pixels: Any,
 ) -> Items:
-    """Items of numbered images with the labels int32 [size] that they may have."""
+    """Items of `size` images without names, with labels int32 [size] or None."""
     return Items(
         name=name,
         size=size,
@@ -385,21 +426,27 @@ def labelled(
 
 
 def check_shape(shape: tuple[int, ...], request: Request) -> tuple[int, ...]:
-    """[N, H, W, C] of the shape of a set's images. Raises InputError."""
-    whole = (*shape, 1) if len(shape) == 3 else shape
-    if len(whole) != 4 or whole[3] not in CHANNELS or 0 in whole[1:]:
+    """The shape of a set's images as [N, H, W, C].
+
+    Raises ConfigError: it is neither [N, H, W] nor [N, H, W, C] with C of 1, 3 or 4.
+    """
+    with_channels = (*shape, 1) if len(shape) == 3 else shape
+    if len(with_channels) != 4 or with_channels[3] not in CHANNELS or 0 in with_channels[1:]:
         raise refuse(
             request,
             f"its images have the shape {shape}",
             "give [N, H, W] or [N, H, W, C] with C of 1, 3 or 4",
         )
-    return whole
+    return with_channels
 
 
 def from_pixels(
     name: str, pixels: np.ndarray, labels: np.ndarray | None, request: Request
 ) -> Items:
-    """Items of uint8 [N, H, W] or [N, H, W, C] and integer labels [N], both checked. Raises InputError."""
+    """Items of uint8 images [N, H, W] or [N, H, W, C] and integer labels [N] or None.
+
+    Raises as `to_items`.
+    """
     pixels = pixels.reshape(check_shape(pixels.shape, request))
     if not pixels.flags.c_contiguous or pixels.ctypes.data % ALIGNMENT:
         placed = aligned(pixels.shape)
@@ -420,10 +467,13 @@ def from_pixels(
 
 
 def check_labels(labels: np.ndarray, size: int, request: Request) -> np.ndarray:
-    """int32 [size]. Raises InputError."""
+    """The labels as int32 [size].
+
+    Raises ConfigError: they are not one whole number in 0..MAX_LABELS - 1 per image.
+    """
     if labels.dtype.kind not in "ui" or labels.size != size or labels.shape[:1] != (size,):
         wrong = f"{size} images but labels of {labels.dtype} {labels.shape}"
-        raise refuse(request, wrong, "give one whole number an image, or no labels")
+        raise refuse(request, wrong, "give one whole number per image, or no labels")
     if size and not 0 <= int(labels.min()) <= int(labels.max()) < MAX_LABELS:
         raise refuse(
             request,
@@ -434,9 +484,11 @@ def check_labels(labels: np.ndarray, size: int, request: Request) -> np.ndarray:
 
 
 def only_train(request: Request) -> None:
+    """Raise ConfigError for a split other than train."""
     if request.split != "train":
         raise refuse(request, f"has no split {request.split!r}", "its one split is train")
 
 
 def describe(error: Exception) -> str:
+    """What is wrong with a file that raised `error`."""
     return str(error) if isinstance(error, Malformed) else f"cannot be read ({reason(error)})"

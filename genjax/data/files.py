@@ -1,4 +1,4 @@
-"""Folders and zips of images: what they list, which of it are pictures, and bounded reading."""
+"""Folders and zips of images: listing, recognising pictures, bounded reading."""
 
 import hashlib
 import os
@@ -23,39 +23,41 @@ from genjax.files.decode import MAX_FILE_BYTES, Unreadable, open_image, recognis
 HIDDEN_FOLDERS = ("__macosx", "@eadir", "thumbs", "thumbnails", "$recycle.bin", "lost+found")
 HIDDEN_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 HIDDEN, IN_HIDDEN = "hidden", "in hidden or thumbnail folders"
-IRREGULAR, BROKEN = (
-    "pipes or devices",
-    "unreachable",
-)  # broken links, and links and folders that lead too far
-LARGE, RATIO = (
-    2**22,
-    50,
-)  # bytes, and times, that compressed pictures do not shrink further by deflate
+# BROKEN: broken links, and links and folders that cannot be followed to their end.
+IRREGULAR, BROKEN = "pipes or devices", "unreachable"
+# Deflate shrinks compressed pictures little: a larger one (bytes) with a higher ratio
+# is fake.
+LARGE, RATIO = 2**22, 50
 KINDS = "PNG, JPEG, GIF, BMP, WebP, TIFF, PPM, AVIF, JPEG 2000, or HEIC with the extra heic"
 
 
 class Listed(NamedTuple):
-    """One file of a folder or zip, sortable by where it lies."""
+    """One file of a folder or zip. Files sort by path."""
 
-    parts: tuple[str, ...]  # the path below the root
-    bytes: int
-    position: int  # in the archive's own list; 0 in a folder
-    crc: int  # as the archive states it; 0 in a folder
+    parts: tuple[str, ...]  # components of the path below the root
+    bytes: int  # size
+    position: int  # index in the archive's directory; 0 in a folder
+    crc: int  # CRC-32 according to the archive's directory; 0 in a folder
 
 
 class Listing(NamedTuple):
-    """What a folder or zip holds."""
+    """The files of a folder or zip."""
 
     pictures: list[Listed]  # sorted
     jsons: list[Listed]  # files named dataset.json
     left_out: Counter[str]  # number of other files by reason
 
     def files(self) -> Files:
+        """The counts for the summary line."""
         return Files(len(self.pictures) + self.left_out.total(), self.left_out)
 
 
 def sort_out(listing: Listing, file: Listed, head: Callable[[], bytes]) -> None:
-    """Add a file to the listing. head: gives its first bytes, read only where the name does not tell a picture."""
+    """Add a file to the listing: a picture, a dataset.json, or one to leave out.
+
+    head: returns its first bytes; called only where the name has no suffix of a
+    picture.
+    """
     *folders, name = file.parts
     if any(folder.startswith(".") or folder.lower() in HIDDEN_FOLDERS for folder in folders):
         listing.left_out[IN_HIDDEN] += 1
@@ -76,14 +78,22 @@ def sort_out(listing: Listing, file: Listed, head: Callable[[], bytes]) -> None:
 
 
 def walk(root: str, fail: Callable[[str], InputError], say: Callable[[str], None]) -> Listing:
-    """The files below a folder. Links are followed, but no folder is entered twice, so that loops end.
+    """List the files below a folder, at any depth.
 
-    fail: makes the error of a folder that cannot be listed.
+    Links are followed, but no folder is entered twice, so loops of links end.
+
+    Args:
+        root: the folder
+        fail: makes the error for a folder that cannot be listed
+        say: receives a line every PROGRESS_SECONDS
+
+    Raises:
+        InputError: made by `fail`
     """
     listing = Listing([], [], Counter())
     entered: set[tuple[int, int]] = set()
     waiting: list[tuple[str, ...]] = [()]
-    told = time.monotonic()
+    reported = time.monotonic()
     while waiting:
         parts = waiting.pop()
         folder = os.path.join(root, *parts)
@@ -99,7 +109,7 @@ def walk(root: str, fail: Callable[[str], InputError], say: Callable[[str], None
         for entry in entries:
             try:
                 status = entry.stat()
-            except OSError:  # a link that leads nowhere, or round in a circle
+            except OSError:  # a broken link, or a loop of links
                 listing.left_out[BROKEN] += 1
                 continue
             if stat.S_ISDIR(status.st_mode):
@@ -108,27 +118,25 @@ def walk(root: str, fail: Callable[[str], InputError], say: Callable[[str], None
                     listing.left_out[IN_HIDDEN] += count_files(entry.path)
                 else:
                     waiting.append((*parts, entry.name))
-            elif not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            elif not stat.S_ISREG(status.st_mode):  # opening a pipe may block forever
                 listing.left_out[IRREGULAR] += 1
             else:
-                sort_out(
-                    listing,
-                    Listed((*parts, entry.name), status.st_size, 0, 0),
-                    lambda entry=entry: head_of(entry.path),
-                )
-            if time.monotonic() - told > PROGRESS_SECONDS:
-                told = time.monotonic()
+                file = Listed((*parts, entry.name), status.st_size, 0, 0)
+                sort_out(listing, file, lambda entry=entry: head_of(entry.path))
+            if time.monotonic() - reported > PROGRESS_SECONDS:
+                reported = time.monotonic()
                 say(f"data: {len(listing.pictures)} pictures listed")
     listing.pictures.sort()
     return listing
 
 
 def count_files(folder: str) -> int:
-    """Number of files below a hidden folder, as far as it can be listed."""
+    """Number of files below a hidden folder; unreadable subfolders count as empty."""
     return sum(len(names) for _, _, names in os.walk(folder))
 
 
 def head_of(path: str) -> bytes:
+    """The first HEAD_BYTES of a file, b"" if it cannot be read."""
     try:
         with open_regular(path) as stream:
             return stream.read(formats.HEAD_BYTES)
@@ -137,7 +145,10 @@ def head_of(path: str) -> bytes:
 
 
 def read_picture(path: str, size: int) -> bytes:
-    """A picture file that was listed with `size` bytes. Raises Unreadable."""
+    """The bytes of a picture file that was listed with `size` bytes.
+
+    Raises Unreadable: it cannot be read, is too large, or is no picture.
+    """
     try:
         with open_regular(path) as stream:
             return bounded(stream, size)
@@ -148,12 +159,15 @@ def read_picture(path: str, size: int) -> bytes:
 
 
 def bounded(stream: IO[bytes], size: int, packed: int | None = None) -> bytes:
-    """All of a picture that was listed with `size` bytes, in a zip `packed`. Raises Unreadable when that is too much, not all, or no picture."""
+    """All bytes of a picture that was listed with `size` bytes.
+
+    packed: compressed size in the zip, in bytes; None outside of zips.
+    Raises Unreadable: it is too large, longer than listed, or no picture.
+    """
     if size > MAX_FILE_BYTES:
         raise Unreadable(f"larger than {MAX_FILE_BYTES} bytes")
-    kind = recognise(
-        stream.read(formats.HEAD_BYTES)
-    )  # before the rest, which may be hundreds of megabytes of nothing
+    # Recognised before the rest is read, which may be hundreds of megabytes of zeros.
+    kind = recognise(stream.read(formats.HEAD_BYTES))
     if packed is not None and kind in formats.DENSE and size > max(LARGE, RATIO * packed):
         raise Unreadable(f"{size} bytes from {packed} in the zip: hardly a {kind}")
     stream.seek(0)
@@ -167,11 +181,13 @@ def bounded(stream: IO[bytes], size: int, packed: int | None = None) -> bytes:
 
 
 def read_folder(root: str, request: Request) -> Items:
-    """Items of a folder of images, at any depth. Raises InputError."""
-    listing = walk(
-        root, lambda wrong: refuse(request, wrong, "give a readable folder"), request.say
-    )
-    sums: dict[Listed, int] = {}  # CRCs of what has been read
+    """Items of a folder of images, at any depth.
+
+    Raises ConfigError: it cannot be listed, or has no images of the split.
+    """
+    fail = lambda wrong: refuse(request, wrong, "give a readable folder")
+    listing = walk(root, fail, request.say)
+    sums: dict[Listed, int] = {}  # CRCs of the files read so far
 
     def path(file: Listed) -> str:
         return os.path.join(root, *file.parts)
@@ -186,17 +202,15 @@ def read_folder(root: str, request: Request) -> Items:
 
     def sum_rest(files: list[Listed]) -> None:
         rest = [file for file in files if file not in sums]
-        told = time.monotonic()
+        reported = time.monotonic()
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for done, (file, crc) in enumerate(
-                zip(rest, pool.map(lambda file: checksum(path(file)), rest), strict=True)
-            ):
+            crcs = pool.map(lambda file: checksum(path(file)), rest)
+            for done, (file, crc) in enumerate(zip(rest, crcs, strict=True)):
                 sums[file] = crc
-                if time.monotonic() - told > PROGRESS_SECONDS:
-                    told = time.monotonic()
-                    request.say(
-                        f"data: checksums of {done + 1} of {len(rest)} files, to know these images again"
-                    )
+                if time.monotonic() - reported > PROGRESS_SECONDS:
+                    reported = time.monotonic()
+                    progress = f"{done + 1} of {len(rest)} files"
+                    request.say(f"data: checksums of {progress}, to recognise these images")
 
     def crcs(files: list[Listed], chosen: list[int]) -> list[int]:
         sum_rest([files[index] for index in chosen])
@@ -212,7 +226,7 @@ def read_folder(root: str, request: Request) -> Items:
 
 
 def checksum(path: str) -> int:
-    """CRC-32 of a file; 0 of what is not read as a picture either."""
+    """CRC-32 of a file; 0 if it cannot be read or is larger than MAX_FILE_BYTES."""
     crc, size = 0, 0
     try:
         with open_regular(path) as stream:
@@ -226,12 +240,14 @@ def checksum(path: str) -> int:
 
 
 def read_zip(path: str, request: Request) -> Items:
-    """Items of a zip of images, read in place: nothing is extracted. Raises InputError."""
+    """Items of a zip of images, read in place: nothing is extracted.
+
+    Raises ConfigError: it is not a readable zip, or has no images of the split.
+    """
     try:
         archive = open_zip(path)
-    except (
-        Exception
-    ) as error:  # a damaged directory raises anything from BadZipFile to UnicodeDecodeError
+    # A damaged directory raises anything from BadZipFile to UnicodeDecodeError.
+    except Exception as error:
         raise refuse(
             request,
             f"not a readable zip ({reason(error)})",
@@ -244,25 +260,20 @@ def read_zip(path: str, request: Request) -> Items:
         member = members[file.position]
         if member.flag_bits & 0x1:
             raise Unreadable("encrypted")
-        if member.compress_type not in (
-            zipfile.ZIP_STORED,
-            zipfile.ZIP_DEFLATED,
-        ):  # the others cannot be read in bounds
+        # Other methods cannot be read in bounds.
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise Unreadable(
-                f"zip compression method {member.compress_type}, of which only 0 and 8 are read"
+                f"zip compression method {member.compress_type}; only 0 and 8 are read"
             )
         return archive.open(member)
 
     def read(file: Listed) -> bytes:
         try:
-            with (
-                lock,
-                raw(file) as stream,
-            ):  # ZipFile counts its open members without a lock of its own
+            with lock, raw(file) as stream:  # ZipFile counts its open members without a lock
                 return bounded(stream, file.bytes, members[file.position].compress_size)
         except Unreadable:
             raise
-        except Exception as error:  # a damaged member raises anything from BadZipFile to zlib.error
+        except Exception as error:  # anything from BadZipFile to zlib.error
             raise Unreadable(reason(error)) from error
 
     def head(file: Listed) -> bytes:
@@ -273,31 +284,30 @@ def read_zip(path: str, request: Request) -> Items:
             return b""
 
     def crcs(files: list[Listed], chosen: list[int]) -> list[int]:
-        return [files[index].crc for index in chosen]  # what is read is held against them
+        return [files[index].crc for index in chosen]  # zipfile checks them as it reads
 
     listing = Listing([], [], Counter())
-    told = time.monotonic()
+    reported = time.monotonic()
     for position, member in enumerate(members):
         parts = inner_path(member)
         if parts and not member.is_dir():
             file = Listed(parts, member.file_size, position, member.CRC)
             sort_out(listing, file, lambda file=file: head(file))
-        if time.monotonic() - told > PROGRESS_SECONDS:
-            told = time.monotonic()
+        if time.monotonic() - reported > PROGRESS_SECONDS:
+            reported = time.monotonic()
             request.say(f"data: {len(listing.pictures)} pictures listed")
     listing.pictures.sort()
-    return arrange(
-        f"zip {printable(os.path.basename(path))}", listing, read, raw, crcs, None, request
-    )
+    name = f"zip {printable(os.path.basename(path))}"
+    return arrange(name, listing, read, raw, crcs, None, request)
 
 
 def inner_path(member: zipfile.ZipInfo) -> tuple[str, ...]:
-    """Where a member lies. Names only sort and label; one that points outside cannot lead there, because nothing is opened by it."""
-    return tuple(
-        part
-        for part in member.filename.replace("\\", "/").split("/")
-        if part not in ("", ".", "..")
-    )
+    """Components of a member's path.
+
+    Names only sort and label: nothing is opened by them, so "../" cannot lead outside.
+    """
+    components = member.filename.replace("\\", "/").split("/")
+    return tuple(component for component in components if component not in ("", ".", ".."))
 
 
 def arrange(
@@ -309,17 +319,25 @@ def arrange(
     early_crcs: Callable[[list[Listed], list[int]], list[int]] | None,
     request: Request,
 ) -> Items:
-    """Pick the split, derive the labels, and wrap the reading. Raises InputError.
+    """Items of a listing: choose the split, derive the labels, wrap the reading.
 
-    read: a picture's bytes. raw: any file as a stream. crcs: of the pictures chosen by index, `early_crcs` those that version
-    0.1.0 computed, where they are fewer.
+    Args:
+        name: of the set, for messages
+        listing: its files
+        read: returns a picture's bytes
+        raw: opens any file as a stream
+        crcs: CRC-32 of the pictures chosen by index
+        early_crcs: the same as version 0.1.0 computed them, where it computed fewer
+        request: arguments of `load`
+
+    Raises:
+        ConfigError: no images, no such split, or a dataset.json that cannot be used
     """
     files = listing.files()
     if not listing.pictures:
         held = ", ".join(f"{count} {why}" for why, count in files.left_out.most_common(3))
-        raise refuse(
-            request, f"holds no images{f' ({held})' * bool(held)}", f"give pictures: {KINDS}"
-        )
+        counts = f" ({held})" if held else ""
+        raise refuse(request, f"holds no images{counts}", f"give pictures: {KINDS}")
     paths = [file.parts for file in listing.pictures]
     split = labels.choose_split(paths, request)
     chosen = split.chosen
@@ -327,25 +345,22 @@ def arrange(
     if split.names:
         name = f"{name}, {request.split}"
         files.left_out["of other splits"] += len(paths) - len(chosen)
-    found = None
-    for json in sorted(
-        listing.jsons, key=lambda file: -len(file.parts)
-    ):  # the innermost that covers the split
+    labelling = None
+    # The innermost dataset.json whose folder holds all of the split.
+    for json in sorted(listing.jsons, key=lambda file: -len(file.parts)):
         base = json.parts[:-1]
-        if found is None and all(file.parts[: len(base)] == base for file in selected):
-            found = labels.by_dataset_json(
-                lambda limit, json=json: small(raw, json, limit), base, paths, chosen, request
-            )
-    if found is None:
-        found = labels.by_folders(paths, split, request)
+        if labelling is None and all(file.parts[: len(base)] == base for file in selected):
+            text = lambda limit, json=json: small(raw, json, limit)
+            labelling = labels.by_dataset_json(text, base, paths, chosen, request)
+    if labelling is None:
+        labelling = labels.by_folders(paths, split, request)
 
     def digest(crcs: Callable[[list[Listed], list[int]], list[int]]) -> str:
         total = hashlib.sha256()
         for file, crc in zip(selected, crcs(listing.pictures, chosen), strict=True):
-            total.update(
-                f"{'/'.join(file.parts)}\n{file.bytes} {crc}\n".encode("utf-8", "surrogateescape")
-            )
-        total.update(found.note)
+            line = f"{'/'.join(file.parts)}\n{file.bytes} {crc}\n"
+            total.update(line.encode("utf-8", "surrogateescape"))
+        total.update(labelling.note)
         return total.hexdigest()
 
     return Items(
@@ -353,18 +368,21 @@ def arrange(
         size=len(selected),
         open=lambda index: open_image(read(selected[index])),
         title=lambda index: "/".join(selected[index].parts),
-        label=found.of.__getitem__ if found.of is not None else None,
-        num_labels=found.count,
+        label=labelling.of.__getitem__ if labelling.of is not None else None,
+        num_labels=labelling.count,
         digest=lambda: digest(crcs),
         earlier=(lambda: digest(early_crcs)) if early_crcs else None,
-        classes=found.classes,
+        classes=labelling.classes,
         bytes=lambda index: selected[index].bytes,
         files=files,
     )
 
 
 def small(raw: Callable[[Listed], IO[bytes]], file: Listed, limit: int) -> bytes:
-    """A file of up to `limit` bytes. Raises ValueError or OSError."""
+    """All bytes of a file of at most `limit` bytes.
+
+    Raises ValueError: it is larger, or damaged. Raises OSError: it cannot be read.
+    """
     try:
         with raw(file) as stream:
             data = stream.read(limit + 1)
@@ -378,20 +396,19 @@ def small(raw: Callable[[Listed], IO[bytes]], file: Listed, limit: int) -> bytes
 
 
 def has_sides(spec: str) -> bool:
-    """Whether a folder or zip is of two unpaired sides: trainA and trainB, at its root or in the folder that wraps it all."""
+    """Whether a folder or zip has two unpaired sides: folders trainA and trainB.
+
+    They lie at its root, or in the single folder there that holds everything.
+    False for anything that is not a readable folder or zip.
+    """
     path = os.path.expanduser(spec)
     try:
         if not os.path.isdir(path):
             with open_zip(path) as archive:
-                members = [
-                    inner_path(member) for member in archive.infolist() if not member.is_dir()
-                ]
-            members = [
-                parts
-                for parts in members
-                if parts and not any(part.startswith(("__MACOSX", ".")) for part in parts)
-            ]
-            _, splits = labels.find_splits([parts for parts in members if len(parts) > 1])
+                paths = [inner_path(member) for member in archive.infolist() if not member.is_dir()]
+            hidden = ("__MACOSX", ".")
+            paths = [path for path in paths if not any(name.startswith(hidden) for name in path)]
+            _, splits = labels.find_splits([path for path in paths if len(path) > 1])
             return any(split.lower() == "traina" for split in splits)
         while True:
             with os.scandir(path) as entries:
@@ -402,5 +419,5 @@ def has_sides(spec: str) -> bool:
             if len(folders) != 1 or len(entries) != 1:
                 return False
             path = folders[0].path
-    except Exception:  # whatever it is, reading it will say so
+    except Exception:  # `load` will say what is wrong
         return False

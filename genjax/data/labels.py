@@ -1,4 +1,7 @@
-"""Which images of a folder or zip belong to which split and class: by their folders, or by NVIDIA's dataset.json."""
+"""Splits and classes of the images of a folder or zip.
+
+Splits are top folders. Classes are the folders below them, or NVIDIA's dataset.json.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -21,33 +24,38 @@ SIDES = {name + side: split + side.upper() for name, split in SPLITS.items() for
 NAMED = SPLITS | SIDES
 DATASET_JSON = "dataset.json"
 MAX_LABELS = 2**16
-JSON_BYTES = (
-    2**23
-)  # of dataset.json, or more where there are many files: parsed it takes many times its size
+# Size limit of dataset.json, higher for sets of many files: parsed it takes many times
+# its size.
+JSON_BYTES = 2**23
 
-Parts = tuple[str, ...]  # a path below the root
+Parts = tuple[str, ...]  # components of a path below the root
 
 
 class Split(NamedTuple):
-    """Which files are of the split, and where their classes are."""
+    """The files of a split, and the depth of its class folders."""
 
     chosen: list[int]  # indices of its files
-    depth: int  # of the class folders
+    depth: int  # number of folders above the class folders
     names: list[str]  # of all splits; empty if the set has none
-    numbered: list[int]  # indices of the files over whose classes labels are numbered
+    numbered: list[int]  # indices of the files whose classes define the numbering of the labels
 
 
 class Labels(NamedTuple):
-    """The labels of chosen files, and what they are called."""
+    """The labels of the chosen files, and the names of the classes."""
 
-    of: list[int] | None  # one for each file; None: no labels
-    count: int = 0
-    classes: tuple[str, ...] = ()  # their names, where they have any
-    note: bytes = b""  # what tells these labels from those that version 0.1.0 gave the same files
+    of: list[int] | None  # one per file; None: no labels
+    count: int = 0  # number of classes
+    classes: tuple[str, ...] = ()  # their names, if they have any
+    # Added to the digest of the files where version 0.1.0 gave the same files other
+    # labels.
+    note: bytes = b""
 
 
 def find_splits(files: Sequence[Parts]) -> tuple[int, list[str]]:
-    """How many folders wrap the whole set, and the names of the splits below them, if its folders are splits."""
+    """The depth of the folder that holds everything, and the splits in it.
+
+    No names if the folders below are not splits.
+    """
     depth = 0
     while files and all(len(parts) > depth + 1 for parts in files):
         tops = {parts[depth] for parts in files}
@@ -63,7 +71,7 @@ def find_splits(files: Sequence[Parts]) -> tuple[int, list[str]]:
 
 
 def choose_split(files: Sequence[Parts], request: Request) -> Split:
-    """The files of the split that is asked for. Raises InputError."""
+    """The files of `request.split`. Raises ConfigError: the set has no such split."""
     depth, splits = find_splits(files)
     everything = list(range(len(files)))
     if not splits:
@@ -75,7 +83,7 @@ def choose_split(files: Sequence[Parts], request: Request) -> Split:
     names = {top: NAMED[top.lower()] for top in splits}
     chosen = [index for index, parts in enumerate(files) if names[parts[depth]] == wanted]
     if chosen:
-        return Split(chosen, depth + 1, splits, everything)  # a class means the same in each split
+        return Split(chosen, depth + 1, splits, everything)  # labels agree between splits
     chosen = [
         index
         for index, parts in enumerate(files)
@@ -87,15 +95,19 @@ def choose_split(files: Sequence[Parts], request: Request) -> Split:
             f"has no split {request.split!r}",
             f"its splits are {', '.join(map(printable, splits))}",
         )
+    sides = f"{request.split}A and {request.split}B"
     request.say(
-        f"data: {request.split}A and {request.split}B, the sides of an unpaired set, become two classes; "
-        f"--split {request.split}A takes one of them, train/cyclegan.py both as sides"
+        f"data: {sides}, the sides of an unpaired set, become two classes; `split` "
+        f"{request.split}A takes one of them, train/cyclegan.py both as sides"
     )
     return Split(chosen, depth, splits, chosen)
 
 
 def by_folders(files: Sequence[Parts], split: Split, request: Request) -> Labels:
-    """Labels by the class folders of a split; names that are all numbers are sorted as numbers."""
+    """Labels by the class folders of a split, in the order of their names.
+
+    If all names are numbers, they are sorted as numbers.
+    """
     depth, numbered = split.depth, [files[index] for index in split.numbered]
     inside = [len(parts) > depth + 1 for parts in numbered]
     if any(inside) and not all(inside):
@@ -109,9 +121,9 @@ def by_folders(files: Sequence[Parts], split: Split, request: Request) -> Labels
     classes = sorted(names, key=(lambda name: (int(name), name)) if as_numbers else None)
     numbers = {name: index for index, name in enumerate(classes)}
     labels = [numbers[files[index][depth]] for index in split.chosen]
-    note = (
-        b"" if classes == sorted(names) else "\n".join(classes).encode("utf-8", "surrogateescape")
-    )
+    note = b""  # version 0.1.0 sorted all names as text
+    if classes != sorted(names):
+        note = "\n".join(classes).encode("utf-8", "surrogateescape")
     return Labels(labels, len(classes), tuple(map(printable, classes)), note)
 
 
@@ -122,15 +134,29 @@ def by_dataset_json(
     chosen: list[int],
     request: Request,
 ) -> Labels | None:
-    """Labels as NVIDIA's dataset_tool writes them: {"labels": [[name, number], ...] or null}, names relative to its folder.
+    """Labels of a dataset.json as NVIDIA's dataset_tool writes it.
 
-    text: gives its bytes, up to a limit. base: its folder. None: the file is of another tool. Raises InputError.
+    It holds {"labels": [[name, number], ...] or null}, with names relative to its
+    folder.
+
+    Args:
+        text: returns its bytes, given the most bytes that it may have
+        base: its folder
+        files: paths of all pictures of the set
+        chosen: indices of those of the split
+        request: arguments of `load`
+
+    Returns:
+        the labels; None if another tool wrote the file
+
+    Raises:
+        ConfigError: it is damaged, or lacks a label in 0..MAX_LABELS - 1 for an image
     """
-    where, mend = (
-        "/".join((*base, DATASET_JSON)),
-        f"mend {DATASET_JSON}, or remove it to take the folders as classes",
+    where = "/".join((*base, DATASET_JSON))
+    mend = f"mend {DATASET_JSON}, or remove it to take the folders as classes"
+    names: dict[str, int | None] = dict.fromkeys(
+        "/".join(files[index][len(base) :]) for index in chosen
     )
-    names = {"/".join(files[index][len(base) :]): None for index in chosen}
     limit = max(JSON_BYTES, 8 * sum(len(name) + 32 for name in names))
     try:
         content: Any = json.loads(text(limit))
@@ -173,13 +199,12 @@ def by_dataset_json(
             strange += 1
     missing = [name for name, label in names.items() if label is None]
     if missing:
-        wrong = f"{printable(where)} has no label for {len(missing)} of {len(names)} images ({printable(missing[0])} ...)"
-        raise refuse(request, wrong, mend)
+        missed = f"{len(missing)} of {len(names)} images ({printable(missing[0])} ...)"
+        raise refuse(request, f"{printable(where)} has no label for {missed}", mend)
     if strange:
         request.say(
             f"data: {DATASET_JSON} has labels for {strange} files that are not among these images"
         )
-    labels = list(names.values())
-    return Labels(
-        labels, 1 + max(entry[1] for entry in entries), (), np.asarray(labels, np.int32).tobytes()
-    )
+    labels = [label for label in names.values() if label is not None]
+    count = 1 + max(entry[1] for entry in entries)
+    return Labels(labels, count, (), np.asarray(labels, np.int32).tobytes())

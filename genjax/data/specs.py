@@ -1,4 +1,4 @@
-"""`load`: which reader reads which SPEC."""
+"""`load`: open an image set with the reader of its kind."""
 
 import os
 import stat
@@ -8,20 +8,22 @@ from collections.abc import Callable
 from genjax.data import arrays, files, tfds
 from genjax.data.items import Items, build
 from genjax.data.source import Request, Source, refuse
-from genjax.errors import InputError, reason
+from genjax.errors import ConfigError, reason
 from genjax.files.bounded import Malformed, open_regular
 from genjax.files.decode import MODES, quiet_pillow
 
 ACCEPTED = "use 'digits', a folder or .zip of images, a .npz, a folder of idx files, or tfds:NAME"
 MAX_SIDE = 2**14  # pixels
-OPTIONS = ("--resolution", "--max-bad", "--resident-mb")  # of training scripts
+ADJUSTABLE = ("resolution", "max_bad", "resident_mb")
 
 
 def is_size(resolution: tuple[int, ...]) -> bool:
+    """Whether these are a height and a width from 1 to MAX_SIDE pixels."""
     return len(resolution) == 2 and all(1 <= side <= MAX_SIDE for side in resolution)
 
 
 def to_stderr(line: str) -> None:
+    """Print a line on standard error at once."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -32,48 +34,76 @@ def load(
     resolution: int | tuple[int, int] | None = None,
     channels: int | None = None,
     crop: str = "center",
+    flip: bool = False,
+    random_crop: int | tuple[int, int] | None = None,
     max_bad: float = 0.01,
     resident_mb: float = 1024,
     say: Callable[[str], None] = to_stderr,
-    option: str = "--data",
-    options: tuple[str, ...] | None = None,
+    field: str = "data",
+    adjustable: tuple[str, ...] = ADJUSTABLE,
     own_sizes: bool = False,
 ) -> Source:
     """Open a set of images.
 
-    spec: "digits" (embedded) | a folder or .zip of images, whose folders become labels | a .npz | a folder of idx files |
-    "tfds:NAME". split: which part, where the set has parts. resolution: height and width in pixels, one number for both; by
-    default that of the images, or of most of them. channels: 1 grey, 3 RGB, 4 RGBA; by default 1 if all are grey, else 3.
-    crop: "center" scales the shorter side and cuts the longer, "none" stretches, "whole" does neither: what has another size
-    counts as unreadable. max_bad: share of the images that may be unreadable. resident_mb: sets whose decoded bytes (in units
-    of 2**20) exceed it are streamed. say: gets each line about what was converted or skipped. option: the command-line option
-    that messages name. options: the others that they may advise, by default OPTIONS for a training script's `option`, else none.
-    own_sizes: images of a folder, zip or tfds set are not brought to one shape, and only `read` gives them.
+        source = data.load("photos.zip", resolution=286, flip=True, random_crop=256)
+        source.shape  # (256, 256, 3)
 
-    Raises InputError, with one line that says what would work.
+    Args:
+        spec: "digits" (embedded) | a folder or .zip of images, whose folders become
+            labels | a .npz | a folder of idx files | "tfds:NAME"
+        split: which split to open, where the set has splits
+        resolution: height and width in pixels, or one number for both; by default the
+            most common size of the images
+        channels: 1 grey, 3 RGB, 4 RGBA; by default 1 if all images are grey, else 3
+        crop: "center" scales the shorter side and crops the longer, "none" stretches,
+            "whole" does neither: images of another size count as unreadable
+        flip: `Source.prepare` mirrors each image left to right with probability 1/2
+        random_crop: height and width in pixels, or one number for both, that
+            `Source.prepare` cuts out of each image at a random place
+        max_bad: share of the images, 0 to 1, that may be unreadable
+        resident_mb: in units of 2**20 bytes; sets that take more when decoded are
+            streamed
+        say: receives each line about images that were converted or skipped
+        field: the name that errors give to `spec`
+        adjustable: arguments of `load` that messages may advise to change: those of
+            "resolution", "max_bad" and "resident_mb" that the caller can set
+        own_sizes: keep the size of each image of a folder, zip or tfds set, and let
+            only `Source.read` give them
+
+    Raises:
+        ConfigError: an argument is out of range, the set cannot be used, or
+            `random_crop` is larger than its images; one line that says what would work
     """
     if isinstance(resolution, int):
         resolution = (resolution, resolution)
+    if isinstance(random_crop, int):
+        random_crop = (random_crop, random_crop)
     checks = (
-        ("--resolution", resolution, resolution is None or is_size(resolution), f"1 to {MAX_SIDE}"),
+        ("resolution", resolution, resolution is None or is_size(resolution), f"1 to {MAX_SIDE}"),
         (
-            "--channels",
+            "channels",
             channels,
             channels is None or channels in MODES,
             "1 (grey), 3 (RGB) or 4 (RGBA)",
         ),
-        ("--crop", crop, crop in ("center", "none", "whole"), "center, none or whole"),
-        ("--max-bad", max_bad, 0 <= max_bad <= 1, "a share from 0 to 1"),
+        ("crop", crop, crop in ("center", "none", "whole"), "center, none or whole"),
+        (
+            "random_crop",
+            random_crop,
+            random_crop is None or is_size(random_crop),
+            f"1 to {MAX_SIDE}",
+        ),
+        ("max_bad", max_bad, 0 <= max_bad <= 1, "a share from 0 to 1"),
     )
-    for name, value, right, instead in checks:
-        if not right:
-            raise InputError(f"{name} {value}: cannot be used; give {instead}")
+    for name, value, valid, instead in checks:
+        if not valid:
+            raise ConfigError(name, value, f"cannot be used; give {instead}")
+    if random_crop is not None and own_sizes:
+        raise ConfigError("random_crop", None, "images that keep their own sizes are not cropped")
     quiet_pillow()
-    if options is None:
-        options = OPTIONS if option.startswith("--data") else ()
     request = Request(
         spec,
-        option,
+        field,
         split,
         resolution,
         channels,
@@ -81,13 +111,25 @@ def load(
         max_bad,
         resident_mb,
         say,
-        options,
+        adjustable,
     )
-    return build(find(request), request)
+    source = build(find(request), request)
+    if random_crop is not None:
+        height, width, _ = source.full_shape
+        if random_crop[0] > height or random_crop[1] > width:
+            raise ConfigError(
+                "random_crop",
+                " ".join(map(str, random_crop)),
+                f"the images of `{field}` are {height}x{width}",
+            )
+    return source._replace(flip=flip, random_crop=random_crop)
 
 
 def find(request: Request) -> Items:
-    """Hand the SPEC to the reader of its kind. Raises InputError."""
+    """List the set of `request.spec` with the reader of its kind.
+
+    Raises ConfigError: there is no such set, or it cannot be read.
+    """
     if request.spec == "digits":
         return arrays.read_digits(request)
     if request.spec.startswith("tfds:"):
@@ -100,7 +142,10 @@ def find(request: Request) -> Items:
 
 
 def choose_reader(path: str, request: Request) -> Callable[[str, Request], Items] | None:
-    """The reader of a folder or file. Raises InputError when the system does not let us see it."""
+    """The reader of a folder or file; None for a file of an unknown kind.
+
+    Raises ConfigError: it does not exist, is not a regular file, or may not be read.
+    """
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):

@@ -1,4 +1,4 @@
-"""Batches of a set that does not lie on the device, read ahead by grain's threads."""
+"""Batches of a set that is not on the device, read ahead by grain's threads."""
 
 import os
 import sys
@@ -6,13 +6,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from genjax.data.preparation import SECOND
 from genjax.data.sampler import order, positions, side_seed
-from genjax.data.source import SECOND, Source, with_suffix
-from genjax.errors import InputError
+from genjax.data.source import Source, with_suffix
+from genjax.errors import ConfigError
+
+SMALL_PIXELS = 96 * 96  # images of fewer pixels are decoded by one thread
 
 
 def gather(source: Source, indices: np.ndarray) -> dict[str, np.ndarray]:
-    """These items of one set, stacked."""
+    """Read items of one set by index and stack them: stored images and labels.
+
+    Returns "images" uint8 [n, *full_shape] and, if the set has labels, "labels" int32
+    [n], for indices [n]. A partner is not read.
+    """
     if source.arrays is not None and source.partner is None:
         return {name: array[indices] for name, array in source.arrays.items()}
     items = [source.read(int(index)) for index in indices]
@@ -30,37 +37,57 @@ def stream(
     threads: int | None = None,
     prefetch: int = 4,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The batches of first_step, first_step + 1, ... without end, for one process of `process_count`.
+    """Read the batches of first_step, first_step + 1, ... without end, for one process.
 
-    batch_size is that of all processes together; each gets its contiguous share of every batch. `threads` decode (by default one a
-    core for images of 96x96 and more, else one), and up to `prefetch` batches wait. Yields "images" uint8 [batch_size / process_count, H, W, C] and, if the set has labels, "labels"
-    int32 [batch_size / process_count], and of a second set the same with SECOND at the end of the names: what `take` gives for the same seed and step. The iterator has a `close()`, which stops
-    the threads. Raises InputError when the batch cannot be shared equally, and while reading what `source.read` raises.
+    Args:
+        source: the set, resident or streamed, with or without a partner
+        seed: seed of the order
+        first_step: step of the first batch
+        batch_size: number of images of each set, over all processes
+        process_index: which process reads; each gets its contiguous share of every
+            batch
+        process_count: number of processes
+        threads: number of decoding threads; by default one per core, at most 8, for
+            images of 96x96 pixels and more, else one
+        prefetch: number of batches that are read ahead
+
+    Yields:
+        "images" uint8 [batch_size / process_count, *full_shape] and, if the set has
+        labels, "labels" int32 [batch_size / process_count]; of a partner the same with
+        SECOND as suffix: what `take` gives for the same seed and step. `close()` of the
+        iterator stops the threads.
+
+    Raises:
+        ConfigError: the batch does not divide among the processes
+        InputError: while reading, what `source.read` raises
     """
     import grain
 
-    if (
-        threads is None
-    ):  # opening a small image is Python's work, and its lock lets two threads do less of that than one
-        threads = min(8, os.cpu_count() or 1) if source.shape[0] * source.shape[1] >= 96 * 96 else 1
+    if threads is None:
+        # Opening a small image is Python's work: under its lock two threads do less of
+        # it than one.
+        height, width, _ = source.full_shape
+        threads = min(8, os.cpu_count() or 1) if height * width >= SMALL_PIXELS else 1
     if batch_size % process_count:
-        raise InputError(
-            f"--batch-size {batch_size}: does not divide among {process_count} processes; use a multiple"
+        raise ConfigError(
+            "batch_size",
+            batch_size,
+            f"does not divide among {process_count} processes; use a multiple",
         )
     share = batch_size // process_count
     first = process_index * share
 
     def batch(step: int) -> dict[str, np.ndarray]:
         where = positions(step, batch_size, first, first + share)
-        parts = gather(source, order(seed, where, source.size))
+        arrays = gather(source, order(seed, where, source.size))
         if source.partner is not None:
-            parts |= with_suffix(
-                gather(source.partner, order(side_seed(seed, SECOND), where, source.partner.size))
-            )
-        return parts
+            indices = order(side_seed(seed, SECOND), where, source.partner.size)
+            arrays |= with_suffix(gather(source.partner, indices))
+        return arrays
 
-    # One element of the data set is one whole step: the order is computed once a batch, threads do not contend for single
-    # images, and starting at any step is an offset.
+    # One element of grain's data set is one batch: the order is computed once per
+    # batch, threads do not contend for single images, and starting at any step is an
+    # offset.
     steps = grain.MapDataset.range(first_step, sys.maxsize).map(batch)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, threads))
     return iter(steps.to_iter_dataset(options))

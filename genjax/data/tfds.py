@@ -1,4 +1,4 @@
-"""Sets of TensorFlow Datasets that lie prepared on the disk, read without TensorFlow."""
+"""Prepared sets of TensorFlow Datasets, read without TensorFlow."""
 
 import difflib
 import hashlib
@@ -8,6 +8,7 @@ import socket
 import stat
 import time
 import zlib
+from typing import Any
 
 from genjax.data.items import PROGRESS_SECONDS, Items
 from genjax.data.source import Request, refuse
@@ -17,13 +18,19 @@ from genjax.files.decode import open_image
 from genjax.runtime import logging
 
 EXTRA = 'pip install "genjax-image[tfds]"'
-HOST = ("storage.googleapis.com", 443)  # TensorFlow Datasets looks there before anything else
+HOST = ("storage.googleapis.com", 443)  # TensorFlow Datasets connects to it first
 PROBE_SECONDS = 3.0
-AGAIN = f"prepare it with file_format='array_record' into another folder ({EXTRA}), which TFDS_DATA_DIR then names"
+AGAIN = (
+    "prepare it with file_format='array_record' in another folder "
+    f"({EXTRA}) and set TFDS_DATA_DIR to that folder"
+)
 
 
 def read_tfds(name: str, request: Request) -> Items:
-    """Items of a prepared set; one that is not is prepared if TensorFlow and a network are there. Raises InputError."""
+    """Items of the set `name`, which is prepared first if that is possible.
+
+    Raises ConfigError: there is no such set or split, or it cannot be prepared or read.
+    """
     with logging.absl():
         try:
             import tensorflow_datasets as tfds
@@ -37,8 +44,11 @@ def read_tfds(name: str, request: Request) -> Items:
         return read_builder(tfds, builder, name, request)
 
 
-def find_builder(tfds, name: str, request: Request):
-    """The builder of a set, set up to read and write the file format that needs no TensorFlow. Raises InputError."""
+def find_builder(tfds: Any, name: str, request: Request) -> Any:
+    """The builder of a set, for the file format that needs no TensorFlow.
+
+    Raises ConfigError: there is no such set, or it is prepared in another format.
+    """
     base = name.split("/")[0].split(":")[0]
     if base.isidentifier():
         refuse_irregular(
@@ -56,20 +66,21 @@ def find_builder(tfds, name: str, request: Request):
             else "see https://www.tensorflow.org/datasets/catalog"
         )
         raise refuse(request, "TensorFlow Datasets has no set of this name", instead) from None
-    except (
-        Exception
-    ) as error:  # versions, configurations and file formats that do not exist raise each their own
+    # Unknown versions, configurations and file formats each raise another exception.
+    except Exception as error:
         if "file format" in str(error).lower():
-            raise refuse(
-                request, "lies prepared in a format that needs TensorFlow to read (tfrecord)", AGAIN
-            ) from None
+            wrong = "is prepared in a format that needs TensorFlow to read (tfrecord)"
+            raise refuse(request, wrong, AGAIN) from None
         raise refuse(
             request, reason(error), "see https://www.tensorflow.org/datasets/catalog"
         ) from None
 
 
 def refuse_irregular(folder: str, request: Request) -> None:
-    """Raises InputError if anything below the folder of a set is no regular file: reading a pipe would never end."""
+    """Check that the files of a set are regular: reading a pipe may block.
+
+    Raises ConfigError: one is not.
+    """
     for parent, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(parent, name)
@@ -83,8 +94,13 @@ def refuse_irregular(folder: str, request: Request) -> None:
                 )
 
 
-def prepare_set(tfds, builder, request: Request) -> None:
-    """Download and prepare a set, if a look says that it can work: by itself it retries for minutes. Raises InputError."""
+def prepare_set(tfds: Any, builder: Any, request: Request) -> None:
+    """Download and prepare a set.
+
+    TensorFlow and the network are probed first, since TensorFlow Datasets retries for
+    minutes.
+    Raises ConfigError: one of them is missing, or the preparation failed.
+    """
     folder = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
     steps = (
         f"prepare it where there is a network: {EXTRA}, the same command, and copy {folder} over"
@@ -109,23 +125,26 @@ def prepare_set(tfds, builder, request: Request) -> None:
         raise refuse(request, f"could not be prepared ({reason(error)})", steps) from error
 
 
-def read_builder(tfds, builder, name: str, request: Request) -> Items:
-    """Items of a prepared set: its first image feature and its first class label. Raises InputError."""
+def read_builder(tfds: Any, builder: Any, name: str, request: Request) -> Items:
+    """Items of a prepared set: its first image feature and its first class label.
+
+    Raises ConfigError: it has no images, no such split, or a format that needs
+    TensorFlow.
+    """
     features = builder.info.features
-    image = next(
-        (key for key, value in features.items() if isinstance(value, tfds.features.Image)), None
-    )
-    label = next(
-        (key for key, value in features.items() if isinstance(value, tfds.features.ClassLabel)),
-        None,
-    )
+
+    def first(kind: type) -> str | None:
+        return next((key for key, value in features.items() if isinstance(value, kind)), None)
+
+    image, label = first(tfds.features.Image), first(tfds.features.ClassLabel)
     if image is None:
         raise refuse(
             request, f"holds no images but {', '.join(features)}", "choose a set of images"
         )
     splits = ", ".join(builder.info.splits)
     try:
-        # The encoded bytes, so that these images pass the same decoder, limits and conversions as those of a folder.
+        # Encoded bytes: the same decoder, limits and conversions as for a folder of
+        # images.
         decoders = {image: tfds.decode.SkipDecoding()}
         records = builder.as_data_source(split=request.split, decoders=decoders)
         size = len(records)
@@ -139,11 +158,15 @@ def read_builder(tfds, builder, name: str, request: Request) -> Items:
             f"its splits are {splits}",
         ) from None
 
-    if (
-        label and size and records[0][label] < 0
-    ):  # how TensorFlow Datasets marks a split without labels
+    # TensorFlow Datasets marks a split without labels by negative ones.
+    if label and size and records[0][label] < 0:
         label = None
-    info = f"{builder.info.full_name} {request.split} {size} {builder.info.splits[request.split].num_bytes}"
+    num_bytes = builder.info.splits[request.split].num_bytes
+    info = f"{builder.info.full_name} {request.split} {size} {num_bytes}"
+
+    def digest() -> str:
+        return hashlib.sha256(f"{info} {shard_sums(builder, request)}".encode()).hexdigest()
+
     return Items(
         name=f"tfds {printable(name)}, {request.split}",
         size=size,
@@ -151,33 +174,31 @@ def read_builder(tfds, builder, name: str, request: Request) -> Items:
         title=lambda index: f"record {index}",
         label=(lambda index: int(records[index][label])) if label else None,
         num_labels=features[label].num_classes if label else 0,
-        digest=lambda: hashlib.sha256(
-            f"{info} {shard_sums(builder, request)}".encode()
-        ).hexdigest(),
+        digest=digest,
         earlier=lambda: hashlib.sha256(info.encode()).hexdigest(),
         classes=class_names(features[label]) if label else (),
     )
 
 
-def class_names(feature) -> tuple[str, ...]:
-    """The names of a ClassLabel; () if it has numbers only."""
+def class_names(feature: Any) -> tuple[str, ...]:
+    """The names of a ClassLabel's classes; () if they are just their numbers."""
     names = tuple(printable(str(name)) for name in feature.names or ())
     return () if names == tuple(map(str, range(len(names)))) else names
 
 
-def shard_sums(builder, request: Request) -> list[str]:
-    """Name and CRC-32 of each file of the split. Raises InputError."""
-    sums, read, told = [], 0, time.monotonic()
+def shard_sums(builder: Any, request: Request) -> list[str]:
+    """Name and CRC-32 of each file of the split. Raises ConfigError: unreadable."""
+    sums, read, reported = [], 0, time.monotonic()
     for shard in builder.info.splits[request.split].file_instructions:
         path, crc = os.fspath(shard.filename), 0
         try:
             with open_regular(path) as file:
                 while chunk := file.read(CHUNK_BYTES):
                     crc, read = zlib.crc32(chunk, crc), read + len(chunk)
-                    if time.monotonic() - told > PROGRESS_SECONDS:
-                        told = time.monotonic()
+                    if time.monotonic() - reported > PROGRESS_SECONDS:
+                        reported = time.monotonic()
                         request.say(
-                            f"data: checksums of {read >> 20} MB, to know these images again"
+                            f"data: checksums of {read >> 20} MB, to recognise these images"
                         )
         except (OSError, Malformed) as error:
             raise refuse(

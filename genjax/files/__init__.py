@@ -1,1 +1,1 @@
-"""What lies on disk: pictures, videos, tensors, and the bounds within which they are read."""
+"""Files: pictures, videos and arrays, read in bounds and written all or nothing."""

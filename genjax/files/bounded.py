@@ -1,4 +1,8 @@
-"""Reading files that may lie: memory grows with what is there, not with what a header claims, and nothing in a file is executed."""
+"""Bounded reading of untrusted files.
+
+Memory grows with the bytes of a file, not with what its header claims, and nothing in a
+file is executed.
+"""
 
 import io
 import json
@@ -15,8 +19,10 @@ import numpy as np
 from genjax.errors import reason
 
 CHUNK_BYTES = 2**20
-MAX_MEMBERS = 1_500_000  # of a zip: ImageNet's 1.3 million fit; zipfile takes about 600 bytes of memory and 5 microseconds each
-MAX_DIRECTORY_BYTES = 2**28
+# Number of members of a zip: ImageNet's 1.3 million fit. zipfile takes about 600 bytes
+# and 5 microseconds per member.
+MAX_MEMBERS = 1_500_000
+MAX_DIRECTORY_BYTES = 2**28  # of a zip
 MAX_JSON_BYTES = 2**23
 MAX_JSON_DEPTH = 32
 
@@ -24,10 +30,11 @@ Stream = IO[bytes] | io.BufferedIOBase
 
 
 class Malformed(ValueError):
-    """A file is not what it claims to be, or wants more than data; the text says how."""
+    """A file is damaged, of another kind, or more than data; the text says how."""
 
 
-# What zipfile, zlib, numpy, struct and the file system raise on damaged bytes. A fault of our own (TypeError, AttributeError) is none of them.
+# What zipfile, zlib, numpy, struct and the file system raise on damaged bytes.
+# TypeError and AttributeError are missing: they would be bugs of ours.
 DAMAGE = (
     OSError,
     EOFError,
@@ -42,16 +49,20 @@ DAMAGE = (
 )
 
 
-# --- opening -------------------------------------------------------------------------------------------------------------
+# --- opening -------------------------------------------------------------------------
 
 
 def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
-    """A regular file, opened to be read. Raises Malformed for a pipe, a socket or a device, which may never answer or end, and OSError."""
+    """Open a regular file for reading, in binary mode.
+
+    Raises Malformed: it is a pipe, a socket or a device, whose reading may block or
+    never end.
+    Raises OSError: it cannot be opened.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        descriptor = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        )
-    except ValueError:
+        descriptor = os.open(path, flags)
+    except ValueError:  # a null byte
         raise Malformed("is no name of a file") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -60,7 +71,11 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
 
 
 def read_whole(path: str | os.PathLike[str], most: int) -> bytes:
-    """All of a regular file of at most `most` bytes. Raises Malformed, OSError."""
+    """All bytes of a regular file of at most `most` bytes.
+
+    Raises Malformed: it is larger, or no regular file. Raises OSError: it cannot be
+    read.
+    """
     with open_regular(path) as stream:
         data = stream.read(most + 1)
     if len(data) > most:
@@ -69,12 +84,20 @@ def read_whole(path: str | os.PathLike[str], most: int) -> bytes:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """What `parse_json` makes of a file. Raises Malformed, OSError."""
+    """The value of a JSON file of at most MAX_JSON_BYTES, parsed by `parse_json`.
+
+    Raises Malformed: it is larger, damaged or no regular file. Raises OSError: it
+    cannot be read.
+    """
     return parse_json(read_whole(path, MAX_JSON_BYTES))
 
 
 def parse_json(data: bytes) -> Any:
-    """The value of a text in JSON with finite numbers of at most 64 bits, no name twice, nesting of at most MAX_JSON_DEPTH. Raises Malformed."""
+    """The value of a JSON text.
+
+    Raises Malformed: it is not JSON, nested deeper than MAX_JSON_DEPTH, names a field
+    twice, or holds a number that is not finite or has more than 64 bits.
+    """
     try:
         value = json.loads(data.decode(), object_pairs_hook=_named, parse_constant=_no_number)
     except Malformed:
@@ -85,15 +108,14 @@ def parse_json(data: bytes) -> Any:
         raise Malformed(f"is not JSON ({reason(error)})") from None
     level = [value]
     for _ in range(MAX_JSON_DEPTH + 1):
-        for one in level:
-            if (isinstance(one, float) and not math.isfinite(one)) or (
-                isinstance(one, int) and one.bit_length() > 64
-            ):
+        for item in level:
+            infinite = isinstance(item, float) and not math.isfinite(item)
+            if infinite or (isinstance(item, int) and item.bit_length() > 64):
                 raise Malformed("holds a number out of range")
         containers = [
-            one.values() if isinstance(one, dict) else one
-            for one in level
-            if isinstance(one, dict | list)
+            item.values() if isinstance(item, dict) else item
+            for item in level
+            if isinstance(item, dict | list)
         ]
         level = [child for container in containers for child in container]
         if not level:
@@ -102,23 +124,27 @@ def parse_json(data: bytes) -> Any:
 
 
 def _named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    """A JSON object as a dict. Raises Malformed: a field is named twice."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         raise Malformed("names a field twice")
-    return found
+    return fields
 
 
 def _no_number(text: str) -> Any:
+    """Raise Malformed for NaN and infinities, which Python's JSON would accept."""
     raise Malformed(f"holds {text}, which is no number")
 
 
-# --- archives ------------------------------------------------------------------------------------------------------------
+# --- archives ------------------------------------------------------------------------
 
 
 def _check_directory(data: bytes, most: int, count: int) -> None:
-    """Raise Malformed for a zip's directory of too many members, of another number than `count` modulo 65,536, or of long extra fields.
+    """Check the directory of a zip before zipfile parses it.
 
-    zipfile does not compare the number: a damaged length hides the members after it.
+    Raises Malformed: it has more than `most` members, another number of them than
+    `count` modulo 65,536 (zipfile does not compare: a damaged length hides the members
+    after it), or long extra fields.
     """
     at, members, extras = 0, 0, 0
     while data.startswith(b"PK\x01\x02", at) and at + 46 <= len(data):
@@ -128,24 +154,27 @@ def _check_directory(data: bytes, most: int, count: int) -> None:
         raise Malformed(f"has {members} members, more than {most}; unpack it")
     if members % 2**16 != count % 2**16:
         raise Malformed(f"has a directory of {members} members that should be of {count}")
-    if extras > 2**16 + 64 * members:  # which zipfile would take long over
+    if extras > 2**16 + 64 * members:  # zipfile parses them in quadratic time
         raise Malformed(f"has {extras} bytes of extra fields for {members} members")
 
 
 def open_zip(path: str | os.PathLike[str], most: int | None = None) -> zipfile.ZipFile:
-    """A zip of at most `most` members, by default MAX_MEMBERS. Raises Malformed, OSError, and what zipfile raises."""
+    """Open a zip of at most `most` members, by default MAX_MEMBERS.
+
+    Raises Malformed: too many members, or a directory that does not match its end
+    record.
+    Raises OSError and the errors of zipfile (DAMAGE): it cannot be read, or is damaged.
+    """
     with open_regular(path) as stream:
         length = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, length - 2**16 - 2**10))
         tail = stream.read()
-        plain = (
-            tail[-22:-18] == b"PK\x05\x06" and tail[-2:] == b"\0\0"
-        )  # as zipfile looks for the end: without a comment first
+        # The end record is searched as zipfile does: first one without a comment.
+        plain = tail[-22:-18] == b"PK\x05\x06" and tail[-2:] == b"\0\0"
         end = len(tail) - 22 if plain else tail.rfind(b"PK\x05\x06")
         count, size = struct.unpack("<HI", tail[end + 10 : end + 16].ljust(6, b"\0"))
-        if (
-            end >= 76 and tail[end - 20 : end - 16] == b"PK\x06\x07"
-        ):  # the records of zip64 lie before
+        # The two records of zip64 precede it.
+        if end >= 76 and tail[end - 20 : end - 16] == b"PK\x06\x07":
             end -= 76
             count, size = struct.unpack_from("<QQ", tail, end + 32)
         begin = length - len(tail) + end - size
@@ -154,13 +183,16 @@ def open_zip(path: str | os.PathLike[str], most: int | None = None) -> zipfile.Z
                 raise Malformed(f"has a directory of {size} bytes, more than {MAX_DIRECTORY_BYTES}")
             stream.seek(begin)
             _check_directory(stream.read(size), MAX_MEMBERS if most is None else most, count)
-    return zipfile.ZipFile(
-        path
-    )  # by its name: an archive whose stream is another object's may warn when both are freed
+    # By name: with a stream that belongs to another object, freeing both may warn.
+    return zipfile.ZipFile(path)
 
 
 def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
-    """A member as a stream; of the other methods a few bytes may become gigabytes at once. Raises Malformed."""
+    """Open a member of a zip, stored or deflated.
+
+    Other methods may expand a few bytes to gigabytes at once.
+    Raises Malformed: it is encrypted or compressed by another method.
+    """
     if member.flag_bits & 0x1:
         raise Malformed(f"{member.filename!r} is encrypted")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -169,7 +201,10 @@ def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
 
 
 def npy_header(stream: Stream) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran order, dtype. Raises Malformed for Python objects, whose reading would run code."""
+    """Read the header of an .npy: shape, whether in Fortran order, dtype.
+
+    Raises Malformed: it is damaged, or of Python objects, whose reading would run code.
+    """
     version = np.lib.format.read_magic(stream)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -179,17 +214,23 @@ def npy_header(stream: Stream) -> tuple[tuple[int, ...], bool, np.dtype]:
         raise Malformed(f"has an array in version {version} of the npy format")
     try:
         shape, fortran, dtype = read(stream)
-    except Exception as error:  # of a hostile header numpy raises anything, from SyntaxError and TokenError to TypeError
+    # On a hostile header numpy raises anything, from SyntaxError and TokenError to
+    # TypeError.
+    except Exception as error:
         raise Malformed(f"has a header that cannot be read ({reason(error)})") from None
     if dtype.hasobject:
         raise Malformed("holds pickled Python objects, which are never loaded")
     if any(size < 0 for size in shape) or math.prod(shape).bit_length() > 63:
-        raise Malformed("has an array of a shape that nothing has")
+        raise Malformed("has an array of an impossible shape")
     return shape, fortran, dtype
 
 
 def fill(values: np.ndarray, stream: Stream) -> None:
-    """The next bytes into uint8 [n], whose addresses become memory as they are filled. Raises Malformed if they are cut short."""
+    """Read the next n bytes of a stream into `values`, uint8 [n].
+
+    Pages of `values` take memory only as they are filled.
+    Raises Malformed: the stream ends too early.
+    """
     filled = 0
     while filled < len(values) and (chunk := stream.read(min(CHUNK_BYTES, len(values) - filled))):
         values[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)

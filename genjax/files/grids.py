@@ -1,4 +1,4 @@
-"""Pictures for people: single images and grids of images as encoded files."""
+"""Encoded pictures: single images and grids of images."""
 
 import io
 import math
@@ -24,7 +24,8 @@ FORMATS = {
     ".tiff": "TIFF",
 }
 TRANSPARENT = ("PNG", "WEBP", "TIFF")  # formats that keep an alpha channel as Pillow writes them
-LONGEST = {"JPEG": 65_500, "WEBP": 16_383}  # pixels of a side, of formats that have a limit
+LONGEST = {"JPEG": 65_500, "WEBP": 16_383}  # the most pixels per side, where there is a limit
+SMALL = 48  # smaller images, in pixels of the longer side, are enlarged in grids
 
 
 def save_grid(
@@ -35,13 +36,21 @@ def save_grid(
     rows: int | None = None,
     gap: int = 1,
 ) -> None:
-    """Write images in [-1, 1], or bytes, as one picture, row by row, all or nothing.
+    """Write images as one picture, in rows; the file is complete or not written at all.
 
-    The suffix names the format, one of FORMATS; without one it is PNG. One image alone is
-    written as it is; in a grid small ones are enlarged by whole factors, with `gap` white pixels
-    between them. `columns` is even and near the square root of n if not given. With more
-    `rows` than the images fill, the others are white. Raises ValueError for other than 1, 3 or
-    4 channels, for a suffix that names no format, and for a picture that is too large for it.
+    A single image is written at its size. In a grid, images of less than 48 pixels are
+    enlarged by an integer factor.
+
+    Args:
+        images: [n, h, w, c] in [-1, 1], or uint8; c 1, 3 or 4
+        path: its suffix names the format, one of FORMATS; PNG without a suffix
+        columns: number of images per row; by default even and near the square root of n
+        rows: least number of rows; those without images are white
+        gap: number of white pixels between images
+
+    Raises:
+        ValueError: the channels are not 1, 3 or 4, the suffix names no format, or the
+            picture is too large for the format (then an InputError)
     """
     n = images.shape[0]
     kind = picture_suffix(path)
@@ -63,12 +72,12 @@ def save_grid(
 
 
 def picture_suffix(path: str | os.PathLike) -> str:
-    """A picture's suffix in small letters, .png of a name without one."""
+    """A picture's suffix in lower case; .png for a name without one."""
     return os.path.splitext(path)[1].lower() or ".png"
 
 
 def layout(n: int, columns: int | None = None, rows: int | None = None) -> tuple[int, int]:
-    """(columns, rows) of a grid of n images."""
+    """Columns and rows of a grid of n images."""
     columns = columns or min(n, 2 * math.ceil(math.sqrt(n) / 2))
     return columns, max(rows or 1, -(-n // columns))
 
@@ -76,7 +85,11 @@ def layout(n: int, columns: int | None = None, rows: int | None = None) -> tuple
 def sheet_size(
     n: int, shape: Sequence[int], columns: int | None = None, rows: int | None = None, gap: int = 1
 ) -> tuple[int, int]:
-    """Height and width in pixels of what `save_grid` writes of n images of shape (height, width)."""
+    """Height and width in pixels of the picture that `save_grid` writes.
+
+    It holds n images of shape (height, width); the other arguments are those of
+    `save_grid`.
+    """
     columns, rows = layout(n, columns, rows)
     if columns * rows == 1:
         return shape[0], shape[1]
@@ -85,31 +98,44 @@ def sheet_size(
 
 
 def check_side(kind: str, height: int, width: int) -> None:
-    """Raise InputError where a picture is too large for the format of a suffix."""
+    """Check the size of a picture, in pixels, against the limit of a suffix's format.
+
+    Raises InputError: it is too large.
+    """
     longest = LONGEST.get(FORMATS.get(kind, ""), 2**31 - 1)
     if max(height, width) > longest:
         raise InputError(
-            f"a {kind} of {height}x{width} pixels: at most {longest} a side; a .png may have more"
+            f"a {kind} of {height}x{width} pixels: at most {longest} per side; a .png may have more"
         )
 
 
 def magnification(shape: Sequence[int]) -> int:
-    """The whole factor that makes images of less than 48 pixels that large."""
-    return -(-48 // max(shape[:2]))
+    """The integer factor that enlarges images of less than 48 pixels to at least 48."""
+    return -(-SMALL // max(shape[:2]))
 
 
 def enlarged(pixels: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h2 w2 c"]:
-    """Images of less than 48 pixels, by the whole factor that makes them as large."""
+    """Enlarge images of less than 48 pixels by repeating pixels."""
     factor = magnification(pixels.shape[1:3])
     return pixels.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def encode(pixels: UInt8[np.ndarray, "h w c"], suffix: str, note: str = "") -> bytes:
-    """The file of one image of 1, 3 or 4 channels, in the format of `suffix`, with outputs.MARK and a note.
+    """Encode an image in the format of `suffix`, with outputs.MARK and a note.
 
-    JPEG and WebP have quality 95; transparency is laid over white where the format has none.
-    Raises ValueError for a suffix that is none of FORMATS, other channels, and an image that is
-    too large for its format.
+    JPEG and WebP have quality 95. Formats without transparency show it over white.
+
+    Args:
+        pixels: [h, w, c] with c 1, 3 or 4
+        suffix: one of FORMATS
+        note: `outputs.note` of how the image was made
+
+    Returns:
+        the bytes of the file
+
+    Raises:
+        ValueError: the channels are not 1, 3 or 4, the suffix names no format, or the
+            picture is too large for the format (then an InputError)
     """
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
@@ -138,7 +164,7 @@ def encode(pixels: UInt8[np.ndarray, "h w c"], suffix: str, note: str = "") -> b
 
 
 def opaque(pixels: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w c2"]:
-    """[h, w, 3] of [h, w, 4], transparency over white; others as they are."""
+    """Compose an image with alpha over white, as [h, w, 3]; others are unchanged."""
     if pixels.shape[2] != 4:
         return pixels
     alpha = pixels[..., 3:] / 255

@@ -1,7 +1,7 @@
-"""Where commands may write, decided in one place, and writing that is all or nothing.
+"""Rules for output files, in one place, and atomic writing.
 
-Nothing that a command reads is written over, nor anything that genjax did not write. All its
-files carry MARK, by which they are known again; only those give way, and only to --force.
+A command replaces neither a file that it reads nor one that genjax did not write. Files
+that genjax wrote carry MARK; they are replaced with `force` only.
 """
 
 import contextlib
@@ -19,64 +19,80 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from genjax.errors import InputError, printable, reason
+from genjax.errors import ConfigError, InputError, printable, reason
 from genjax.files.bounded import Malformed, open_regular
 
-MARK = "made with genjax"  # in a comment or a field of metadata, which readers ignore
-MARKED_BYTES = 2**20  # at a file's beginning and end, where the mark is looked for
+MARK = "made with genjax"  # in a comment or a metadata field, which readers ignore
+MARKED_BYTES = 2**20  # at the start and at the end of a file, where MARK is searched
+# Name of a temporary file: process, digest of the host, digest of the name.
 PART = re.compile(r"\.genjax-(\d{1,10})-([0-9a-f]{8})-[0-9a-f]{8}\.part")
-STALE_SECONDS = 86_400.0  # after which a temporary file of another machine is removed
+STALE_SECONDS = 86_400.0  # age at which a temporary file of another machine is removed
 
 _STARTED = time.time()
 
 
-# --- one file ----------------------------------------------------------------------------
+# --- one file
+# ----------------------------------------------------------------------------
 
 
 def check_file(
-    out: Path, option: str = "--out", *, read: Iterable[Path | str] = (), force: bool = False
+    out: Path, field: str = "out", *, read: Iterable[Path | str] = (), force: bool = False
 ) -> None:
-    """Raise InputError, naming `option`, unless `out` can be written and nothing is lost.
+    """Check that the file `out` can be written and that nothing is lost.
 
-    read: files and folders that the command reads; neither they nor anything in them is
-    written over, under whatever name. force: a file that genjax wrote may be replaced.
+    Args:
+        out: the file
+        field: the argument that errors name
+        read: files and folders that the command reads; neither they nor anything in
+            them may be replaced, under any name
+        force: a file that genjax wrote may be replaced
+
+    Raises:
+        ConfigError: the file cannot be written, or would replace another that must stay
     """
-    where, folder = f"{option} {printable(str(out))}", out.absolute().parent
+    folder = out.absolute().parent
     try:
-        there = _exists(out)
+        exists = _exists(out)
         if not out.name or os.path.isdir(out):
-            raise InputError(f"{where}: is a folder; give a file's name")
+            raise ConfigError(field, out, "is a folder; give a file's name")
         if not os.path.isdir(folder):
-            raise InputError(f"{where}: not in a folder that exists")
+            raise ConfigError(field, out, "not in a folder that exists")
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise InputError(f"{where}: its folder cannot be written to; choose another one")
-        if there:
-            _check_replaceable(out, where, identities(read), force)
+            raise ConfigError(field, out, "its folder cannot be written to; choose another one")
+        if exists:
+            why = _irreplaceable(out, identities(read), force)
+            if why:
+                raise ConfigError(field, out, why)
     except OSError as error:  # such as a name that is too long
-        raise InputError(f"{where}: cannot be written ({reason(error)})") from None
+        raise ConfigError(field, out, f"cannot be written ({reason(error)})") from None
 
 
-def check_folder(out: Path, option: str = "--out", read: Iterable[Path | str] = ()) -> None:
-    """Raise InputError, naming `option`, unless files can be written into the folder `out`, which is none of `read`, or it can be made."""
-    where = f"{option} {printable(str(out))}"
+def check_folder(out: Path, field: str = "out", read: Iterable[Path | str] = ()) -> None:
+    """Check that files can be written into the folder `out`, or that it can be made.
+
+    field: the argument that errors name. read: what the command reads.
+    Raises ConfigError: it cannot be written to, or is one of `read`.
+    """
     try:
         if _exists(out) and not os.path.isdir(out):
-            raise InputError(f"{where}: is a file; choose a folder")
+            raise ConfigError(field, out, "is a file; choose a folder")
         nearest = next(path for path in (out.absolute(), *out.absolute().parents) if _exists(path))
+        shown = printable(str(nearest))
         if not os.path.isdir(nearest):
-            raise InputError(f"{where}: {printable(str(nearest))} is no folder; choose another one")
+            raise ConfigError(field, out, f"{shown} is no folder; choose another one")
         if not os.access(nearest, os.W_OK | os.X_OK):
-            raise InputError(
-                f"{where}: {printable(str(nearest))} cannot be written to; choose another one"
-            )
+            raise ConfigError(field, out, f"{shown} cannot be written to; choose another one")
     except OSError as error:
-        raise InputError(f"{where}: cannot be written ({reason(error)})") from None
+        raise ConfigError(field, out, f"cannot be written ({reason(error)})") from None
     if any(_same(path, out) for path in read):
-        raise InputError(f"{where}: is read by this command; choose another folder")
+        raise ConfigError(field, out, "is read by this command; choose another folder")
 
 
 def ours(path: Path, made: str = "") -> bool:
-    """Whether genjax wrote this regular file, and with the `note` made, by the mark in its first or last MB."""
+    """Whether genjax wrote this regular file: MARK is near its start or end.
+
+    made: the `note` that must follow the mark; "" for any.
+    """
     try:
         with open_regular(path) as file:
             ends = file.read(MARKED_BYTES)
@@ -87,48 +103,53 @@ def ours(path: Path, made: str = "") -> bool:
 
 
 def identities(read: Iterable[Path | str]) -> set[tuple[int, int]]:
-    """Device and inode of these files and folders and of all in them, through links: what no other name hides."""
-    found: set[tuple[int, int]] = set()
+    """Device and inode of files and folders and of everything in them, through links.
+
+    They identify a file under any name. Paths that do not exist are ignored.
+    """
+    result: set[tuple[int, int]] = set()
     waiting = [os.fspath(path) for path in read]
     while waiting:
         path = waiting.pop()
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # no file: it may be the name of an embedded set
+        with contextlib.suppress(OSError, ValueError):  # no file: "digits" is an embedded set
             status = os.stat(path)
-            if (identity := (status.st_dev, status.st_ino)) not in found:
-                found.add(identity)
-                waiting += (
-                    [entry.path for entry in os.scandir(path)]
-                    if stat.S_ISDIR(status.st_mode)
-                    else []
-                )
-    return found
+            if (identity := (status.st_dev, status.st_ino)) not in result:
+                result.add(identity)
+                if stat.S_ISDIR(status.st_mode):
+                    waiting += [entry.path for entry in os.scandir(path)]
+    return result
 
 
-def _check_replaceable(out: Path, where: str, inputs: set[tuple[int, int]], force: bool) -> None:
+def _irreplaceable(out: Path, inputs: set[tuple[int, int]], force: bool) -> str:
+    """Why an existing file may not be replaced, and what would work; "" if it may.
+
+    inputs: `identities` of what the command reads.
+    """
     status = os.stat(out) if os.path.exists(out) else None
     if status and (status.st_dev, status.st_ino) in inputs:
-        raise InputError(f"{where}: is read by this command; choose another name")
+        return "is read by this command; choose another name"
     if not status or not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{where}: is no regular file; choose another name")
+        return "is no regular file; choose another name"
     if not force:
-        raise InputError(f"{where}: is there already; choose another name, or add --force")
+        return "is there already; choose another name, or add `force`"
     if not ours(out):
-        raise InputError(
-            f"{where}: was not written by genjax; move it away, or choose another name"
-        )
+        return "was not written by genjax; move it away, or choose another name"
+    return ""
 
 
 def _same(first: Path | str, second: Path) -> bool:
+    """Whether two paths lead to one existing file."""
     try:
         return os.path.samefile(first, second)
-    except (OSError, ValueError):  # one of them is not there
+    except (OSError, ValueError):  # one of them does not exist
         return False
 
 
 def _exists(path: Path) -> bool:
-    """Whether anything is there, be it a link that leads nowhere. Raises OSError where that cannot be known."""
+    """Whether there is anything at a path, even a broken link.
+
+    Raises OSError: that cannot be determined.
+    """
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -138,17 +159,24 @@ def _exists(path: Path) -> bool:
     return True
 
 
-# --- all or nothing ----------------------------------------------------------------------
+# --- all or nothing
+# ----------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def replacing(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[Path]:
-    """A temporary path beside `path`, whose file or folder takes its place at the end.
+    """A context with a temporary path, which replaces `path` at the end.
 
-    check: called just before that, for what may have appeared meanwhile. After an exception the
-    temporary one is removed; one that a kill left behind is removed by the next command that
-    writes into the same folder. A link to a file or a folder is followed, another one replaced.
-    An OSError names `path`; a device is one.
+        with outputs.replacing(Path("a.png")) as temporary:
+            temporary.write_bytes(data)
+
+    After an exception the temporary file is removed; one that a kill left behind is
+    removed by the next command that writes into the same folder. A link to a file or
+    folder is followed, any other link is replaced.
+
+    path: the file or folder. check: called just before the replacement; it raises if
+    something has appeared at `path`.
+    Raises OSError: it cannot be written, or is a device; the error names `path`.
     """
     sweep(_target(path).parent)
     with _replacing(path, check) as temporary:
@@ -156,7 +184,11 @@ def replacing(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[
 
 
 def _target(path: Path) -> Path:
-    """What is replaced when `path` is written: where a link leads, but never a device (/dev/null), which all the system needs."""
+    """The path to replace when `path` is written: a link's target, or the link.
+
+    Never a device: to replace /dev/null would break the system. Raises OSError: it is
+    one.
+    """
     target = Path(os.path.realpath(path))
     if path.is_symlink() and target.exists() and not (target.is_file() or target.is_dir()):
         return Path(os.path.realpath(path.parent), path.name)
@@ -167,13 +199,14 @@ def _target(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _replacing(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[Path]:
+    """`replacing` without the removal of what kills left behind."""
     target = _target(path)
     temporary = target.with_name(_part(target.name))
     try:
         with naming(path):
             yield temporary
             check()
-            if target.is_dir() and temporary.is_dir():  # a folder cannot be replaced in one step
+            if target.is_dir() and temporary.is_dir():  # a folder takes two steps
                 old = target.with_name(_part(f"{target.name} before"))
                 os.replace(target, old)
                 os.replace(temporary, target)
@@ -185,14 +218,21 @@ def _replacing(path: Path, check: Callable[[], None] = lambda: None) -> Iterator
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is whole or not there, whenever the process is killed. Raises OSError that names it."""
+    """Write a file that is complete or not there, even if the process is killed.
+
+    Raises OSError: it cannot be written; the error names `path`.
+    """
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have each OSError name this file: that of a full disk names none, one of a temporary file another."""
+    """Let each OSError name this file.
+
+    That of a full disk names none, and that of a temporary file names the temporary
+    file.
+    """
     try:
         yield
     except OSError as error:
@@ -200,7 +240,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files of processes that are gone."""
+    """Remove the temporary files of ended processes from a folder."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             match = PART.fullmatch(name)
@@ -209,7 +249,7 @@ def sweep(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with what is in it; nothing if there is none."""
+    """Remove a file, or a folder with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -218,37 +258,43 @@ def remove(path: Path) -> None:
 
 
 def _part(name: str) -> str:
-    return (
-        f".genjax-{os.getpid()}-{_host()}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}.part"
-    )
+    """The name of this process's temporary file for a file of this name; see PART."""
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+    return f".genjax-{os.getpid()}-{_host()}-{digest}.part"
 
 
 def _host() -> str:
+    """A digest of this machine's name."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def _abandoned(path: Path, process: int, host: str) -> bool:
+    """Whether the process that wrote a temporary file is known to have ended."""
     written = os.lstat(path).st_mtime
     if time.time() - written > STALE_SECONDS:
         return True
     if host != _host() or os.name != "posix":
         return False
-    if process == os.getpid():  # of a container's earlier life, where numbers repeat
+    if process == os.getpid():  # of an earlier start of a container, where numbers repeat
         return written < _STARTED - 60
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return True
-    except OSError:  # somebody else's process of this number
+    except OSError:  # another user's process has this number
         pass
     return False
 
 
-# --- folders of outputs ------------------------------------------------------------------
+# --- folders of outputs
+# ------------------------------------------------------------------
 
 
 def note(**facts: Any) -> str:
-    """What a file says beside its mark of how it was made: a digest of these facts, which are plain data."""
+    """A digest of how a file is made, 32 hexadecimal digits, to be stored beside MARK.
+
+    facts: plain data that JSON can hold, such as settings and digests of the inputs.
+    """
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -256,18 +302,21 @@ class Folder(NamedTuple):
     """A folder that a command writes files into."""
 
     path: Path
-    done: frozenset[str]  # names that the same command has finished before
-    replaced: frozenset[str]  # names of files that give way
+    done: frozenset[str]  # names of files that the same command has finished before
+    replaced: frozenset[str]  # names of existing files that are replaced
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, all or nothing. Raises InputError if it cannot be written, or has appeared meanwhile."""
+        """Write a file atomically.
+
+        Raises InputError: it cannot be written, or appeared after the folder was
+        opened.
+        """
         path = self.path / name
 
-        def check():
+        def check() -> None:
             if name not in self.replaced and os.path.lexists(path):
-                raise InputError(
-                    f"{path}: has appeared meanwhile; does another command write there?"
-                )
+                advice = "does another command write there?"
+                raise InputError(f"{path}: has appeared meanwhile; {advice}")
 
         try:
             with _replacing(path, check) as temporary:
@@ -285,56 +334,61 @@ def open_folder(
     read: Iterable[Path | str] = (),
     force: bool = False,
 ) -> Folder:
-    """Make or open the folder of --out for files of these names, or refuse it.
+    """Make or open the folder `out` of a command that writes files of these names.
 
-    made: gives the `note` of a name. sources: what the files are made from, for messages.
-    Files that are there with the same note are `done`: the same command, repeated after a kill,
-    has only the others to make. What else is there under these names gives way to --force if
-    genjax wrote it. Raises InputError, before anything is written, where two names are one on a
-    disk that ignores case, or something would be lost.
+    Files that exist with the same note are `done`: repeated after a kill, the command
+    makes only the others. Other existing files of these names are replaced with `force`
+    if genjax wrote them.
+
+    Args:
+        out: the folder
+        names: of the files, relative to it
+        made: returns the `note` of a name; called only for files that exist
+        sources: what each file is made from, for messages; by default its name
+        read: files and folders that the command reads
+        force: files that genjax wrote may be replaced
+
+    Raises:
+        ConfigError: before anything is written, if two names would be one file on a
+            disk that ignores case, something would be lost, or the folder cannot be
+            written to
     """
-    where, read = f"--out {printable(str(out))}", list(read)
+    read = list(read)
     check_folder(out, read=read)
-    _check_distinct(names, sources or names, where)
+    _check_distinct(names, sources or names, out)
     try:
-        there = [name for name in names if _exists(out / name)]
-        done = frozenset(
-            name for name in there if ours(out / name) and ours(out / name, made(name))
-        )
-        replaced = frozenset(there) - done
+        existing = [name for name in names if _exists(out / name)]
+        finished = [name for name in existing if ours(out / name) and ours(out / name, made(name))]
+        done = frozenset(finished)
+        replaced = frozenset(existing) - done
         inputs = identities(read) if replaced else set()
-        for name in there:
-            if name not in done:
-                _check_replaceable(
-                    out / name,
-                    f"{where}: {printable(name)} ({len(replaced)} in all)",
-                    inputs,
-                    force,
-                )
+        for name in existing:
+            if name not in done and (why := _irreplaceable(out / name, inputs, force)):
+                count = f"{len(replaced)} in all"
+                raise ConfigError("out", out, f"{printable(name)} ({count}): {why}")
         for folder in {out, *((out / name).parent for name in names)}:
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder)
     except OSError as error:
-        raise InputError(f"{where}: cannot be written ({reason(error)})") from None
+        raise ConfigError("out", out, f"cannot be written ({reason(error)})") from None
     return Folder(out, done, replaced)
 
 
-def _check_distinct(names: Sequence[str], sources: Sequence[str], where: str) -> None:
-    folded: dict[str, str] = {}  # sources
+def _check_distinct(names: Sequence[str], sources: Sequence[str], out: Path) -> None:
+    """Raise ConfigError if a name would be the file or the folder of another."""
+    by_name: dict[str, str] = {}  # folded name -> source
     for name, source in zip(names, sources, strict=True):
-        if other := folded.get(_folded(name)):
-            raise InputError(
-                f"{where}: {printable(other)} and {printable(source)} would be one file; rename one"
-            )
-        folded[_folded(name)] = source
+        if other := by_name.get(_folded(name)):
+            pair = f"{printable(other)} and {printable(source)}"
+            raise ConfigError("out", out, f"{pair} would be one file; rename one")
+        by_name[_folded(name)] = source
     for name, source in zip(names, sources, strict=True):
         for folder in Path(name).parents:
-            if other := folded.get(_folded(str(folder))):
-                raise InputError(
-                    f"{where}: {printable(other)} would be the folder of {printable(source)}; rename one"
-                )
+            if other := by_name.get(_folded(str(folder))):
+                clash = f"{printable(other)} would be the folder of {printable(source)}"
+                raise ConfigError("out", out, f"{clash}; rename one")
 
 
 def _folded(name: str) -> str:
-    """What two names have in common that are one on disks that ignore case and ways to write an accent."""
+    """One text for all names that are one file where case or accents are ignored."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())

@@ -1,8 +1,10 @@
-"""PyTorch's files of weights, read without PyTorch and without executing anything that is in them.
+"""Read PyTorch's files of weights without PyTorch and without executing them.
 
-A `.pth` is a pickle, which is a program. Here its instructions are walked one by one: those that build plain data are done, the few
-calls that stand for a tensor are understood by name, and everything else is refused. Both layouts are read: the zip of PyTorch 1.6 and
-later (members `*/data.pkl` and `*/data/KEY`), and the stream of pickles before it.
+A `.pth` is a pickle, which is a program. Its instructions are interpreted here one by
+one: those that build plain data are carried out, the few calls that describe a tensor
+are recognised by name, and everything else is refused. Both layouts are read: the zip
+of PyTorch 1.6 and later (members `*/data.pkl` and `*/data/KEY`), and the earlier stream
+of pickles.
 """
 
 import contextlib
@@ -35,42 +37,37 @@ DTYPES = {
 }
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 MAX_PICKLE_BYTES = 2**23  # of instructions: names and shapes
-MAX_INSTRUCTIONS = (
-    2**20
-)  # a tensor takes some 30, and an instruction some 100 bytes of memory and 2 microseconds
-MAX_NUMBER_BITS = 128  # the product of longer ones would take long
-MAX_MEMBERS = 2**16  # of an archive of weights: one for each tensor
+# A tensor takes about 30 instructions, an instruction about 100 bytes and 2
+# microseconds.
+MAX_INSTRUCTIONS = 2**20
+MAX_NUMBER_BITS = 128  # multiplying longer numbers would take long
+MAX_MEMBERS = 2**16  # of an archive of weights: one per tensor
 MAX_DIMENSIONS = 32
-RATIO = (
-    16  # weights are stored as they are, or shrink little: a file may claim so many times its size
-)
-SMALL_BYTES = 2**26  # and this beside, because zeros do shrink
-CONTAINERS = (
-    "state_dict",
-    "params_ema",
-    "params",
-    "model",
-    "net",
-    "generator",
-    "g_ema",
-)  # keys under which weights are often kept
+# Weights shrink little: values may take RATIO times the bytes of their file, and
+# SMALL_BYTES more, because zeros do shrink.
+RATIO = 16
+SMALL_BYTES = 2**26
+# Keys under which checkpoints often hold the weights.
+CONTAINERS = ("state_dict", "params_ema", "params", "model", "net", "generator", "g_ema")
 
 
 class Global(NamedTuple):
-    """A name that the file wants imported. It is only ever compared."""
+    """A name that the file asks to import. It is only compared, never imported."""
 
     module: str
     name: str
 
 
 class Storage(NamedTuple):
+    """A flat array of the file."""
+
     key: str
     dtype: np.dtype
-    size: int  # values
+    size: int  # number of values
 
 
 class Tensor(NamedTuple):
-    """A view of a storage, all in values."""
+    """A view of a storage; offset and strides count values, not bytes."""
 
     storage: Storage
     offset: int
@@ -79,14 +76,19 @@ class Tensor(NamedTuple):
 
     @property
     def size(self) -> int:
+        """Number of values."""
         return math.prod(self.shape)
 
 
-def state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The tensors of a `.pth` by name, `module.` (of a parallel model) stripped; also of a checkpoint that keeps them under a usual key.
+def state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read the tensors of a `.pth`, by name.
 
-    As in PyTorch, tensors of one storage may share its memory.
-    Raises InputError, in one line, for a file that is missing, damaged, not one of weights, or that asks for more than data.
+    The prefix `module.` of parallel models is stripped. A checkpoint may hold the
+    tensors under one of CONTAINERS. As in PyTorch, tensors of one storage may share its
+    memory.
+
+    Raises InputError: the file is missing, damaged, holds no weights, or asks for more
+    than data.
     """
     path = Path(path)
     try:
@@ -97,10 +99,8 @@ def state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
                 tensors = _tensors(top)
                 storages = dict.fromkeys(tensor.storage for tensor in tensors.values())
                 check_size(file, sum(storage.size * storage.dtype.itemsize for storage in storages))
-                check_size(
-                    file,
-                    sum(tensor.size * tensor.storage.dtype.itemsize for tensor in tensors.values()),
-                )
+                sizes = (t.size * t.storage.dtype.itemsize for t in tensors.values())
+                check_size(file, sum(sizes))
                 loaded = {storage: load(storage) for storage in storages}
                 return {
                     name.removeprefix("module."): _view(loaded[tensor.storage], tensor)
@@ -117,52 +117,56 @@ def state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def _tensors(top: Any) -> dict[str, Tensor]:
+    """The tensors of an object, or under one of CONTAINERS. Raises Malformed."""
     for candidate in (top, *(top.get(key) for key in CONTAINERS if isinstance(top, Mapping))):
         if isinstance(candidate, Mapping):
-            found = {
+            tensors = {
                 name: value
                 for name, value in candidate.items()
                 if isinstance(name, str) and isinstance(value, Tensor)
             }
-            if found:
-                if len({name.removeprefix("module.") for name in found}) != len(found):
+            if tensors:
+                if len({name.removeprefix("module.") for name in tensors}) != len(tensors):
                     raise Malformed("holds a tensor by its name and by module. and its name")
-                return found
+                return tensors
     raise Malformed("holds no tensors by name")
 
 
 def _view(values: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """The tensor's values, contiguous: a part of its storage where they lie in order there, else a copy."""
+    """The tensor's values, contiguous: a view of its storage, or a copy."""
     if not tensor.size:
         return np.zeros(tensor.shape, values.dtype)
     strides = [stride * values.itemsize for stride in tensor.strides]
-    return np.asarray(
-        np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides), order="C"
-    )
+    view = np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides)
+    return np.asarray(view, order="C")
 
 
-# --- reading in bounds ---------------------------------------------------------------------------------------------------
+# --- reading in bounds ---------------------------------------------------------------
 
 
 def check_size(file: IO[bytes], claimed: int) -> None:
-    """Raise Malformed where a file wants more bytes of memory than one of its size has reason to."""
+    """Check the bytes of values that a file claims against its size.
+
+    Raises Malformed: they are more than RATIO times its size plus SMALL_BYTES.
+    """
     if claimed > RATIO * os.fstat(file.fileno()).st_size + SMALL_BYTES:
         raise Malformed(f"claims {claimed} bytes of values, more than a file of its size holds")
 
 
 def read_bytes(stream: IO[bytes], size: int) -> np.ndarray:
-    """The next bytes, uint8 [size]. Raises Malformed if they are cut short."""
+    """The next bytes of a stream, uint8 [size]. Raises Malformed: it ends too early."""
     values = np.empty(size, np.uint8)
     fill(values, stream)
     return values
 
 
-# --- the two layouts -----------------------------------------------------------------------------------------------------
+# --- the two layouts -----------------------------------------------------------------
 
 Load = Callable[[Storage], np.ndarray]
 
 
 def _read_zip(archive: zipfile.ZipFile) -> tuple[Any, Load]:
+    """The object of a zip, and a function that reads its storages. Raises Malformed."""
     if len(set(archive.namelist())) != len(archive.namelist()):
         raise Malformed("has two members of one name")
     pickles = [
@@ -171,10 +175,8 @@ def _read_zip(archive: zipfile.ZipFile) -> tuple[Any, Load]:
     if len(pickles) != 1:
         raise Malformed("is a zip, but none of PyTorch's")
     prefix = pickles[0].filename.removesuffix("data.pkl")
-    if (
-        prefix + "byteorder" in archive.namelist()
-        and _member(archive, prefix + "byteorder", 16).tobytes() != b"little"
-    ):
+    order = prefix + "byteorder"
+    if order in archive.namelist() and _member(archive, order, 16).tobytes() != b"little":
         raise Malformed("is of a big-endian machine")
 
     def load(storage: Storage) -> np.ndarray:
@@ -184,10 +186,12 @@ def _read_zip(archive: zipfile.ZipFile) -> tuple[Any, Load]:
             raise Malformed(f"the data of storage {storage.key!r} are cut short")
         return values.view(storage.dtype)
 
-    return _run(io.BytesIO(_member(archive, pickles[0].filename, MAX_PICKLE_BYTES).tobytes())), load
+    description = _member(archive, pickles[0].filename, MAX_PICKLE_BYTES)
+    return _run(io.BytesIO(description.tobytes())), load
 
 
 def _member(archive: zipfile.ZipFile, name: str, limit: int) -> np.ndarray:
+    """The bytes of a member, uint8. Raises Malformed: missing, too large, damaged."""
     if name not in archive.NameToInfo:
         raise Malformed(f"has no member {name!r}")
     member = archive.getinfo(name)
@@ -198,7 +202,11 @@ def _member(archive: zipfile.ZipFile, name: str, limit: int) -> np.ndarray:
 
 
 def _read_legacy(file: IO[bytes]) -> tuple[Any, Load]:
-    """Magic number, version, machine, the object, the keys of its storages, and for each its length and values."""
+    """The object of a stream of pickles, and the function that reads its storages.
+
+    The stream holds a magic number, a version, the machine, the object, the keys of its
+    storages, and for each storage its length and values. Raises Malformed.
+    """
     file.seek(0)
     if _run(file) != LEGACY_MAGIC:
         raise Malformed("is no file of PyTorch's")
@@ -227,14 +235,14 @@ def _read_legacy(file: IO[bytes]) -> tuple[Any, Load]:
 
     def load(storage: Storage) -> np.ndarray:
         if sizes.get(storage.key) != storage.size:
-            raise Malformed(f"storage {storage.key!r} is not of the size it is said to be")
+            raise Malformed(f"storage {storage.key!r} has another size than its tensors claim")
         file.seek(starts[storage.key])
         return read_bytes(file, storage.size * storage.dtype.itemsize).view(storage.dtype)
 
     return top, load
 
 
-# --- the pickle's instructions -------------------------------------------------------------------------------------------
+# --- the pickle's instructions -------------------------------------------------------
 
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
@@ -258,15 +266,17 @@ TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class _Limited:
-    """What pickletools reads a pickle from: no more than MAX_PICKLE_BYTES, whatever a length in it claims."""
+    """A stream of at most MAX_PICKLE_BYTES: lengths in a pickle may lie."""
 
     def __init__(self, file: IO[bytes]):
         self._file, self._left = file, MAX_PICKLE_BYTES
 
     def read(self, size: int) -> bytes:
+        """Up to `size` bytes. Raises Malformed: the limit is passed."""
         return self._counted(self._file.read(min(size, self._left + 1)))
 
     def readline(self) -> bytes:
+        """The next line. Raises Malformed: the limit is passed."""
         return self._counted(self._file.readline(self._left + 1))
 
     def _counted(self, data: bytes) -> bytes:
@@ -277,7 +287,12 @@ class _Limited:
 
 
 def _run(file: IO[bytes]) -> Any:
-    """The value that one pickle describes, of dicts, lists, tuples, numbers, texts, None, Global, Storage and Tensor. Raises Malformed."""
+    """Interpret one pickle.
+
+    Its value consists of dicts, lists, tuples, numbers, texts, None, Global, Storage
+    and Tensor.
+    Raises Malformed: it is damaged, too long, or asks for anything else.
+    """
     stack: list[Any] = []  # above the last mark
     below: list[list[Any]] = []  # the stacks between the marks before it
     memo: dict[Any, Any] = {}
@@ -327,7 +342,7 @@ def _run(file: IO[bytes]) -> Any:
         elif name == "REDUCE":
             arguments, function = stack.pop(), stack.pop()
             stack.append(_call(function, arguments))
-        elif name == "BUILD":  # the attributes of an ordered dict, such as `_metadata`: not wanted
+        elif name == "BUILD":  # attributes of an ordered dict, such as `_metadata`: dropped
             stack.pop()
             _expect(stack[-1], dict)
         elif name == "POP":
@@ -340,38 +355,43 @@ def _run(file: IO[bytes]) -> Any:
 
 
 def _expect(value: Any, kind: type) -> Any:
+    """The value, if it is exactly of this type. Raises Malformed."""
     if type(value) is not kind:
         raise Malformed("is not well formed")
     return value
 
 
 def _key(value: Any) -> Any:
-    """What may be a key: a text, a name or a small number; a tuple's hash can go too deep, those of large numbers collide. Raises Malformed."""
+    """The value, if it may be a key: a text, a Global or a number of at most 64 bits.
+
+    Hashing a tuple can recurse too deeply, and hashes of large numbers collide.
+    Raises Malformed.
+    """
     if isinstance(value, str | Global) or (type(value) is int and abs(value) < 2**63):
         return value
     raise Malformed("is not well formed")
 
 
 def _storage(identity: Any) -> Storage:
-    """('storage', type, key, device, size), and in the old layout a view, which is None in state dicts."""
-    kind, dtype, key, _, size, *view = (
-        identity if isinstance(identity, tuple) and len(identity) in (5, 6) else [None] * 5
-    )
-    if (
-        kind != "storage"
-        or not isinstance(dtype, Global)
-        or dtype.module != "torch"
-        or dtype.name not in DTYPES
-        or any(view)
-    ):
+    """The storage of a persistent id: ("storage", type, key, device, size).
+
+    The old layout adds a view, which is None in state dicts. Raises Malformed.
+    """
+    valid = isinstance(identity, tuple) and len(identity) in (5, 6)
+    kind, dtype, key, _, size, *view = identity if valid else [None] * 5
+    torch_type = isinstance(dtype, Global) and dtype.module == "torch"
+    known = DTYPES.get(dtype.name) if torch_type else None
+    if kind != "storage" or known is None or any(view):
         raise Malformed("holds a value of no known type")
     if type(key) is not str or type(size) is not int or size < 0:
         raise Malformed("is not well formed")
-    return Storage(key, np.dtype(DTYPES[dtype.name]), size)
+    return Storage(key, np.dtype(known), size)
 
 
-def _tensor(storage: Storage, offset: Any, shape: tuple, strides: tuple) -> Tensor:
-    """A view that lies inside its storage. Raises Malformed."""
+def _tensor(
+    storage: Storage, offset: Any, shape: tuple[Any, ...], strides: tuple[Any, ...]
+) -> Tensor:
+    """The view of a storage. Raises Malformed: it reaches outside of it."""
     if not len(shape) == len(strides) <= MAX_DIMENSIONS:
         raise Malformed("a tensor's shape is not one")
     if not all(type(size) is int and size >= 0 for size in (offset, *shape, *strides)):
@@ -383,13 +403,16 @@ def _tensor(storage: Storage, offset: Any, shape: tuple, strides: tuple) -> Tens
 
 
 def _call(function: Any, arguments: Any) -> Any:
-    """What a call stands for, where it is one of those that every file of weights holds. Raises Malformed."""
+    """The value of a call of a state dict: an ordered dict, a tensor or a parameter.
+
+    Raises Malformed: it is any other call.
+    """
     match function, arguments:
         case Global("collections", "OrderedDict"), ():
             return {}
         case Global("collections", "OrderedDict"), (list(pairs),):  # as Python 2 wrote it
             named = {name: value for name, value in pairs if isinstance(name, str)}
-            pairs.clear()  # or one long list, named a million times, would be gone through as often
+            pairs.clear()  # else one long list, used by many calls, would be traversed by each
             return named
         case Global("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor"), (
             Storage() as storage,

@@ -1,4 +1,7 @@
-"""Files of named arrays, ours and other people's: .safetensors, .npz and PyTorch's .pth. Nothing in a file is ever executed."""
+"""Read files of named arrays: .safetensors, .npz and PyTorch's .pth.
+
+Nothing in a file is ever executed.
+"""
 
 import math
 import os
@@ -39,13 +42,18 @@ DTYPES = {
 }
 
 
-def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """All arrays of a file by name: of numbers, which may be NaN. Raises InputError for what is missing, damaged, of another kind or more than arrays."""
+def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read all arrays of a file, by name. They hold numbers, which may be NaN.
+
+    Raises InputError: the file is missing, damaged, of another kind, or holds more than
+    arrays.
+    """
     path = Path(path)
     kind = path.suffix.lower()
     if kind in (".pkl", ".pickle"):
         raise InputError(
-            f"{path}: is a pickle, which is a program, and never run here; save its arrays as .safetensors, .npz or .pth"
+            f"{path}: is a pickle, which is a program, and never run here; "
+            "save its arrays as .safetensors, .npz or .pth"
         )
     if kind not in KINDS:
         raise InputError(f"{path}: give a .safetensors, .npz or .pth file")
@@ -62,7 +70,10 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise InputError, naming the first array, where weights hold NaN or infinite values, also once they are float32."""
+    """Check that arrays are finite, float64 arrays also after a cast to float32.
+
+    Raises InputError: it names the first array with NaN or infinite values.
+    """
     for name, array in arrays.items():
         if array.dtype == np.float64:
             with np.errstate(over="ignore"):
@@ -73,13 +84,16 @@ def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
             )
 
 
-# --- the two formats -----------------------------------------------------------------------------------------------------
+# --- the two formats -----------------------------------------------------------------
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Eight bytes of length, a header in JSON, values without gaps (https://huggingface.co/docs/safetensors, "Format").
+    """The arrays of a .safetensors: header length, header in JSON, values.
 
-    The package of that name builds headers of up to 100 MB, and takes the last of two arrays of one name. Raises Malformed.
+    The length takes 8 bytes; values have no gaps. The format is described in
+    https://huggingface.co/docs/safetensors, "Format". The package safetensors parses
+    headers of up to 100 MB, and takes the last of two arrays of one name.
+    Raises Malformed: header and values do not match.
     """
     with open_regular(path) as file:
         length, size = int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size
@@ -90,7 +104,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
             raise Malformed("its header names no arrays")
         header.pop("__metadata__", None)
         listed = sorted(
-            (_listed(name, entry) for name, entry in header.items()), key=lambda one: one[3]
+            (_listed(name, entry) for name, entry in header.items()), key=lambda array: array[3]
         )
         end = 0
         for name, dtype, shape, (start, stop) in listed:
@@ -108,21 +122,21 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _listed(name: str, entry: object) -> tuple[str, np.dtype, tuple[int, ...], tuple[int, int]]:
-    """(name, dtype, shape, start and end of the values). Raises Malformed."""
+    """Name, dtype, shape, and (start, end) of the values in bytes. Raises Malformed."""
     match entry:
         case {"dtype": str(kind), "shape": list(shape), "data_offsets": [start, stop]}:
-            numbers = [*shape, start, stop]
-            if (
-                kind in DTYPES
-                and len(shape) <= pth.MAX_DIMENSIONS
-                and all(type(x) is int and 0 <= x < 2**63 for x in numbers)
-            ):
+            valid = all(type(x) is int and 0 <= x < 2**63 for x in (*shape, start, stop))
+            if valid and kind in DTYPES and len(shape) <= pth.MAX_DIMENSIONS:
                 return name, np.dtype(DTYPES[kind]), tuple(shape), (start, stop)
     raise Malformed(f"{name!r} is not described as an array of numbers")
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """numpy.load would allocate what a header claims before anything is read."""
+    """The arrays of an .npz.
+
+    numpy.load would allocate what a header claims before it reads anything.
+    Raises Malformed: members have one name, claim too many bytes, or are damaged.
+    """
     with open_zip(path, pth.MAX_MEMBERS) as archive, open_regular(path) as file:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
         if len(members) != len(archive.infolist()):
@@ -132,14 +146,13 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    """The array of one member. Raises Malformed where its header and its values do not fit."""
+    """The array of one member. Raises Malformed: header and values do not match."""
     with open_member(archive, member) as stream:
         shape, fortran, dtype = npy_header(stream)
         if dtype.kind not in "biuf":
             raise Malformed(f"{member.filename!r} holds {dtype}, no numbers")
         values = pth.read_bytes(stream, member.file_size - stream.tell())
     if math.prod(shape) * dtype.itemsize != len(values):
-        raise Malformed(
-            f"{member.filename!r} holds {len(values)} bytes, not the {shape} of {dtype} that its header claims"
-        )
+        claim = f"the {shape} of {dtype} that its header claims"
+        raise Malformed(f"{member.filename!r} holds {len(values)} bytes, not {claim}")
     return values.view(dtype).reshape(shape, order="F" if fortran else "C")

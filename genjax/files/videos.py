@@ -1,31 +1,37 @@
-"""Moving pictures: frames into one .mp4 or .gif, or into a folder of PNG files.
+"""Videos: frames written as one .mp4 or .gif, or as a folder of PNG files.
 
-Nothing is written over unasked, and a file is whole or not there.
+Nothing is replaced without `force`, and a file is complete or not written at all.
 """
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from genjax.errors import InputError, reason
+from genjax.errors import ConfigError, reason
 from genjax.files import outputs
 from genjax.files.grids import opaque
 
-RATES = {".mp4": 30, ".gif": 20, "": 30}  # frames a second by the path's suffix; none is a folder
-NUMBERED = "[0-9]" * 5 + ".png"
+RATES = {".mp4": 30, ".gif": 20, "": 30}  # frames per second by suffix; "" is a folder
+NUMBERED = "[0-9]" * 5 + ".png"  # glob pattern of the names of frames
 
 
 def check(out: Path, force: bool, read: Sequence[Path] = ()) -> None:
-    """Raise InputError where `write` could not write, or would lose something. read: what the command reads."""
+    """Check that frames can be written to `out` and that nothing is lost.
+
+    read: files and folders that the command reads. force: replace a file that genjax
+    wrote.
+    Raises ConfigError: `out` cannot be written, or would replace something else.
+    """
     if out.suffix.lower() not in RATES:
-        raise InputError(
-            f"--out {out}: NAME.mp4, NAME.gif, or a name without a dot: a folder of PNG frames"
+        raise ConfigError(
+            "out", out, "NAME.mp4, NAME.gif, or a name without a dot: a folder of PNG frames"
         )
     if not out.suffix:
         outputs.check_folder(out)
-        return  # the rest is outputs.open_folder's to see
+        return  # outputs.open_folder checks the files in it
     outputs.check_file(out, read=read, force=force)
     if out.suffix.lower() == ".mp4":
         _encoder(out)
@@ -38,33 +44,46 @@ def write(
     rate: int,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write `count` frames, uint8 [h, w, c] all of one size, c 1, 3 or 4, as one .mp4 or .gif.
+    """Write frames as one .mp4 or .gif.
 
-    `check` is called before the file takes its place. Raises InputError if it cannot be written.
+    Args:
+        out: the file; its suffix names the format
+        frames: uint8 [h, w, c], all of one shape, c 1, 3 or 4
+        count: number of frames
+        rate: frames per second
+        check: called just before the file takes its place; may raise
+
+    Raises:
+        ConfigError: the file cannot be written
     """
+    write_as = _write_mp4 if out.suffix.lower() == ".mp4" else _write_gif
     try:
         with outputs.replacing(out, check) as temporary:
-            (_write_mp4 if out.suffix.lower() == ".mp4" else _write_gif)(
-                temporary, frames, count, rate
-            )
-    except OSError as error:  # av's errors of files are of this kind
-        raise InputError(f"--out {out}: cannot be written ({reason(error)})") from None
+            write_as(temporary, frames, count, rate)
+    except OSError as error:  # PyAV's file errors are OSErrors
+        raise ConfigError("out", out, f"cannot be written ({reason(error)})") from None
 
 
 def check_folder(out: Path, count: int) -> None:
-    """Raise InputError where a folder holds frames beyond these: they would seem to go on in those."""
+    """Check that a folder has no frames beyond these `count`: they would follow them.
+
+    Raises ConfigError: it has.
+    """
     beyond = sorted(path.name for path in out.glob(NUMBERED) if int(path.stem) >= count)
     if beyond:
-        raise InputError(
-            f"--out {out}: holds frames beyond these {count} ({beyond[0]}, {len(beyond)} in all); choose another folder"
+        names = f"{beyond[0]}, {len(beyond)} in all"
+        raise ConfigError(
+            "out", out, f"holds frames beyond these {count} ({names}); choose another folder"
         )
 
 
 def name(number: int) -> str:
+    """The file name of a frame, which counts from 0."""
     return f"{number:05}.png"
 
 
 def _write_gif(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) -> None:
+    """Write an endlessly looping GIF."""
     from PIL import Image
 
     ends = np.round(100 * np.arange(count + 1) / rate)  # a GIF counts hundredths of a second
@@ -83,6 +102,7 @@ def _write_gif(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) 
 
 
 def _write_mp4(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) -> None:
+    """Write H.264; odd sides are padded by one repeated row or column."""
     av = _encoder(path)
     frames = iter(frames)
     first = next(frames)
@@ -90,10 +110,8 @@ def _write_mp4(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) 
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         container.metadata["comment"] = outputs.MARK
         stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
-        stream.height, stream.width = (
-            height + height % 2,
-            width + width % 2,
-        )  # colour is kept at half the sides
+        # Even sides: yuv420p stores colour at half the height and width.
+        stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "yuv420p"
         for pixels in itertools.chain([first], frames):
             even = np.pad(_opaque(pixels), ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -102,19 +120,18 @@ def _write_mp4(path: Path, frames: Iterable[np.ndarray], count: int, rate: int) 
 
 
 def _opaque(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [h, w, 3], transparency over white: neither format has any."""
+    """A frame as uint8 [h, w, 3], over white: neither format has transparency."""
     return np.ascontiguousarray(np.broadcast_to(opaque(pixels), (*pixels.shape[:2], 3)))
 
 
-def _encoder(out: Path):
-    """PyAV with an H.264 encoder. Raises InputError."""
-    advice = (
-        'pip install "genjax-image[video]", or give a .gif, or a name without a dot for PNG frames'
-    )
+def _encoder(out: Path) -> Any:
+    """PyAV with an H.264 encoder. Raises ConfigError: it is not installed."""
+    install = 'pip install "genjax-image[video]"'
+    advice = f"{install}, or give a .gif, or a name without a dot for PNG frames"
     try:
         import av
     except ImportError:
-        raise InputError(f"--out {out}: .mp4 needs PyAV; {advice}") from None
+        raise ConfigError("out", out, f".mp4 needs PyAV; {advice}") from None
     if "libx264" not in av.codecs_available:
-        raise InputError(f"--out {out}: this PyAV has no libx264; {advice}")
+        raise ConfigError("out", out, f"this PyAV has no libx264; {advice}")
     return av

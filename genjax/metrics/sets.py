@@ -69,9 +69,8 @@ def open_set(
         form: dict[str, Any] = {"crop": "whole", "own_sizes": own_sizes}
         if shape:
             form = {"resolution": shape[:2], "channels": shape[2]}
-        what = data.load(
-            str(what), split=split, option=option, max_bad=max_bad, options=("--max-bad",), **form
-        )
+        form |= {"field": option.removeprefix("--").replace("-", "_"), "adjustable": ("max_bad",)}
+        what = data.load(str(what), split=split, max_bad=max_bad, **form)
     if not isinstance(what, data.Source):
         try:
             what = image_values(what, option)

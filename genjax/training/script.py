@@ -169,7 +169,8 @@ def open_set(options: Options, spec: str, option: str = "--data", **changes: Any
         "max_bad": options.max_bad,
         "resident_mb": options.resident_mb,
     }
-    source = data.load(spec, option=option, **(arguments | changes))
+    field = option.removeprefix("--").replace("-", "_")
+    source = data.load(spec, field=field, **(arguments | changes))
     crop = pair(options.random_crop)
     if crop and (crop[0] > source.shape[0] or crop[1] > source.shape[1]):
         raise InputError(

@@ -216,7 +216,7 @@ def test_headers_that_lie_are_refused_without_allocating(tmp_path, refused, head
 
 
 def test_resident_arrays_cost_their_bytes_once(npz, load):
-    path = npz(images=np.random.default_rng(0).integers(0, 256, (2000, 64, 64, 3), np.uint8))
+    path = npz(images=np.random.default_rng(0).integers(0, 256, (1000, 64, 64, 3), np.uint8))
     tracemalloc.start()
     source = load(path)
     kept, peak = tracemalloc.get_traced_memory()
@@ -372,9 +372,9 @@ def test_large_arrays_that_cannot_be_read_in_parts_are_refused(
 ):
     path = write(folder)
     message = refused(path, resident_mb=0)
-    assert "; raise --resident-mb, or " in message
+    assert "; raise `resident_mb`, or " in message
     assert instead in message
-    assert "--resident-mb" not in refused(path, resident_mb=0, options=())
+    assert "resident_mb" not in refused(path, resident_mb=0, adjustable=())
     assert load(path, resident_mb=1).size == 5
 
 

@@ -1,4 +1,4 @@
-"""Streaming: the batches of resident sets, from any step, in shares, with bad images replaced."""
+"""Streaming: the batches of resident sets, from any step, in shares."""
 
 import zlib
 
@@ -75,7 +75,7 @@ def test_processes_share_each_batch(numbered, load):
         np.testing.assert_array_equal(
             np.concatenate([share[step]["images"] for share in shares]), whole["images"]
         )
-    with pytest.raises(InputError, match="--batch-size 4"):
+    with pytest.raises(InputError, match="batch_size 4: does not divide among 3 processes"):
         data.stream(source, 0, 0, 4, process_count=3)
 
 
@@ -94,7 +94,7 @@ def test_bad_images_are_replaced_by_the_next_and_said_once(numbered, load, said,
 
 
 def undecodable(png):
-    """The PNG with pixels that do not inflate, under a checksum that is right: only decoding finds it."""
+    """The PNG with a matching checksum over data that do not inflate."""
     at = png.index(b"IDAT")
     size = int.from_bytes(png[at - 4 : at], "big")
     data = b"IDAT" + bytes(size)
@@ -109,9 +109,9 @@ def test_too_many_bad_images_end_the_stream_with_one_line(numbered, load, encode
     with pytest.raises(InputError) as caught:
         batches(source, 0, 5)
     assert str(caught.value).startswith(
-        f"--data '{root}': 2 of 10 images cannot be read: a/002.png ("
+        f"data '{root}': 2 of 10 images cannot be read: a/002.png ("
     )
-    assert "--max-bad 0.1" in str(caught.value)
+    assert "`max_bad` 0.1" in str(caught.value)
     assert str(caught.value).isprintable()
 
 

@@ -1,4 +1,4 @@
-"""Files of weights are read as torch.load reads them, and hostile ones are refused; nothing in them is executed."""
+"""Weights are read as torch.load reads them; hostile files execute nothing."""
 
 import os
 import pickle
@@ -95,7 +95,7 @@ def test_a_state_dict_is_read(tmp_path):
 
 
 def test_keys_are_texts_numbers_and_names_of_classes(tmp_path):
-    """As optimizers (ids of parameters, 64 bits) and Lightning (classes of callbacks) keep their states."""
+    """As in states of optimizers (64-bit ids) and of Lightning (callback classes)."""
     keys = (
         number(3)
         + b"N"

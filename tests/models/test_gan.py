@@ -163,7 +163,7 @@ def test_a_metric_is_not_averaged_over_steps_that_lack_it():
     source = data.Source(
         name="grey",
         size=16,
-        shape=(1, 1, 1),
+        full_shape=(1, 1, 1),
         num_labels=0,
         fingerprint="grey",
         read=read,
