@@ -129,7 +129,7 @@ def test_nothing_is_written_over_without_force(run, tmp_path):
     paint(tmp_path / "in/a.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out/a.png").write_text("dear")
-    with pytest.raises(InputError, match="--force"):
+    with pytest.raises(InputError, match="`force`"):
         cli.translate(run, tmp_path / "in", out=tmp_path / "out")
     with pytest.raises(InputError, match="not written by genjax"):
         cli.translate(run, tmp_path / "in", out=tmp_path / "out", force=True)
@@ -148,7 +148,7 @@ def test_the_same_command_goes_on_and_redoes_what_has_changed(run, tmp_path, cap
     (tmp_path / "out/b.png").unlink()
     paint(tmp_path / "in/c.png", 9, 9)
     with pytest.raises(
-        InputError, match=r"c\.png \(1 in all\): is there already.*--force"
+        InputError, match=r"c\.png \(1 in all\): is there already.*`force`"
     ):  # what was made of the old c.png
         cli.translate(run, tmp_path / "in", out=tmp_path / "out")
     capsys.readouterr()
@@ -162,7 +162,7 @@ def test_the_same_command_goes_on_and_redoes_what_has_changed(run, tmp_path, cap
     assert cli.translate(run, tmp_path / "d.png", out=tmp_path / "out") == 0
     assert cli.translate(run, tmp_path / "in", out=tmp_path / "out") == 0
     assert "3 of 3 are done already" in capsys.readouterr().err
-    with pytest.raises(InputError, match="--force"):
+    with pytest.raises(InputError, match="`force`"):
         cli.translate(run, tmp_path / "in", out=tmp_path / "out", tile=256)
 
 
@@ -170,7 +170,7 @@ def test_pictures_of_another_folder_with_the_same_names_need_force(run, tmp_path
     for day, width in (("monday", 9), ("tuesday", 10)):
         paint(tmp_path / day / "IMG_1.png", width, 9)
     assert cli.translate(run, tmp_path / "monday", out=tmp_path / "out") == 0
-    with pytest.raises(InputError, match=r"IMG_1\.png .*--force"):
+    with pytest.raises(InputError, match=r"IMG_1\.png .*`force`"):
         cli.translate(run, tmp_path / "tuesday", out=tmp_path / "out")
     with Image.open(tmp_path / "out/IMG_1.png") as image:
         assert image.size == (9, 9)
@@ -261,7 +261,7 @@ def test_unreadable_pictures_are_named_and_left_out(run, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [({"tile": 4}, "--tile 4"), ({"overlap": 400}, "--overlap 400"), ({"out": "file"}, "--out")],
+    [({"tile": 4}, "--tile 4"), ({"overlap": 400}, "--overlap 400"), ({"out": "file"}, "^out ")],
 )
 def test_options_that_mean_nothing_are_refused(run, tmp_path, options, named):
     paint(tmp_path / "in/a.png")

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of files: image sets, and commands that read runs and write files.
+"""Fixtures of the tests of files: image sets, runs, and commands.
 
 Pictures are read through `data.load`, as users read them.
 """

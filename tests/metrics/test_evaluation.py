@@ -501,7 +501,7 @@ def test_unreadable_images_among_several_sizes_are_replaced_up_to_max_bad(tmp_pa
     path = folder(tmp_path / "mixed", [np.full((4 + i % 3, 5, 3), i, np.uint8) for i in range(20)])
     content = (path / "0007.png").read_bytes()
     (path / "0007.png").write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match=r"raise --max-bad 0\.01"):
+    with pytest.raises(InputError, match=r"raise `max_bad` 0\.01"):
         evaluate(str(path), pixels(20), ["kid"], extractor=SIZED)
     assert evaluate(str(path), pixels(20), ["kid"], extractor=SIZED, max_bad=0.05).real_count == 20
 
