@@ -1,4 +1,4 @@
-"""Classes of the samples that training measures itself by: all of them, as often as the data have them."""
+"""Classes of the samples measured during training: as frequent as in the data."""
 
 import types
 
