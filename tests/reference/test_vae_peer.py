@@ -1,4 +1,5 @@
-"""The PyTorch VAE that the benchmarks race against computes what ours does: outputs, loss and gradients from the same weights."""
+"""The PyTorch VAE of the benchmarks equals ours: outputs, loss and gradients from the
+same weights."""
 
 import copy
 
@@ -27,7 +28,10 @@ CONFIGS = {
 
 
 def close(theirs, ours, tolerance=1e-4):
-    """Equal to `tolerance` of the largest value: elementwise relative error means nothing where sums cancel to about 0."""
+    """Equal to `tolerance` of the largest value.
+
+    An elementwise relative error is meaningless where sums cancel to about 0.
+    """
     ours = np.asarray(ours)
     np.testing.assert_allclose(
         theirs.detach().numpy(), ours, rtol=tolerance, atol=tolerance * np.abs(ours).max()
@@ -36,11 +40,16 @@ def close(theirs, ours, tolerance=1e-4):
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def both(request):
-    """(recipe, state, module with the same weights, images float32 NHWC in [-1, 1], the same NCHW in [0, 1])."""
+    """(recipe, state, the peer's module with the same weights, images, the same
+    images).
+
+    Images are float32 NHWC in [-1, 1], and NCHW in [0, 1].
+    """
     config = CONFIGS[request.param]
     recipe = vae.recipe(config)
     state = recipe.init(jax.random.key(1))
-    random = np.random.default_rng(0)  # biases start at zero: a wrong order of them would not show
+    # Initial biases are zero: a wrong order of them would not show.
+    random = np.random.default_rng(0)
     state = state.replace(
         params=jax.tree.map(
             lambda x: x + np.float32(0.05 * random.standard_normal(x.shape)), state.params
@@ -71,7 +80,7 @@ def test_outputs(both):
 
 
 def test_loss_and_gradients(both):
-    """Of `elbo`, which is given the noise that the peer gets: a step does not show its gradients."""
+    """Loss and gradients of `elbo` with the same noise; a step hides its gradients."""
     recipe, state, module, images, x = both
     key = jax.random.key(2)
 
@@ -93,9 +102,10 @@ def test_loss_and_gradients(both):
 
 
 def test_step(both):
-    """One step from the noise that `step` draws: its loss, and how Adam moves each parameter.
+    """One step with the noise that `step` draws: its loss and Adam's parameter updates.
 
-    On the average: where a gradient is as small as Adam's epsilon, the first step magnifies its rounding.
+    Updates are compared on average: where a gradient is as small as Adam's epsilon, the
+    first step amplifies its rounding error.
     """
     recipe, state, module, images, x = both
     config, key, module = recipe.config, jax.random.key(3), copy.deepcopy(module)
