@@ -1,4 +1,4 @@
-"""Files that are no StyleGAN2's, or whose arrays are not finite, are refused by file and array."""
+"""Files of other networks or with NaN are refused, naming the file and the array."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ TOY = stylegan2.Config(
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def arrays():
     gen, disc = convert.arrays(TOY, toys.weights(stylegan2.recipe(TOY)))
     return {f"G_ema.{name}": x for name, x in gen.items()} | {
