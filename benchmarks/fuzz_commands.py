@@ -37,7 +37,7 @@ from genjax.training import checkpoint, script
 
 ROOT = Path(__file__).parents[1]
 TINY = "--steps 2 --batch-size 8 --log-every 1 --sample-every 2 --save-every 2"
-TINY += " --model.hidden 8 --model.latent-size 2"
+TINY += " --model.hidden 8 --model.z-dim 2"
 SET = "--data IN/set.npz"
 # Valid command lines; IN/ is the folder of inputs.
 BASE = {

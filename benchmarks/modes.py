@@ -76,21 +76,21 @@ COMMON = {
     "shape": (1, 1, 2),
     "hidden": (64,) * 4,
     "output": "linear",
-    "latent_size": 2,
+    "z_dim": 2,
     "batch_size": 512,
     "adam_b2": 0.99,
 }
 GAMES: dict[str, dict[str, Any]] = {
     "relativistic_r1_r2": {
         "loss": "relativistic",
-        "r1": 0.01,
-        "r2": 0.01,
+        "r1_gamma": 0.01,
+        "r2_gamma": 0.01,
         "learning_rate": 2e-3,
         "adam_b1": 0.0,
     },
     "non_saturating_r1": {
         "loss": "non_saturating",
-        "r1": 0.01,
+        "r1_gamma": 0.01,
         "learning_rate": 2e-3,
         "adam_b1": 0.0,
     },
@@ -152,11 +152,11 @@ class Stacked:
     seed: int = 0  # seed of the run
     model: dcgan.Config = dcgan.Config(
         loss="relativistic",
-        r1=1.0,
-        r2=1.0,
+        r1_gamma=1.0,
+        r2_gamma=1.0,
         disc_norm="none",
         channels=16,
-        latent_size=64,
+        z_dim=64,
         learning_rate=1e-3,
         adam_b1=0.0,
         adam_b2=0.99,
@@ -175,7 +175,7 @@ def trainer(model: gan.GAN, draw: Draw) -> Callable[[core.State, jax.Array, int]
 
     `draw` makes the real images. n must be a multiple of the penalty interval.
     """
-    interval = model.config.penalty_every
+    interval = model.config.penalty_interval
 
     @functools.partial(jax.jit, donate_argnums=0)
     def run(state, root, n):
@@ -361,12 +361,12 @@ def stack(digits: jax.Array, key: jax.Array, n: int) -> jax.Array:
 
 def stacked(args: Stacked) -> int:
     """Train on Stacked-MNIST and measure at intervals; return the exit code."""
-    interval = args.model.penalty_every
+    interval = args.model.penalty_interval
     if min(args.steps, args.samples, args.every) < 1:
         raise InputError("--steps, --every and --samples: must be at least 1")
     if args.every % interval or args.steps % interval:
         raise InputError(
-            f"--steps and --every: must be multiples of --model.penalty-every {interval}"
+            f"--steps and --every: must be multiples of --model.penalty-interval {interval}"
         )
     source = mnist_classifier.load(args.mnist, "train", args.resolution)
     config = dataclasses.replace(args.model, shape=(args.resolution, args.resolution, 3))

@@ -138,7 +138,7 @@ def theirs(
     height, width, channels = config.shape
     shape = (batch_size, channels, height, width)
     if verb == "sample":
-        shape = (batch_size, config.latent_size)
+        shape = (batch_size, config.z_dim)
 
     def in_layout(layout: torch.memory_format) -> dict[str, Run]:
         peer = copy.deepcopy(module).to(device).to(memory_format=layout).eval()

@@ -12,14 +12,14 @@ from genjax.models import stylegan2
 
 TOY = stylegan2.Config(
     shape=(8, 8, 3),
-    latent_size=3,
-    style_size=4,
+    z_dim=3,
+    w_dim=4,
     mapping_layers=2,
-    channels=32,
-    max_channels=4,
+    channel_base=32,
+    channel_max=4,
     batch_size=4,
     num_labels=2,
-    conditional=True,
+    conditional="projection",
 )
 
 
@@ -47,7 +47,7 @@ def test_whole_ones_are_read(arrays, tmp_path):
         {name: np.ascontiguousarray(x) for name, x in arrays.items()}, tmp_path / "net.safetensors"
     )
     config, weights = convert.read(tmp_path / "net.safetensors")
-    assert (config.shape, config.num_labels, config.latent_size, config.mapping_layers) == (
+    assert (config.shape, config.num_labels, config.z_dim, config.mapping_layers) == (
         (8, 8, 3),
         2,
         3,

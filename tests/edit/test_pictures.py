@@ -336,7 +336,7 @@ def test_weights_of_one_direction_translate_in_it_alone(run, tmp_path):
 def test_a_run_of_another_model_is_refused(tmp_path):
     from genjax.models import vae
 
-    config = vae.Config(shape=(8, 8, 1), hidden=(4,), latent_size=2)
+    config = vae.Config(shape=(8, 8, 1), hidden=(4,), z_dim=2)
     checkpoint.write_config(
         tmp_path, {"model": "vae", "config": json.loads(json.dumps(dataclasses.asdict(config)))}
     )

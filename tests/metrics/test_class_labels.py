@@ -22,7 +22,7 @@ class Showing:
             num_labels=num_labels,
             conditional="concat",
             shape=(1, 1, 1),
-            latent_size=1,
+            z_dim=1,
         )
 
     def sample(self, weights, key, n, labels):

@@ -60,7 +60,7 @@ def test_the_sheet_has_one_row_per_sample():
 
 
 def test_the_command_compares_a_run_at_its_own_size(tmp_path, monkeypatch, capsys):
-    config = dcgan.Config(shape=(8, 8, 3), latent_size=3, channels=4, norm="none")
+    config = dcgan.Config(shape=(8, 8, 3), z_dim=3, channels=4, norm="none")
     (tmp_path / "run").mkdir()
     checkpoint.write_config(
         tmp_path / "run", {"model": "dcgan", "config": dataclasses.asdict(config)}

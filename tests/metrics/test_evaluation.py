@@ -315,7 +315,7 @@ class Run(NamedTuple):
 
 def gan_run(path, seed=0, **options):
     """A run of a small network that draws 8x8x3."""
-    config = dcgan.Config(shape=(8, 8, 3), latent_size=3, channels=4, norm="none", **options)
+    config = dcgan.Config(shape=(8, 8, 3), z_dim=3, channels=4, norm="none", **options)
     path.mkdir()
     checkpoint.write_config(path, {"model": "dcgan", "config": dataclasses.asdict(config)})
     weights = toys.weights(dcgan.recipe(config), scale=0.5)
@@ -354,7 +354,7 @@ def test_two_runs_are_measured_as_what_both_draw(tmp_path):
 
 
 def test_a_run_is_drawn_from_three_times(tmp_path):
-    config = dcgan.Config(shape=(8, 8, 3), latent_size=3, channels=4, norm="none")
+    config = dcgan.Config(shape=(8, 8, 3), z_dim=3, channels=4, norm="none")
     model, run = dcgan.recipe(config), tmp_path / "run"
     run.mkdir()
     checkpoint.write_config(run, {"model": "dcgan", "config": dataclasses.asdict(config)})
@@ -545,7 +545,7 @@ def test_each_set_has_its_own_split(tmp_path):
 
 def test_a_conditional_run_draws_classes_as_often_as_real_images_have_them(tmp_path, monkeypatch):
     config = dcgan.Config(
-        shape=(8, 8, 3), latent_size=3, channels=4, norm="none", conditional="concat", num_labels=2
+        shape=(8, 8, 3), z_dim=3, channels=4, norm="none", conditional="concat", num_labels=2
     )
     (tmp_path / "run").mkdir()
     checkpoint.write_config(

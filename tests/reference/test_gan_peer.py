@@ -27,8 +27,8 @@ CONFIGS = {
         hidden=(40, 20),
         output="linear",
         loss="relativistic",
-        r1=0.5,
-        r2=2,
+        r1_gamma=0.5,
+        r2_gamma=2,
         batch_size=BATCH,
     ),
     "dcgan": dcgan.Config(channels=16, batch_size=BATCH),
@@ -39,7 +39,7 @@ CONFIGS = {
         norm="none",
         disc_norm="none",
         loss="relativistic",
-        r1=3,
+        r1_gamma=3,
         batch_size=BATCH,
     ),
 }
@@ -92,7 +92,7 @@ def both(request):
     module = peer.build(config)
     peer.load(module, {"params": state.params, "stats": state.stats})
     images = random.uniform(-1, 1, (BATCH, *config.shape)).astype(np.float32)
-    latents = random.standard_normal((BATCH, config.latent_size)).astype(np.float32)
+    latents = random.standard_normal((BATCH, config.z_dim)).astype(np.float32)
     return model, recipe, state, peer, module, images, latents
 
 
@@ -128,7 +128,7 @@ def test_losses_and_gradients(both):
         name: jax.tree.map(lambda mu: mu / (1 - config.adam_b1), after.opt[name][0].mu)
         for name in ("gen", "disc")
     }
-    latents = jax.random.normal(jax.random.split(key)[0], (BATCH, config.latent_size))
+    latents = jax.random.normal(jax.random.split(key)[0], (BATCH, config.z_dim))
     expected = copy.deepcopy(module)
     peer.load(expected, {"params": gradients})
 
@@ -142,7 +142,7 @@ def test_losses_and_gradients(both):
     real, fake = nchw(images), module.gen(torch.tensor(np.asarray(latents)))
     loss = peers.gan.disc_loss(module.disc, config, real.clone(), fake.detach())
     loss.backward()
-    penalty = config.penalty_every * sum(
+    penalty = config.penalty_interval * sum(
         float(value) for name, value in metrics.items() if name.startswith("penalty/")
     )
     close(loss, metrics["loss/disc"] + penalty)

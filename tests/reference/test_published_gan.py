@@ -38,9 +38,7 @@ def published(shared):
         },
         "stats": {},
     }
-    model = gan.recipe(
-        gan.Config(shape=(28, 28, 1), hidden=(256, 256), latent_size=64, output="tanh")
-    )
+    model = gan.recipe(gan.Config(shape=(28, 28, 1), hidden=(256, 256), z_dim=64, output="tanh"))
     shapes = jax.eval_shape(model.init, jax.random.key(0)).params
     assert jax.tree.map(lambda x: x.shape, weights["params"]) == jax.tree.map(
         lambda x: x.shape, shapes

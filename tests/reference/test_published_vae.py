@@ -38,9 +38,7 @@ def published(shared):
         },
         "stats": {},
     }
-    model = vae.recipe(
-        vae.Config(shape=(28, 28, 1), hidden=(400,), latent_size=20, activation="relu")
-    )
+    model = vae.recipe(vae.Config(shape=(28, 28, 1), hidden=(400,), z_dim=20, activation="relu"))
     shapes = jax.eval_shape(model.init, jax.random.key(0)).params
     assert jax.tree.map(lambda x: x.shape, weights["params"]) == jax.tree.map(
         lambda x: x.shape, shapes

@@ -19,15 +19,17 @@ pytestmark = pytest.mark.reference
 
 TOY = stylegan2.Config(
     shape=(16, 16, 3),
-    latent_size=24,
-    style_size=20,
+    z_dim=24,
+    w_dim=20,
     mapping_layers=2,
-    channels=192,
-    max_channels=16,
-    group_size=2,
+    channel_base=192,
+    channel_max=16,
+    mbstd_group_size=2,
     batch_size=4,
 )
-CONDITIONAL = dataclasses.replace(TOY, conditional=True, num_labels=5, disc_mapping_layers=3)
+CONDITIONAL = dataclasses.replace(
+    TOY, conditional="projection", num_labels=5, disc_mapping_layers=3
+)
 
 
 def close(ours, theirs, tolerance):
@@ -64,7 +66,7 @@ def both(config):
     converted, weights = convert.weights(
         {name: x.numpy() for name, x in gen.state_dict().items()},
         {name: x.numpy() for name, x in disc.state_dict().items()},
-        group_size=config.group_size,
+        mbstd_group_size=config.mbstd_group_size,
         batch_size=config.batch_size,
     )
     assert converted == config
@@ -77,7 +79,7 @@ def test_images_and_logits_are_those_of_pytorch(config, network):
     config = dataclasses.replace(config, gen_network=network, disc_network=network)
     gen, disc, model, weights = both(config)
     random = np.random.default_rng(0)
-    latents = random.standard_normal((4, config.latent_size)).astype(np.float32)
+    latents = random.standard_normal((4, config.z_dim)).astype(np.float32)
     labels = np.array([0, 3, 4, 3], np.int32) if config.conditional else None
     hot = None if labels is None else torch.eye(5)[torch.tensor(labels).long()]
     styles = gen.mapping(torch.tensor(latents), hot)

@@ -19,11 +19,9 @@ BATCH = 8
 
 CONFIGS = {
     "mlp": vae.Config(),
-    "mlp_colour": vae.Config(
-        shape=(6, 4, 3), hidden=(40, 20, 10), activation="gelu", latent_size=7
-    ),
+    "mlp_colour": vae.Config(shape=(6, 4, 3), hidden=(40, 20, 10), activation="gelu", z_dim=7),
     "conv": vae.Config(shape=(32, 32, 3), network="conv"),
-    "conv_oblong": vae.Config(shape=(16, 8, 3), network="conv", channels=(8, 12), latent_size=7),
+    "conv_oblong": vae.Config(shape=(16, 8, 3), network="conv", channels=(8, 12), z_dim=7),
 }
 
 
@@ -69,9 +67,7 @@ def test_outputs(both):
     ):
         close(theirs, ours)
     latents = (
-        np.random.default_rng(1)
-        .standard_normal((BATCH, recipe.config.latent_size))
-        .astype(np.float32)
+        np.random.default_rng(1).standard_normal((BATCH, recipe.config.z_dim)).astype(np.float32)
     )
     logits, _ = jax.jit(vae.Decoder(recipe.config).apply)(
         {"params": state.params["dec"]}, latents, jnp.zeros((BATCH, 0))
@@ -88,9 +84,7 @@ def test_loss_and_gradients(both):
         return -jnp.mean(recipe.elbo({"params": params, "stats": {}}, key, images))
 
     loss, gradients = jax.jit(jax.value_and_grad(loss_fn))(state.params)
-    noise = vae._noise(jax.random.split(key)[1], jnp.arange(1), BATCH, recipe.config.latent_size)[
-        :, 0
-    ]
+    noise = vae._noise(jax.random.split(key)[1], jnp.arange(1), BATCH, recipe.config.z_dim)[:, 0]
     theirs = module.loss(x, torch.tensor(np.asarray(noise)))
     module.zero_grad()
     theirs.backward()
@@ -109,7 +103,7 @@ def test_step(both):
     """
     recipe, state, module, images, x = both
     config, key, module = recipe.config, jax.random.key(3), copy.deepcopy(module)
-    noise = jax.random.normal(jax.random.split(key)[1], (BATCH, 1, config.latent_size))[:, 0]
+    noise = jax.random.normal(jax.random.split(key)[1], (BATCH, 1, config.z_dim))[:, 0]
     after, metrics = jax.jit(recipe.step, static_argnums=3)(
         state, {"images": images}, key, core.Plan(BATCH, config.shape[:2])
     )
