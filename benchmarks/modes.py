@@ -45,8 +45,10 @@ import tyro
 from genjax import __version__, core
 from genjax.errors import InputError
 from genjax.files import grids
+from genjax.files.outputs import write_atomically
 from genjax.models import dcgan, gan
-from genjax.training import checkpoint, script
+from genjax.runtime import shell
+from genjax.training import checkpoint, run_folder, script
 
 
 class Mixture(NamedTuple):
@@ -382,7 +384,7 @@ def stacked(args: Stacked) -> int:
             "fingerprint": source.fingerprint,
         },
     }
-    script.open_run(args.out, settings, script.Options())
+    run_folder.open_run(args.out, settings)
     classifier, accuracy = mnist_classifier.trained(args.mnist, args.resolution, args.out)
     arrays = mnist_classifier.resident(source)
     frequencies = np.bincount(arrays["labels"], minlength=10) / source.size
@@ -427,12 +429,12 @@ def stacked(args: Stacked) -> int:
         )
         row = {"step": done, "seconds": seconds, **counts, "device": script.describe_devices()}
         lines.append(write(row))
-        checkpoint.write_atomically(curve, ("\n".join(lines) + "\n").encode())
+        write_atomically(curve, ("\n".join(lines) + "\n").encode())
         checkpoint.save(manager, state, {})
         images = np.asarray(model.sample(weights, jax.random.key(0), 64))
         grids.save_grid(images, args.out / "samples.png")
     manager.wait_until_finished()
-    checkpoint.export(args.out, core.weights(state))
+    run_folder.export(args.out, core.weights(state))
     return 0
 
 
@@ -450,5 +452,5 @@ if __name__ == "__main__":
         | Annotated[Grid, named("grid")]
         | Annotated[Stacked, named("stacked")]
     )
-    args = script.parsed(lambda: tyro.cli(kinds))
-    raise SystemExit(script.guarded(lambda: main(args)))
+    args = shell.parsed(lambda: tyro.cli(kinds))
+    raise SystemExit(shell.guarded(lambda: main(args)))

@@ -144,7 +144,10 @@ def disc_loss(disc: Callable[[Tensor], Tensor], config: Any, real: Tensor, fake:
         if relative
         else on_real(real_logits) + on_fake(fake_logits)
     ).mean()
-    for gamma, images, logits in ((config.r1_gamma, real, real_logits), (config.r2_gamma, fake, fake_logits)):
+    for gamma, images, logits in (
+        (config.r1_gamma, real, real_logits),
+        (config.r2_gamma, fake, fake_logits),
+    ):
         if gamma > 0:
             (slope,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
             loss = loss + gamma / 2 * slope.square().sum() / len(images)
@@ -194,7 +197,11 @@ def step_fn(
         .contiguous(memory_format=layout)
     )
     gen = torch.compile(module.gen) if compiled else module.gen
-    disc = torch.compile(module.disc) if compiled and not (config.r1_gamma or config.r2_gamma) else module.disc
+    disc = (
+        torch.compile(module.disc)
+        if compiled and not (config.r1_gamma or config.r2_gamma)
+        else module.disc
+    )
     gen_params, disc_params = list(module.gen.parameters()), list(module.disc.parameters())
     rates = (config.learning_rate, config.disc_learning_rate or config.learning_rate)
     gen_optimizer, disc_optimizer = (

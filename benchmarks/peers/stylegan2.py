@@ -207,7 +207,11 @@ class Synthesis(nn.Module):
 
     def __init__(self, config: Any):
         super().__init__()
-        self.network, self.taps, self.sizes = config.gen_network, config.resample_filter, resolutions(config)
+        self.network, self.taps, self.sizes = (
+            config.gen_network,
+            config.resample_filter,
+            resolutions(config),
+        )
         style = config.w_dim
         for size in self.sizes:
             block, out, before = Block(), channels(config, size), channels(config, size // 2)
