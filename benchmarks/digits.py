@@ -32,7 +32,8 @@ import genjax
 from genjax import data
 from genjax.errors import InputError
 from genjax.metrics import extractors, frechet
-from genjax.training import checkpoint, script
+from genjax.runtime import shell
+from genjax.training import run_folder, script
 
 CHUNK = 500  # images per batch
 
@@ -92,7 +93,7 @@ def kept_steps(run: Path) -> list[int]:
     Raises:
         InputError: the run has no checkpoints
     """
-    folder = run / checkpoint.CHECKPOINTS
+    folder = run / run_folder.CHECKPOINTS
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     steps = sorted(int(name) for name in names if name.isdigit())
     if not steps:
@@ -127,7 +128,7 @@ def main(args: Arguments) -> int:
     read = reader(args.lenet)
     references: dict[str, tuple[np.ndarray, np.ndarray, float]] = {}
     for run in args.runs:
-        spec = args.data or checkpoint.read_config(run)["data"]["spec"]
+        spec = args.data or run_folder.read_config(run)["data"]["spec"]
         if spec not in references:
             train, test = mnist(spec, read)
             references[spec] = train, test, frechet_distance(train, test)
@@ -164,7 +165,7 @@ def main(args: Arguments) -> int:
                 "share_max": shares.max(),
                 "shares": [round(share, 4) for share in shares.tolist()],
             }
-            if getattr(model.config, "conditional", "none") not in ("none", False):
+            if model.sampler.num_labels:
                 # `sample` cycles through the labels when it is given none.
                 requested = np.arange(CHUNK) % model.config.num_labels
                 row["as_asked"] = float((digits.reshape(-1, CHUNK) == requested).mean())
@@ -185,4 +186,4 @@ def main(args: Arguments) -> int:
 
 
 if __name__ == "__main__":
-    script.main(Arguments, main)
+    shell.command(Arguments, main)

@@ -33,11 +33,12 @@ from genjax.convert import cyclegan, stylegan2
 from genjax.models import cyclegan as cyclegan_model
 from genjax.models import dcgan, gan, vae
 from genjax.models import stylegan2 as stylegan2_model
-from genjax.training import checkpoint, script
+from genjax.training import run_folder
+from genjax.training.options import Options
 
 ROOT = Path(__file__).parents[1]
 TINY = "--steps 2 --batch-size 8 --log-every 1 --sample-every 2 --save-every 2"
-TINY += " --model.hidden 8 --model.latent-size 2"
+TINY += " --model.hidden 8 --model.z-dim 2"
 SET = "--data IN/set.npz"
 # Valid command lines; IN/ is the folder of inputs.
 BASE = {
@@ -118,9 +119,9 @@ def make(folder: Path) -> None:
 def write_run(run: Path, model: str, config: Any, weights: core.Weights) -> None:
     """Write the folder of a run with these weights."""
     run.mkdir()
-    checkpoint.export(run, weights)
+    run_folder.export(run, weights)
     settings = {"genjax": __version__, "model": model, "config": dataclasses.asdict(config)}
-    checkpoint.write_config(run, settings)
+    run_folder.write_config(run, settings)
 
 
 # --- lines ---------------------------------------------------------------------------
@@ -129,7 +130,7 @@ def write_run(run: Path, model: str, config: Any, weights: core.Weights) -> None
 def options(what: str) -> dict[str, tuple[str, ...]]:
     """The options of a command or script, each with invalid values for its type."""
     if what.startswith("train "):
-        types = {field.name: field.type for field in dataclasses.fields(script.Options)}
+        types = {field.name: field.type for field in dataclasses.fields(Options)}
         config = MODELS[what.split()[1]].Config
         types |= {f"model.{field.name}": field.type for field in dataclasses.fields(config)}
     else:

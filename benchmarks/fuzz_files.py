@@ -33,18 +33,12 @@ from genjax.files import tensors
 from genjax.metrics import evaluate, extractors
 from genjax.models import gan
 from genjax.models import stylegan2 as stylegan2_model
-from genjax.training import checkpoint, hooks
+from genjax.training import checkpoint, hooks, run_folder
 
 CANARY = "executed"  # the file that hostile payloads would create
-GAN = gan.Config(shape=(8, 8, 1), hidden=(8,), latent_size=4, batch_size=8)
+GAN = gan.Config(shape=(8, 8, 1), hidden=(8,), z_dim=4, batch_size=8)
 STYLEGAN2 = stylegan2_model.Config(
-    shape=(8, 8, 3),
-    latent_size=4,
-    style_size=4,
-    mapping_layers=1,
-    channels=32,
-    max_channels=4,
-    batch_size=4,
+    shape=(8, 8, 3), z_dim=4, w_dim=4, mapping_layers=1, channels=32, channel_max=4, batch_size=4
 )
 STEPS = (10, 20)  # steps of the run's checkpoints
 
@@ -191,10 +185,10 @@ def make_run(run: Path) -> None:
         checkpoint.save(manager, state.replace(step=np.int32(step)), {"step": step})
         manager.wait_until_finished()
     manager.close()
-    checkpoint.export(run, core.weights(state))
+    run_folder.export(run, core.weights(state))
     fields = {name: list(x) if isinstance(x, tuple) else x for name, x in vars(GAN).items()}
     settings = {"genjax": genjax.__version__, "model": "gan", "config": fields}
-    checkpoint.write_config(run, settings | {"data": {"spec": "digits"}, "seed": 0})
+    run_folder.write_config(run, settings | {"data": {"spec": "digits"}, "seed": 0})
     rows = [json.dumps({"step": step, "loss/gen": 0.5}) for step in range(2, 22, 2)]
     (run / "metrics.jsonl").write_text("".join(f"{row}\n" for row in rows))
 
@@ -253,18 +247,18 @@ def read_tensors(folder: Path, target: Path) -> Outcome:
 
 def read_cyclegan(folder: Path, target: Path) -> Outcome:
     """Read a CycleGAN generator as `genjax convert` does."""
-    return checkpoint.flatten(cyclegan.weights({"G": target})[1]), []
+    return run_folder.flatten(cyclegan.weights({"G": target})[1]), []
 
 
 def read_stylegan2(folder: Path, target: Path) -> Outcome:
     """Read a StyleGAN2 as `genjax convert` does."""
-    return checkpoint.flatten(stylegan2.read(target)[1]), []
+    return run_folder.flatten(stylegan2.read(target)[1]), []
 
 
 def read_run(folder: Path, target: Path) -> Outcome:
     """Load a run."""
     model, weights = genjax.load(folder / "run")
-    return checkpoint.flatten(weights) | {"config": repr(model.config)}, []
+    return run_folder.flatten(weights) | {"config": repr(model.config)}, []
 
 
 def read_log(folder: Path, target: Path) -> Outcome:
@@ -300,7 +294,7 @@ def read_checkpoint(folder: Path, target: Path) -> Outcome:
             manager.close()
     leaves = {}
     if state is not None:
-        leaves = {name: np.asarray(x) for name, x in checkpoint.flatten(state).items()}
+        leaves = {name: np.asarray(x) for name, x in run_folder.flatten(state).items()}
     if leaves and int(leaves.pop("step")) not in (STEPS if messages else STEPS[-1:]):
         leaves = {}
     return leaves, [str(warning.message) for warning in messages]

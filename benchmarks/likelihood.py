@@ -20,6 +20,7 @@ from rich.progress import track
 
 import genjax
 from genjax import data
+from genjax.runtime import shell
 from genjax.training import script
 
 
@@ -51,7 +52,7 @@ def main(args: Arguments) -> int:
     @jax.jit
     def measure(weights, key, batch):
         batch = data.prepare(batch, key, False)
-        labels = batch.get("labels") if model.config.conditional else None
+        labels = batch.get("labels") if model.config.conditional != "none" else None
         likelihood = model.iw_log_likelihood(
             weights, key, batch["images"], args.k, labels, chunk=args.chunk
         )
@@ -94,4 +95,4 @@ def main(args: Arguments) -> int:
 
 
 if __name__ == "__main__":
-    script.main(Arguments, main)
+    shell.command(Arguments, main)

@@ -45,8 +45,10 @@ import tyro
 from genjax import __version__, core
 from genjax.errors import InputError
 from genjax.files import grids
+from genjax.files.outputs import write_atomically
 from genjax.models import dcgan, gan
-from genjax.training import checkpoint, script
+from genjax.runtime import shell
+from genjax.training import checkpoint, run_folder, script
 
 
 class Mixture(NamedTuple):
@@ -76,21 +78,21 @@ COMMON = {
     "shape": (1, 1, 2),
     "hidden": (64,) * 4,
     "output": "linear",
-    "latent_size": 2,
+    "z_dim": 2,
     "batch_size": 512,
     "adam_b2": 0.99,
 }
 GAMES: dict[str, dict[str, Any]] = {
     "relativistic_r1_r2": {
         "loss": "relativistic",
-        "r1": 0.01,
-        "r2": 0.01,
+        "r1_gamma": 0.01,
+        "r2_gamma": 0.01,
         "learning_rate": 2e-3,
         "adam_b1": 0.0,
     },
     "non_saturating_r1": {
         "loss": "non_saturating",
-        "r1": 0.01,
+        "r1_gamma": 0.01,
         "learning_rate": 2e-3,
         "adam_b1": 0.0,
     },
@@ -152,11 +154,11 @@ class Stacked:
     seed: int = 0  # seed of the run
     model: dcgan.Config = dcgan.Config(
         loss="relativistic",
-        r1=1.0,
-        r2=1.0,
+        r1_gamma=1.0,
+        r2_gamma=1.0,
         disc_norm="none",
         channels=16,
-        latent_size=64,
+        z_dim=64,
         learning_rate=1e-3,
         adam_b1=0.0,
         adam_b2=0.99,
@@ -175,7 +177,7 @@ def trainer(model: gan.GAN, draw: Draw) -> Callable[[core.State, jax.Array, int]
 
     `draw` makes the real images. n must be a multiple of the penalty interval.
     """
-    interval = model.config.penalty_every
+    interval = model.config.penalty_interval
 
     @functools.partial(jax.jit, donate_argnums=0)
     def run(state, root, n):
@@ -361,12 +363,12 @@ def stack(digits: jax.Array, key: jax.Array, n: int) -> jax.Array:
 
 def stacked(args: Stacked) -> int:
     """Train on Stacked-MNIST and measure at intervals; return the exit code."""
-    interval = args.model.penalty_every
+    interval = args.model.penalty_interval
     if min(args.steps, args.samples, args.every) < 1:
         raise InputError("--steps, --every and --samples: must be at least 1")
     if args.every % interval or args.steps % interval:
         raise InputError(
-            f"--steps and --every: must be multiples of --model.penalty-every {interval}"
+            f"--steps and --every: must be multiples of --model.penalty-interval {interval}"
         )
     source = mnist_classifier.load(args.mnist, "train", args.resolution)
     config = dataclasses.replace(args.model, shape=(args.resolution, args.resolution, 3))
@@ -382,7 +384,7 @@ def stacked(args: Stacked) -> int:
             "fingerprint": source.fingerprint,
         },
     }
-    script.open_run(args.out, settings, script.Options())
+    run_folder.open_run(args.out, settings)
     classifier, accuracy = mnist_classifier.trained(args.mnist, args.resolution, args.out)
     arrays = mnist_classifier.resident(source)
     frequencies = np.bincount(arrays["labels"], minlength=10) / source.size
@@ -427,12 +429,12 @@ def stacked(args: Stacked) -> int:
         )
         row = {"step": done, "seconds": seconds, **counts, "device": script.describe_devices()}
         lines.append(write(row))
-        checkpoint.write_atomically(curve, ("\n".join(lines) + "\n").encode())
+        write_atomically(curve, ("\n".join(lines) + "\n").encode())
         checkpoint.save(manager, state, {})
         images = np.asarray(model.sample(weights, jax.random.key(0), 64))
         grids.save_grid(images, args.out / "samples.png")
     manager.wait_until_finished()
-    checkpoint.export(args.out, core.weights(state))
+    run_folder.export(args.out, core.weights(state))
     return 0
 
 
@@ -450,5 +452,5 @@ if __name__ == "__main__":
         | Annotated[Grid, named("grid")]
         | Annotated[Stacked, named("stacked")]
     )
-    args = script.parsed(lambda: tyro.cli(kinds))
-    raise SystemExit(script.guarded(lambda: main(args)))
+    args = shell.parsed(lambda: tyro.cli(kinds))
+    raise SystemExit(shell.guarded(lambda: main(args)))

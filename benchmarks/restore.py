@@ -34,6 +34,7 @@ from genjax.errors import InputError
 from genjax.files import pth
 from genjax.files.grids import FORMATS
 from genjax.metrics import paired
+from genjax.runtime import shell
 from genjax.training import script
 
 HELD_BACK = 5  # every fifth picture by name is held out
@@ -62,7 +63,7 @@ def split(source: Path, out: Path, /) -> int:
             folder = out / ("val" if number % HELD_BACK == HELD_BACK - 1 else "train")
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(archive.read(members[name]))
-    script.say(f"{len(members)} pictures in {out}")
+    shell.say(f"{len(members)} pictures in {out}")
     return 0
 
 
@@ -249,4 +250,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(script.guarded(lambda: script.parsed(main)))
+    raise SystemExit(shell.guarded(lambda: shell.parsed(main)))

@@ -99,7 +99,8 @@ def ours(
         inputs, sizes = [jax.random.uniform(key, shape, minval=-1) for key in keys[:4]], ()
     jax.block_until_ready(inputs)
     began = time.perf_counter()
-    program = getattr(recipe, verb).lower(weights, inputs[0], *sizes).compile()
+    function = jax.jit(getattr(recipe, verb), static_argnums=2 if sizes else ())
+    program = function.lower(weights, inputs[0], *sizes).compile()
     compile_sec = time.perf_counter() - began
     jax.block_until_ready(program(weights, inputs[0]))
     first_sec = time.perf_counter() - began
@@ -138,7 +139,7 @@ def theirs(
     height, width, channels = config.shape
     shape = (batch_size, channels, height, width)
     if verb == "sample":
-        shape = (batch_size, config.latent_size)
+        shape = (batch_size, config.z_dim)
 
     def in_layout(layout: torch.memory_format) -> dict[str, Run]:
         peer = copy.deepcopy(module).to(device).to(memory_format=layout).eval()

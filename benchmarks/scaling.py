@@ -43,7 +43,8 @@ import step_time
 
 from genjax import core
 from genjax.nn import convolution
-from genjax.training import script, trainer
+from genjax.runtime import processes
+from genjax.training import trainer
 
 # Published figures: dense bfloat16 operations per second, and bytes per second that a
 # chip sends (one direction, all links).
@@ -81,7 +82,7 @@ def main() -> None:
     option("--distributed", help=argparse.SUPPRESS)
     args, fields = step_time.parse_case(parser)
     if args.distributed:
-        script.join(args.distributed)
+        processes.join(args.distributed)
     if max(args.devices) > jax.device_count() or min(args.devices) < 1:
         parser.error(f"--devices: must be from 1 to {jax.device_count()}")
     if args.processes < 0 or args.processes == 1:
@@ -195,10 +196,10 @@ def built(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int) -> tup
     """
     split, *inputs, one = step_time.placed(recipe, arrays, count)
     programs = [
-        trainer.program(part.advance, part.plan, step_time.SEED, False, split, True)
-        for part in trainer.parts(recipe, 0)
+        (trainer.repeated(part, step_time.SEED, step_time.prepare, split, True), part.plan)
+        for part in trainer.programs_of(recipe, 0)
     ]
-    return *inputs, [trainer.compiled(program, (*inputs, one)) for program in programs]
+    return *inputs, [trainer.compiled(run, (*inputs, one), plan) for run, plan in programs]
 
 
 def collectives(text: str) -> Traffic:

@@ -63,7 +63,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import core
+from genjax import core, data
 from genjax.runtime import memory
 from genjax.training import trainer
 
@@ -154,10 +154,16 @@ def measure(args: argparse.Namespace, fields: dict) -> dict:
     return row | {"rounds": args.rounds} | facts
 
 
+def prepare(batch: dict[str, jax.Array], key: jax.Array) -> dict[str, jax.Array]:
+    """Scale a batch as a source without augmentation does."""
+    return data.prepare(batch, key, False)
+
+
 def schedule(recipe: core.Recipe) -> dict[str, float]:
     """A step's programs, with the share of the steps in which each runs."""
     steps = 240
-    lazy = Counter(part.name for step in range(steps) for part in trainer.parts(recipe, step)[:-1])
+    programs = (p for step in range(steps) for p in trainer.programs_of(recipe, step)[:-1])
+    lazy = Counter(program.name for program in programs)
     return {"step": 1.0} | {name: count / steps for name, count in lazy.items()}
 
 
@@ -176,11 +182,10 @@ def ours(
     def inputs(count: int):
         return state, root, resident, jax.device_put(np.int32(count), one.sharding)
 
-    def compiled(advance: Callable, plan: core.Plan) -> tuple[Run, dict]:
+    def compiled(part: trainer.Program) -> tuple[Run, dict]:
         began = time.perf_counter()
-        program = trainer.compiled(
-            trainer.program(advance, plan, SEED, False, split, True), inputs(1)
-        )
+        repeated = trainer.repeated(part, SEED, prepare, split, True)
+        program = trainer.compiled(repeated, inputs(1), part.plan)
         compile_sec = time.perf_counter() - began
         analysis = program.memory_analysis()
         inputs_and_outputs = (
@@ -204,8 +209,8 @@ def ours(
 
     # The first step has all lazy terms.
     *lazy, step = trainer.parts(recipe, 0)
-    programs = {part.name: compiled(part.advance, part.plan) for part in lazy}
-    programs["step"] = compiled(step.advance, step.plan)
+    programs = {part.name: compiled(part) for part in lazy}
+    programs["step"] = compiled(step)
     return (
         {name: run for name, (run, _) in programs.items()},
         {name: cost for name, (_, cost) in programs.items()},

@@ -42,7 +42,7 @@ class State(flax.struct.PyTreeNode):
 
 
 Step = Callable[[State, Batch, Array, Plan], tuple[State, Metrics]]
-Draw = Callable[[Weights, Array, Array | None, Any], Array]
+Draw = Callable[[Weights, Array, Any, Any], Array]  # labels: int32 [n], or None
 Preview = Callable[[Weights, Array, Batch], dict[str, Array]]
 
 

@@ -1,18 +1,24 @@
-"""8 fake CPU devices, a compilation cache, strict ranks, and shapes checked at every call of the annotated modules."""
+"""8 fake CPU devices, a compilation cache, strict ranks, shapes checked at calls."""
 
 import os
 from importlib.metadata import version
 from pathlib import Path
 
-# The suite's time is mostly compiling: without LLVM's optimisations it is half of that, without XLA's newer emitters of loops a third of
-# the rest. Later releases have only these emitters, and XLA aborts the process at a flag that it does not know.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    + " --xla_cpu_use_fusion_emitters=false"
-    * (tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11))
+# Most of the suite's time is compiling: half without LLVM's optimisations, a third less
+# again without XLA's newer emitters of loops. Later releases have these emitters only,
+# and XLA aborts the process at a flag that it does not know.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        "--xla_backend_optimization_level=0",
+        "--xla_cpu_use_fusion_emitters=false"
+        if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11)
+        else "",
+    ]
 )
-# glibc's own default, but a word on it: or scripts that are run here would keep a worker's memory (genjax.runtime.memory).
+# glibc's default, set explicitly: otherwise scripts that are run in a worker would make
+# it keep freed memory (genjax.runtime.memory).
 os.environ.setdefault("MALLOC_ARENA_TEST", "8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent / ".jax_cache"))
@@ -23,7 +29,8 @@ import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ["genjax.losses", "genjax.nn", "genjax.edit", "genjax.files.grids", "genjax.metrics"], "beartype.beartype"
+    ["genjax.losses", "genjax.nn", "genjax.edit", "genjax.files.grids", "genjax.metrics"],
+    "beartype.beartype",
 )
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -31,7 +38,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_of_one_process():
-    """Release programs before they are too many: each takes tens of the 65,530 memory maps of a process."""
+    """Release compiled programs: each takes tens of a process's 65,530 memory maps."""
     yield
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > 25_000:
@@ -43,7 +50,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Real data and published weights, where a checkout has them beside it."""
+    """Real data and published weights beside the checkout; skips without them."""
     if not (SHARED / "data").is_dir():
         pytest.skip("no ../shared/data")
     return SHARED / "data"

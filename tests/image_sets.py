@@ -39,7 +39,7 @@ def load(said, summaries):
 
 @pytest.fixture
 def refused(load):
-    """The message with which a SPEC is refused: one printable line that names field and value."""
+    """The message that refuses a SPEC: one printable line with field and value."""
 
     def message(spec, **options) -> str:
         with pytest.raises(InputError) as caught:

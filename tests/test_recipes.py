@@ -15,12 +15,12 @@ BATCH = 8
 TINY = {
     "shape": (8, 8, 1),
     "hidden": (16,),
-    "latent_size": 4,
+    "z_dim": 4,
     "batch_size": BATCH,
     "ema_half_life_images": 64.0,
 }
 
-SMALL = {"shape": (8, 8, 1), "latent_size": 4, "batch_size": BATCH, "ema_half_life_images": 64.0}
+SMALL = {"shape": (8, 8, 1), "z_dim": 4, "batch_size": BATCH, "ema_half_life_images": 64.0}
 
 PATCHES = {
     "shape": (8, 8, 1),
@@ -35,14 +35,14 @@ PATCHES = {
 
 STYLED = {
     "shape": (8, 8, 1),
-    "latent_size": 4,
-    "style_size": 4,
+    "z_dim": 4,
+    "w_dim": 4,
     "mapping_layers": 1,
     "channels": 32,
-    "r1_every": 2,
-    "path_every": 2,
+    "r1_interval": 2,
+    "pl_interval": 2,
     "augment": "color",
-    "augment_kimg": 0.1,
+    "ada_kimg": 0.1,
     "batch_size": BATCH,
     "ema_half_life_images": 64.0,
     "learning_rate": 2e-4,
@@ -125,8 +125,8 @@ CASES = {
                 loss="hinge",
                 disc_norm="none",
                 spectral=True,
-                r1=1.0,
-                penalty_every=2,
+                r1_gamma=1.0,
+                penalty_interval=2,
                 conditional="projection",
                 num_labels=3,
                 decay_steps=100,
@@ -134,16 +134,16 @@ CASES = {
         ),
         gan_verbs,
     ),
-    "dcgan-residual": (
+    "dcgan-r3gan": (
         dcgan.recipe(
             dcgan.Config(
                 **SMALL,
-                network="residual",
+                network="r3gan",
                 channels=8,
-                group_size=4,
+                group_width=4,
                 loss="relativistic",
-                r1=1.0,
-                r2=1.0,
+                r1_gamma=1.0,
+                r2_gamma=1.0,
                 adam_b1=0.0,
             )
         ),
@@ -185,7 +185,7 @@ CASES = {
                 network="conv",
                 channels=(4, 8),
                 likelihood="logistic",
-                conditional=True,
+                conditional="concat",
                 num_labels=3,
                 accumulate=2,
             )
@@ -218,7 +218,7 @@ def init(name):
 def compiled_once():
     """What a part of a step compiles to for the same devices, through all runs of this file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "program", functools.cache(trainer.program))
+        patch.setattr(trainer, "repeated", functools.cache(trainer.repeated))
         programs = {}
         compiled = trainer.compiled
         patch.setattr(

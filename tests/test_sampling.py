@@ -16,7 +16,7 @@ from genjax.errors import InputError
 from genjax.models import cyclegan, dcgan, gan, stylegan2, vae
 from genjax.training import checkpoint
 
-TOY = gan.Config(shape=(4, 4, 1), hidden=(3,), latent_size=2)
+TOY = gan.Config(shape=(4, 4, 1), hidden=(3,), z_dim=2)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_every_config_comes_back_from_json(module):
 
 WRONG = {
     "hidden": (3, [True], ["x"], [1.5], [[1]], {"a": 1}, None, [2**40], [-1], [1] * 65, "abc"),
-    "latent_size": (True, 1.0, "2", [2], None, 2**40, 0, -3),
+    "z_dim": (True, 1.0, "2", [2], None, 2**40, 0, -3),
     "learning_rate": ("x", None, True, [], -1.0),
     "shape": ([4, 4], [4, 4, 1, 1], [2**31, 2**31, 3], [0, 4, 1], [4, 4, "1"]),
     "augment": ("color", [3], ["nope"]),
@@ -89,9 +89,9 @@ def test_models_that_are_none_are_refused(run, model):
         ("stylegan2", {"disc_mapping_layers": 65}),
         ("gan", {"hidden": [1] * 10**5}),
         ("dcgan", {"channels": 2**40}),
-        ("vae", {"latent_size": 2**40}),
+        ("vae", {"z_dim": 2**40}),
         ("cyclegan", {"blocks": 10**6}),
-        ("dcgan", {"network": "residual", "blocks": 64, "shape": [8192, 8192, 3]}),
+        ("dcgan", {"network": "r3gan", "blocks": 64, "shape": [8192, 8192, 3]}),
         ("gan", {"shape": [2**31, 2**31, 3]}),
     ],
 )

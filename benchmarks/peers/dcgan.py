@@ -28,8 +28,7 @@ def build(config: Any) -> GAN:
         return [layer, *([nn.BatchNorm2d(features)] if norm else []), activation]
 
     smallest = nn.Sequential(
-        nn.Linear(config.latent_size, flat, bias=not norm),
-        nn.Unflatten(1, (sizes[-1], height, width)),
+        nn.Linear(config.z_dim, flat, bias=not norm), nn.Unflatten(1, (sizes[-1], height, width))
     )
     gen = activated(smallest, sizes[-1], norm, nn.ReLU(inplace=True))
     for pair in pairwise(sizes[::-1]):

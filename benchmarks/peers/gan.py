@@ -38,7 +38,7 @@ LOSSES = {
 
 
 class GAN(nn.Module):
-    """`gen`: latents [batch, latent_size] -> images [batch, channels, height, width];
+    """`gen`: latents [batch, z_dim] -> images [batch, channels, height, width];
     `disc`: images -> logits [batch].
 
     `flat_shape` (height, width, features) is the shape that dense layers flatten.
@@ -57,7 +57,7 @@ def build(config: Any) -> GAN:
     def dense(sizes, activation):
         return [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), activation())]
 
-    gen = dense((config.latent_size, *config.hidden), lambda: nn.ReLU(inplace=True))
+    gen = dense((config.z_dim, *config.hidden), lambda: nn.ReLU(inplace=True))
     gen += [nn.Linear(config.hidden[-1], pixels), *([nn.Tanh()] if config.output == "tanh" else [])]
     disc = dense((pixels, *config.hidden[::-1]), lambda: nn.LeakyReLU(0.2, inplace=True))
     disc += [nn.Linear(config.hidden[0], 1), nn.Flatten(0)]
@@ -137,14 +137,17 @@ def disc_loss(disc: Callable[[Tensor], Tensor], config: Any, real: Tensor, fake:
     `fake` carries no gradient.
     """
     on_real, on_fake, _, relative = LOSSES[config.loss]
-    real, fake = real.requires_grad_(config.r1 > 0), fake.requires_grad_(config.r2 > 0)
+    real, fake = real.requires_grad_(config.r1_gamma > 0), fake.requires_grad_(config.r2_gamma > 0)
     real_logits, fake_logits = disc(real).float(), disc(fake).float()
     loss = (
         on_real(real_logits - fake_logits)
         if relative
         else on_real(real_logits) + on_fake(fake_logits)
     ).mean()
-    for gamma, images, logits in ((config.r1, real, real_logits), (config.r2, fake, fake_logits)):
+    for gamma, images, logits in (
+        (config.r1_gamma, real, real_logits),
+        (config.r2_gamma, fake, fake_logits),
+    ):
         if gamma > 0:
             (slope,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
             loss = loss + gamma / 2 * slope.square().sum() / len(images)
@@ -194,7 +197,11 @@ def step_fn(
         .contiguous(memory_format=layout)
     )
     gen = torch.compile(module.gen) if compiled else module.gen
-    disc = torch.compile(module.disc) if compiled and not (config.r1 or config.r2) else module.disc
+    disc = (
+        torch.compile(module.disc)
+        if compiled and not (config.r1_gamma or config.r2_gamma)
+        else module.disc
+    )
     gen_params, disc_params = list(module.gen.parameters()), list(module.disc.parameters())
     rates = (config.learning_rate, config.disc_learning_rate or config.learning_rate)
     gen_optimizer, disc_optimizer = (
@@ -209,7 +216,7 @@ def step_fn(
         """One training step; returns the sum of the losses."""
         indices = torch.randint(len(images), (config.batch_size,), device=device)
         real = images[indices].float() / 127.5 - 1
-        latents = torch.randn(config.batch_size, config.latent_size, device=device)
+        latents = torch.randn(config.batch_size, config.z_dim, device=device)
         autocast = torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16")
         with autocast:
             fake = gen(latents).float()

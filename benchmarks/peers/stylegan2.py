@@ -207,23 +207,27 @@ class Synthesis(nn.Module):
 
     def __init__(self, config: Any):
         super().__init__()
-        self.network, self.taps, self.sizes = config.gen_network, config.taps, resolutions(config)
-        style = config.style_size
+        self.network, self.taps, self.sizes = (
+            config.gen_network,
+            config.resample_filter,
+            resolutions(config),
+        )
+        style = config.w_dim
         for size in self.sizes:
             block, out, before = Block(), channels(config, size), channels(config, size // 2)
             if size == 4:
                 block.const = nn.Parameter(torch.randn(out, 4, 4))
             else:
-                block.conv0 = Styled(before, out, style, config.taps, size, up=True)
+                block.conv0 = Styled(before, out, style, config.resample_filter, size, up=True)
                 if self.network == "resnet":
-                    block.skip = Conv(before, out, 1, config.taps, bias=False)
-            block.conv1 = Styled(out, out, style, config.taps, size)
+                    block.skip = Conv(before, out, 1, config.resample_filter, bias=False)
+            block.conv1 = Styled(out, out, style, config.resample_filter, size)
             if self.network == "skip" or size == self.sizes[-1]:
                 block.torgb = ToRGB(out, config.shape[2], style)
             setattr(self, f"b{size}", block)
 
     def forward(self, styles: Tensor, noise: str = "const") -> Tensor:
-        """Styles [n, layers, style_size] -> images [n, c, h, w].
+        """Styles [n, layers, w_dim] -> images [n, c, h, w].
 
         `noise` is const, random or none.
         """
@@ -252,12 +256,12 @@ class Generator(nn.Module):
         super().__init__()
         labels = config.num_labels if config.conditional else 0
         self.mapping = Mapping(
-            config.latent_size, labels, config.style_size, config.mapping_layers, averaged=True
+            config.z_dim, labels, config.w_dim, config.mapping_layers, averaged=True
         )
         self.synthesis = Synthesis(config)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Latents [n, latent_size] -> images [n, c, h, w] in [-1, 1]."""
+        """Latents [n, z_dim] -> images [n, c, h, w] in [-1, 1]."""
         styles = self.mapping(latents, None)
         layers = 2 * len(self.synthesis.sizes)
         return self.synthesis(styles[:, None].expand(-1, layers, -1)).clamp(-1, 1)
@@ -270,19 +274,19 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: Any):
         super().__init__()
-        self.network, self.taps = config.disc_network, config.taps
-        self.sizes, self.group = resolutions(config), config.group_size
+        self.network, self.taps = config.disc_network, config.resample_filter
+        self.sizes, self.group = resolutions(config), config.mbstd_group_size
         for size in self.sizes:
             block, out, below = Block(), channels(config, size), channels(config, size // 2)
             if size == self.sizes[-1] or self.network == "skip":
-                block.fromrgb = Conv(config.shape[2], out, 1, config.taps)
+                block.fromrgb = Conv(config.shape[2], out, 1, config.resample_filter)
             if size > 4:
-                block.conv0 = Conv(out, out, 3, config.taps)
-                block.conv1 = Conv(out, below, 3, config.taps, down=True)
+                block.conv0 = Conv(out, out, 3, config.resample_filter)
+                block.conv1 = Conv(out, below, 3, config.resample_filter, down=True)
                 if self.network == "resnet":
-                    block.skip = Conv(out, below, 1, config.taps, down=True, bias=False)
+                    block.skip = Conv(out, below, 1, config.resample_filter, down=True, bias=False)
             else:
-                block.conv = Conv(out + 1, out, 3, config.taps)
+                block.conv = Conv(out + 1, out, 3, config.resample_filter)
                 block.fc = Dense(out * 16, out)
                 block.out = Dense(out, out if config.conditional else 1)
             setattr(self, f"b{size}", block)
@@ -325,7 +329,7 @@ def resolutions(config: Any) -> list[int]:
 
 def channels(config: Any, size: int) -> int:
     """Number of channels at a resolution."""
-    return min(config.channels // size, config.max_channels)
+    return min(config.channel_base // size, config.channel_max)
 
 
 # --- the race: benchmarks/step_time.py -----------------------------------------------
@@ -396,8 +400,8 @@ def step_fn(
     synthesis = torch.compile(module.gen.synthesis) if compiled else module.gen.synthesis
     disc = torch.compile(module.disc) if compiled else module.disc
     gen_params, disc_params = list(module.gen.parameters()), list(module.disc.parameters())
-    gen_optimizer = adam(gen_params, config, config.path_every, fused=True)
-    disc_optimizer = adam(disc_params, config, config.r1_every, fused=True)
+    gen_optimizer = adam(gen_params, config, config.pl_interval, fused=True)
+    disc_optimizer = adam(disc_params, config, config.r1_interval, fused=True)
     update_average, length_mean = averaged(gen_params, config), torch.zeros([], device=device)
 
     def real_batch() -> Tensor:
@@ -406,9 +410,9 @@ def step_fn(
 
     def styles_of(n: int) -> Tensor:
         """Styles of random latents, mixed from a random crossover layer on."""
-        latents = torch.randn(2 * n, config.latent_size, device=device)
+        latents = torch.randn(2 * n, config.z_dim, device=device)
         first, second = mapping(latents, None).reshape(2, n, 1, -1)
-        mixed = torch.rand(n, device=device) < config.style_mixing
+        mixed = torch.rand(n, device=device) < config.style_mixing_prob
         crossover = torch.where(mixed, torch.randint(1, count, (n,), device=device), count)
         layers = torch.arange(count, device=device)
         return torch.where((layers < crossover[:, None])[..., None], first, second)
@@ -429,27 +433,27 @@ def step_fn(
         requires_grad(disc_params, False)
         objective = descend(gen_optimizer, functional.softplus(-disc(fake)).mean())
         requires_grad(disc_params, True)
-        module.gen.mapping.w_avg.lerp_(styles[:, 0].detach().mean(dim=0), 1 - config.style_decay)
+        module.gen.mapping.w_avg.lerp_(styles[:, 0].detach().mean(dim=0), 1 - config.w_avg_beta)
         update_average()
         return loss + objective
 
     def path() -> Tensor:
-        """The path length penalty, which is applied every `path_every` steps."""
-        styles = styles_of(max(1, n // config.path_shrink))
+        """The path length penalty, which is applied every `pl_interval` steps."""
+        styles = styles_of(max(1, n // config.pl_batch_shrink))
         fake = module.gen.synthesis(styles, "random")
         directions = torch.randn_like(fake) / (fake.shape[2] * fake.shape[3]) ** 0.5
         (slopes,) = torch.autograd.grad((fake * directions).sum(), styles, create_graph=True)
         lengths = slopes.square().sum(dim=2).mean(dim=1).sqrt()
-        mean = length_mean.lerp(lengths.mean(), config.path_decay)
+        mean = length_mean.lerp(lengths.mean(), config.pl_decay)
         length_mean.copy_(mean.detach())
         penalty = (lengths - mean).square().mean()
-        return descend(gen_optimizer, config.path_every * config.path_weight * penalty)
+        return descend(gen_optimizer, config.pl_interval * config.pl_weight * penalty)
 
     def r1() -> Tensor:
-        """The R1 penalty, which is applied every `r1_every` steps."""
+        """The R1 penalty, which is applied every `r1_interval` steps."""
         real = real_batch().requires_grad_(True)
         (slopes,) = torch.autograd.grad(module.disc(real).sum(), real, create_graph=True)
         penalty = slopes.square().sum(dim=(1, 2, 3)).mean()
-        return descend(disc_optimizer, config.r1_every * config.r1 / 2 * penalty)
+        return descend(disc_optimizer, config.r1_interval * config.r1_gamma / 2 * penalty)
 
     return {"step": step, "path": path, "r1": r1}

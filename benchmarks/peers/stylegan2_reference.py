@@ -31,22 +31,22 @@ class Both(nn.Module):
         from training import networks  # pyright: ignore[reportMissingImports]
 
         shared = {"c_dim": 0, "img_resolution": config.shape[0], "img_channels": config.shape[2]}
-        sizes = {"channel_base": config.channels, "channel_max": config.max_channels}
-        sizes |= {"num_fp16_res": config.narrow if config.dtype != "float32" else 0}
+        sizes = {"channel_base": config.channel_base, "channel_max": config.channel_max}
+        sizes |= {"num_fp16_res": config.num_low_precision_res if config.dtype != "float32" else 0}
         self.gen = networks.Generator(
-            z_dim=config.latent_size,
-            w_dim=config.style_size,
+            z_dim=config.z_dim,
+            w_dim=config.w_dim,
             mapping_kwargs={"num_layers": config.mapping_layers},
             synthesis_kwargs=sizes,
             **shared,
         )
         self.disc = networks.Discriminator(
-            epilogue_kwargs={"mbstd_group_size": config.group_size}, **shared, **sizes
+            epilogue_kwargs={"mbstd_group_size": config.mbstd_group_size}, **shared, **sizes
         )
         self.config = config
 
     def generate(self, latents: Tensor) -> Tensor:
-        """Latents [n, latent_size] -> images [n, c, h, w] in [-1, 1], fixed noise."""
+        """Latents [n, z_dim] -> images [n, c, h, w] in [-1, 1], fixed noise."""
         labels = torch.zeros(len(latents), 0, device=latents.device)
         return self.gen(latents, labels, noise_mode="const").clamp(-1, 1)
 
@@ -95,15 +95,15 @@ def step_fn(
         gen.mapping,
         gen.synthesis,
         disc,
-        style_mixing_prob=config.style_mixing,
-        r1_gamma=config.r1,
-        pl_batch_shrink=config.path_shrink,
-        pl_decay=config.path_decay,
-        pl_weight=config.path_weight,
+        style_mixing_prob=config.style_mixing_prob,
+        r1_gamma=config.r1_gamma,
+        pl_batch_shrink=config.pl_batch_shrink,
+        pl_decay=config.pl_decay,
+        pl_weight=config.pl_weight,
     )
     gen_params, disc_params = list(gen.parameters()), list(disc.parameters())
-    gen_optimizer = adam(gen_params, config, config.path_every, fused=None)
-    disc_optimizer = adam(disc_params, config, config.r1_every, fused=None)
+    gen_optimizer = adam(gen_params, config, config.pl_interval, fused=None)
+    disc_optimizer = adam(disc_params, config, config.r1_interval, fused=None)
     update_average = averaged(gen_params, config)
 
     def phase(
@@ -111,7 +111,7 @@ def step_fn(
     ) -> None:
         """One phase of the training loop: gradients, then the update."""
         real = images[torch.randint(len(images), (n,), device=device)].float() / 127.5 - 1
-        latents = torch.randn(n, config.latent_size, device=device)
+        latents = torch.randn(n, config.z_dim, device=device)
         labels = torch.zeros(n, 0, device=device)
         optimizer.zero_grad(set_to_none=True)
         requires_grad(params, True)
@@ -147,6 +147,6 @@ def step_fn(
         "step": one(
             ("Gmain", gen_params, gen_optimizer, 1.0), ("Dmain", disc_params, disc_optimizer, 1.0)
         ),
-        "path": one(("Greg", gen_params, gen_optimizer, float(config.path_every))),
-        "r1": one(("Dreg", disc_params, disc_optimizer, float(config.r1_every))),
+        "path": one(("Greg", gen_params, gen_optimizer, float(config.pl_interval))),
+        "r1": one(("Dreg", disc_params, disc_optimizer, float(config.r1_interval))),
     }

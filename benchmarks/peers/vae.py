@@ -51,7 +51,7 @@ class VAE(nn.Module):
         height, width, channels = config.shape
         if config.network == "mlp":
             self.flat_shape = config.shape
-            pixels, latents = height * width * channels, config.latent_size
+            pixels, latents = height * width * channels, config.z_dim
             hidden = _dense((pixels, *config.hidden), config.activation)
             posterior = nn.Linear(config.hidden[-1], 2 * latents)
             self.encoder = nn.Sequential(nn.Flatten(), *hidden, posterior)
@@ -74,7 +74,7 @@ class VAE(nn.Module):
                 for pair in pairwise(widths)
                 for layer in (nn.Conv2d(*pair, 4, stride=2, padding=1), nn.SiLU())
             ]
-            posterior = nn.Linear(flat, 2 * config.latent_size)
+            posterior = nn.Linear(flat, 2 * config.z_dim)
             self.encoder = nn.Sequential(*down, nn.Flatten(), posterior)
             pairs = pairwise(widths[::-1])
             up = [
@@ -82,12 +82,12 @@ class VAE(nn.Module):
                 for pair in pairs
                 for layer in (nn.SiLU(), nn.ConvTranspose2d(*pair, 4, stride=2, padding=1))
             ]
-            smallest = nn.Linear(config.latent_size, flat)
+            smallest = nn.Linear(config.z_dim, flat)
             features = nn.Unflatten(1, (widths[-1], height, width))
             self.decoder = nn.Sequential(smallest, features, *up)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of q(z | x), [batch, latent_size] each."""
+        """Mean and log variance of q(z | x), [batch, z_dim] each."""
         mean, log_variance = self.encoder(x).float().chunk(2, dim=1)
         return mean, log_variance
 
@@ -96,7 +96,7 @@ class VAE(nn.Module):
         return self.decoder(z).float()
 
     def loss(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Negative ELBO of x for noise [batch, latent_size], batch mean, in nats."""
+        """Negative ELBO of x for noise [batch, z_dim], batch mean, in nats."""
         mean, log_variance = self.encode(x)
         logits = self.decode(mean + torch.exp(0.5 * log_variance) * noise)
         kl = 0.5 * (mean.square() + log_variance.expm1() - log_variance).sum()
@@ -175,7 +175,7 @@ def step_fn(
         """One training step; returns the loss."""
         indices = torch.randint(len(images), (config.batch_size,), device=device)
         x = images[indices].float() / 255
-        noise = torch.randn(config.batch_size, config.latent_size, device=device)
+        noise = torch.randn(config.batch_size, config.z_dim, device=device)
         with torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16"):
             loss = loss_fn(x, noise)
         optimizer.zero_grad(set_to_none=True)

@@ -60,7 +60,7 @@ def weights(
     """Convert state dicts of a generator (G or G_ema) and a discriminator.
 
     Returns (Config, weights). `fields` are Config fields that the arrays do not
-    determine, such as group_size.
+    determine, such as mbstd_group_size.
 
     Raises:
         InputError: an array is missing, not expected, not finite or of another shape;
@@ -98,7 +98,7 @@ def arrays(
         InputError: the reference has no names for this model.
     """
     height, width, _ = config.shape
-    if stylegan2.sizes(config)[0] != (4, 4) or height != width:
+    if stylegan2.levels(config)[0] != (4, 4) or height != width:
         raise InputError(
             f"a StyleGAN2 of {height}x{width}: the reference has only squares of a power of two"
         )
@@ -147,7 +147,7 @@ def gen_rows(config: stylegan2.Config) -> list[Row]:
         *_mapping_rows(config.mapping_layers, config, "params/mapping"),
     ]
     rows.append(Row("synthesis.b4.const", "params/synthesis/const", "const"))
-    last = len(stylegan2.sizes(config)) - 1
+    last = len(stylegan2.levels(config)) - 1
     for level in range(last + 1):
         block = f"synthesis.b{4 * 2**level}"
         for theirs, ours in (("conv0", f"up_{level}"), ("conv1", f"conv_{level}")):
@@ -166,7 +166,7 @@ def gen_rows(config: stylegan2.Config) -> list[Row]:
 
 def disc_rows(config: stylegan2.Config) -> list[Row]:
     """The table of the discriminator's arrays."""
-    rows, last = [], len(stylegan2.sizes(config)) - 1
+    rows, last = [], len(stylegan2.levels(config)) - 1
     for level in range(last + 1):
         block = f"b{4 * 2**level}"
         names = {"conv": "last_conv"}
@@ -183,13 +183,13 @@ def disc_rows(config: stylegan2.Config) -> list[Row]:
             rows.append(Row(f"{block}.skip.weight", f"params/skip_{level}/kernel", "conv"))
     rows += _dense_rows("b4.fc", "params/last_dense", "flat")
     rows += _dense_rows("b4.out", "params/logits")
-    if config.conditional:
+    if config.conditional != "none":
         rows += _mapping_rows(config.disc_mapping_layers, config, "params/mapping")
     return rows
 
 
 def _mapping_rows(depth: int, config: stylegan2.Config, path: str) -> list[Row]:
-    rows = _dense_rows("mapping.embed", f"{path}/embed") if config.conditional else []
+    rows = _dense_rows("mapping.embed", f"{path}/embed") if config.conditional != "none" else []
     for i in range(depth):
         rows += _dense_rows(f"mapping.fc{i}", f"{path}/dense_{i}")
     return rows
@@ -226,13 +226,13 @@ def _gen_fields(arrays: Arrays) -> dict[str, Any]:
     return {
         "shape": (max(blocks), max(blocks), _size(arrays, rgb, 0) if rgb in arrays else 3),
         "num_labels": labels,
-        "conditional": labels > 0,
-        "latent_size": _size(arrays, "mapping.fc0.weight", 1) - (size if labels else 0),
-        "style_size": size,
+        "conditional": "projection" if labels else "none",
+        "z_dim": _size(arrays, "mapping.fc0.weight", 1) - (size if labels else 0),
+        "w_dim": size,
         "mapping_layers": _mapping_depth(arrays),
         "gen_network": "resnet" if f"synthesis.b{max(blocks)}.skip.weight" in arrays else network,
-        "channels": max(blocks) * blocks[max(blocks)],
-        "max_channels": max(blocks.values()),
+        "channel_base": max(blocks) * blocks[max(blocks)],
+        "channel_max": max(blocks.values()),
     }
 
 
@@ -312,11 +312,13 @@ def _write(
 
 def _check_filters(arrays: Arrays, config: stylegan2.Config) -> None:
     """Raise InputError if a network's resampling filter differs from the Config's."""
-    taps = np.outer(config.taps, config.taps) / sum(config.taps) ** 2
+    taps = (
+        np.outer(config.resample_filter, config.resample_filter) / sum(config.resample_filter) ** 2
+    )
     for name, x in arrays.items():
         if name.endswith(BUFFER) and (x.shape != taps.shape or not np.allclose(x, taps, atol=1e-4)):
             raise InputError(
-                f"{name!r} is another filter than that of taps {' '.join(map(str, config.taps))}"
+                f"{name!r} is another filter than that of taps {' '.join(map(str, config.resample_filter))}"
             )
 
 
@@ -326,7 +328,7 @@ def _filters(arrays: Arrays, config: stylegan2.Config) -> Iterator[tuple[str, np
     Every convolution except those to RGB has one, and every block except the
     discriminator's last.
     """
-    taps = np.outer(config.taps, config.taps).astype(np.float32)
+    taps = np.outer(config.resample_filter, config.resample_filter).astype(np.float32)
     pattern = re.compile(r"((?:synthesis\.)?b(\d+))\.(conv0|conv1|conv|skip|fromrgb)\.weight")
     for match in map(pattern.fullmatch, arrays):
         if match:

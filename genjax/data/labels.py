@@ -57,8 +57,8 @@ def find_splits(files: Sequence[Parts]) -> tuple[int, list[str]]:
     No names if the folders below are not splits.
     """
     depth = 0
-    while files and all(len(parts) > depth + 1 for parts in files):
-        tops = {parts[depth] for parts in files}
+    while files and all(len(path) > depth + 1 for path in files):
+        tops = {path[depth] for path in files}
         lowered = {top.lower() for top in tops}
         if "train" in lowered and lowered <= SPLITS.keys():
             return depth, sorted(tops)
@@ -81,13 +81,13 @@ def choose_split(files: Sequence[Parts], request: Request) -> Split:
         return Split(everything, depth, [], everything)
     wanted = NAMED.get(request.split.lower(), request.split)
     names = {top: NAMED[top.lower()] for top in splits}
-    chosen = [index for index, parts in enumerate(files) if names[parts[depth]] == wanted]
+    chosen = [index for index, path in enumerate(files) if names[path[depth]] == wanted]
     if chosen:
         return Split(chosen, depth + 1, splits, everything)  # labels agree between splits
     chosen = [
         index
-        for index, parts in enumerate(files)
-        if names[parts[depth]] in (f"{wanted}A", f"{wanted}B")
+        for index, path in enumerate(files)
+        if names[path[depth]] in (f"{wanted}A", f"{wanted}B")
     ]
     if not chosen:
         raise refuse(
@@ -109,12 +109,12 @@ def by_folders(files: Sequence[Parts], split: Split, request: Request) -> Labels
     If all names are numbers, they are sorted as numbers.
     """
     depth, numbered = split.depth, [files[index] for index in split.numbered]
-    inside = [len(parts) > depth + 1 for parts in numbered]
+    inside = [len(path) > depth + 1 for path in numbered]
     if any(inside) and not all(inside):
         request.say(
             "data: some images lie in folders and some beside them, so the folders give no labels"
         )
-    names = {parts[depth] for parts in numbered} if all(inside) else set()
+    names = {path[depth] for path in numbered} if all(inside) else set()
     if len(names) < 2:
         return Labels(None)
     as_numbers = all(name.isascii() and name.isdigit() and len(name) < 20 for name in names)

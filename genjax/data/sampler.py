@@ -31,7 +31,8 @@ def order(seed: Array | int, positions: Array, size: int) -> Array:
     The sequence repeats after 2**32 positions.
 
     Args:
-        seed: 32-bit integer scalar; of a wider Python integer the low 32 bits count
+        seed: 32-bit integers whose shape broadcasts to that of `positions`; of a wider
+            Python integer the low 32 bits count
         positions: integers of any shape, taken modulo 2**32
         size: number of images, 1 <= size < 2**31
 

@@ -113,9 +113,10 @@ def describe(image: "Image.Image") -> Header:
     try:
         # The method of the base class: PNG's decodes the picture to look for a tag at
         # its end.
-        turned = Image.Image.getexif(image).get(ORIENTATION, 1) if image.format != "TIFF" else 1
+        tiff = image.format == "TIFF"
+        orientation = 1 if tiff else Image.Image.getexif(image).get(ORIENTATION, 1)
     except Exception:  # broken metadata is no reason to lose the picture
-        turned = 1
+        orientation = 1
     structure = image.info.get(STRUCTURE, formats.Structure())
     try:  # formats whose structure is not inspected: Pillow knows from the header
         animated = structure.pictures > 1 or (
@@ -127,11 +128,13 @@ def describe(image: "Image.Image") -> Header:
         (WIDE, image.mode.startswith("I") or 8 < structure.bits <= 16),
         ("palette", image.mode in ("P", "PA")),
         (image.mode, image.mode in ("CMYK", "YCbCr", "LAB", "HSV")),
-        ("EXIF-rotated", turned in range(2, 9)),
+        ("EXIF-rotated", orientation in range(2, 9)),
         ("multi-page (first page)", animated and image.format == "TIFF"),
         ("animated (first frame)", animated and image.format != "TIFF"),
     )
-    size = (image.width, image.height) if turned in range(5, 9) else (image.height, image.width)
+    size = (
+        (image.width, image.height) if orientation in range(5, 9) else (image.height, image.width)
+    )
     words = tuple(word for word, holds in unusual if holds)
     return Header(size, image.mode in GREY_MODES, has_alpha(image), words)
 

@@ -379,8 +379,9 @@ def _storage(identity: Any) -> Storage:
     """
     valid = isinstance(identity, tuple) and len(identity) in (5, 6)
     kind, dtype, key, _, size, *view = identity if valid else [None] * 5
-    torch_type = isinstance(dtype, Global) and dtype.module == "torch"
-    known = DTYPES.get(dtype.name) if torch_type else None
+    known = None
+    if isinstance(dtype, Global) and dtype.module == "torch":
+        known = DTYPES.get(dtype.name)
     if kind != "storage" or known is None or any(view):
         raise Malformed("holds a value of no known type")
     if type(key) is not str or type(size) is not int or size < 0:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -322,7 +322,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def is_run(what: Any) -> TypeGuard[str | Path]:
+def is_run(what: Any) -> bool:
     """Return whether `what` is the folder of a training run."""
     return isinstance(what, (str, Path)) and (Path(what) / "config.json").is_file()
 

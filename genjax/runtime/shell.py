@@ -120,6 +120,14 @@ def option(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
+def command(arguments: type[T], run: Callable[[T], int]) -> NoReturn:
+    """Parse the command line into a dataclass, run, and exit with the code that `run` returns."""
+    import tyro
+
+    args = parsed(lambda: tyro.cli(arguments))
+    exit_with(guarded(lambda: run(args)))
+
+
 def guarded(run: Callable[[], int], option: Callable[[str], str] = option) -> int:
     """Run with compiled programs and freed memory retained; return the exit code.
 

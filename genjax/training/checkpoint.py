@@ -306,7 +306,8 @@ def _read(manager, step: int, like: State) -> State:
             raise OSError("its record is not the one that was written")
         leaves = record["leaves"]
     else:  # of version 0.1
-        metadata: Any = ocp.StandardCheckpointHandler().metadata(folder / "state")
+        handler: Any = ocp.StandardCheckpointHandler()
+        metadata = handler.metadata(folder / "state")
         leaves = _described(metadata.tree)
         if leaves.keys() != sums.keys():
             raise OSError("its files do not belong together")

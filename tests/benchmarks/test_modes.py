@@ -119,7 +119,7 @@ def test_every_game_is_a_model():
 
 def test_resumed_steps_are_the_same_and_penalties_come_at_their_interval():
     settings = {**modes.COMMON, "hidden": (8,), "batch_size": 4}
-    model = gan.recipe(gan.Config(**settings, r1=1.0, penalty_every=2))
+    model = gan.recipe(gan.Config(**settings, r1_gamma=1.0, penalty_interval=2))
     run = modes.trainer(model, modes.drawer(GRID))
     state, root = modes.start(model, 3)
     uninterrupted = run(state, root, 4)
@@ -186,7 +186,7 @@ def test_a_run_on_stacked_digits_resumes(mnist, tmp_path, capsys, monkeypatch):
     programs, trainer = {}, modes.trainer
     monkeypatch.setattr(modes, "trainer", lambda *args: programs.setdefault("run", trainer(*args)))
     defaults = modes.Stacked(mnist="")
-    config = dataclasses.replace(defaults.model, channels=4, latent_size=8, batch_size=4)
+    config = dataclasses.replace(defaults.model, channels=4, z_dim=8, batch_size=4)
     args = dataclasses.replace(
         defaults, mnist=str(mnist), out=tmp_path / "run", resolution=8, model=config
     )
@@ -208,7 +208,7 @@ def test_a_run_on_stacked_digits_resumes(mnist, tmp_path, capsys, monkeypatch):
 
 
 def test_penalty_intervals_must_fit(mnist):
-    model = dcgan.Config(disc_norm="none", r1=1.0, penalty_every=3)
+    model = dcgan.Config(disc_norm="none", r1_gamma=1.0, penalty_interval=3)
     with pytest.raises(InputError, match="penalty-every 3"):
         modes.main(modes.Stacked(mnist=str(mnist), every=4, steps=6, model=model))
 

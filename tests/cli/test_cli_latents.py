@@ -21,14 +21,14 @@ from genjax.models import cyclegan, dcgan, stylegan2, vae
 from genjax.training import checkpoint
 
 STYLED = stylegan2.Config(
-    shape=(8, 8, 3), latent_size=4, style_size=5, mapping_layers=1, channels=32, group_size=2
+    shape=(8, 8, 3), z_dim=4, w_dim=5, mapping_layers=1, channel_base=32, mbstd_group_size=2
 )
 LABELLED = dcgan.Config(
-    shape=(8, 8, 1), latent_size=3, channels=4, norm="none", conditional="concat", num_labels=3
+    shape=(8, 8, 1), z_dim=3, channel_base=4, norm="none", conditional="concat", num_labels=3
 )
-CODED = vae.Config(shape=(8, 8, 1), hidden=(4,), latent_size=2)
+CODED = vae.Config(shape=(8, 8, 1), hidden=(4,), z_dim=2)
 TRANSLATING = cyclegan.Config(
-    shape=(16, 16, 3), channels=4, blocks=1, disc_channels=4, disc_layers=1
+    shape=(16, 16, 3), channel_base=4, blocks=1, disc_channels=4, disc_layers=1
 )
 CELL = 49  # pixels: an image of 8 made 48, and the gap to the next one
 
@@ -430,7 +430,7 @@ def test_what_is_exported_is_converted_and_drawn_from(runs, command, tmp_path):
     assert code == 0
     assert "disc, gen" in said
     model, weights = genjax.load("run")
-    assert dataclasses.replace(model.config, max_channels=512, group_size=2) == STYLED
+    assert dataclasses.replace(model.config, channel_max=512, mbstd_group_size=2) == STYLED
     jax.tree.map(np.testing.assert_array_equal, weights, genjax.load(runs / "styled")[1])
     for run in (runs / "styled", "run"):
         assert command("sample", run, "--seeds", "0-3", "--out", "a.png")[0] == 0

@@ -1,4 +1,4 @@
-"""The reference repository's names and layouts become ours, and go back; what does not fit is refused."""
+"""The reference's names and layouts convert both ways; other files are refused."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Files that are no StyleGAN2's, or whose arrays are not finite, are refused by file and array."""
+"""Files of other networks or with NaN are refused, naming the file and the array."""
 
 import numpy as np
 import pytest
@@ -12,18 +12,18 @@ from genjax.models import stylegan2
 
 TOY = stylegan2.Config(
     shape=(8, 8, 3),
-    latent_size=3,
-    style_size=4,
+    z_dim=3,
+    w_dim=4,
     mapping_layers=2,
-    channels=32,
-    max_channels=4,
+    channel_base=32,
+    channel_max=4,
     batch_size=4,
     num_labels=2,
-    conditional=True,
+    conditional="projection",
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def arrays():
     gen, disc = convert.arrays(TOY, toys.weights(stylegan2.recipe(TOY)))
     return {f"G_ema.{name}": x for name, x in gen.items()} | {
@@ -47,7 +47,7 @@ def test_whole_ones_are_read(arrays, tmp_path):
         {name: np.ascontiguousarray(x) for name, x in arrays.items()}, tmp_path / "net.safetensors"
     )
     config, weights = convert.read(tmp_path / "net.safetensors")
-    assert (config.shape, config.num_labels, config.latent_size, config.mapping_layers) == (
+    assert (config.shape, config.num_labels, config.z_dim, config.mapping_layers) == (
         (8, 8, 3),
         2,
         3,

@@ -216,7 +216,7 @@ def test_headers_that_lie_are_refused_without_allocating(tmp_path, refused, head
 
 
 def test_resident_arrays_cost_their_bytes_once(npz, load):
-    path = npz(images=np.random.default_rng(0).integers(0, 256, (2000, 64, 64, 3), np.uint8))
+    path = npz(images=np.random.default_rng(0).integers(0, 256, (1000, 64, 64, 3), np.uint8))
     tracemalloc.start()
     source = load(path)
     kept, peak = tracemalloc.get_traced_memory()

@@ -1,4 +1,4 @@
-"""The Source carries flip and random crop: shapes, and the random numbers of data.prepare."""
+"""The Source carries flip and random crop, with data.prepare's random numbers."""
 
 import jax
 import jax.numpy as jnp
@@ -54,14 +54,17 @@ def test_augmentation_is_no_part_of_the_content(pictures, load):
 
 
 @pytest.mark.parametrize(
-    ("flip", "crop"), [(False, None), (True, None), (False, (4, 5)), (True, (4, 5)), (True, (6, 8))]
+    ("flip", "crop"), [(False, None), (True, None), (False, (4, 5)), (True, (4, 5))]
 )
 def test_prepare_is_data_prepare_bit_for_bit(pictures, load, flip, crop):
     source = load(pictures, flip=flip, random_crop=crop)
     pair = data.unpaired(source, source)
     batch, key = batch_of(pair), jax.random.key(7)
-    first, second = ({name: batch[name]} for name in ("images", "images_b"))
-    for each, raw in ((source, first), (pair, batch), (pair, second)):
+    cases = [(pair, batch)]
+    if flip and crop:  # each side alone
+        first, second = ({name: batch[name]} for name in ("images", "images_b"))
+        cases += [(source, first), (pair, second)]
+    for each, raw in cases:
         expected = jax.jit(data.prepare, static_argnums=(2, 3))(raw, key, flip, crop)
         assert_equal(jax.jit(each.prepare)(raw, key), expected)
         assert all(images.shape == (20, *source.shape) for images in expected.values())

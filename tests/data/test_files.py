@@ -1,4 +1,4 @@
-"""Folders and zips of images: labels, splits, shapes, what is left out, and what hostile archives come to."""
+"""Folders and zips of images: labels, splits, shapes, hostile archives."""
 
 import hashlib
 import importlib.util
@@ -160,11 +160,8 @@ def test_formats_that_need_an_extra_are_counted_with_the_command(
 )
 def test_heic_is_read(images, load, encode):
     formats.readers()
-    levels = (
-        np.add.outer(np.arange(32), np.arange(48))
-        .astype(np.uint8)[..., np.newaxis]
-        .repeat(3, axis=2)
-    )
+    levels = np.add.outer(np.arange(32), np.arange(48)).astype(np.uint8)
+    levels = levels[..., np.newaxis].repeat(3, axis=2)
     source = load(
         images(
             {
@@ -211,7 +208,8 @@ def test_the_most_common_size_wins_and_one_line_sums_up(images, load, said, enco
     )
     assert source.shape == (6, 8, 3)
     assert said == [
-        "data: images of 2 sizes, all become the most common, 6x8 (4 of 5 looked at); `resolution` sets another",
+        "data: images of 2 sizes, all become the most common, 6x8 (4 of 5 looked at); "
+        "`resolution` sets another",
         "data: 2 of 5 images converted: 1 resized to 6x8, 1 RGBA over white",
     ]
 
@@ -268,9 +266,8 @@ def test_the_fingerprint_depends_on_every_file(folder, load, monkeypatch, reside
     for name in ("00.bmp", "01.bmp", "05.bmp", "11.bmp"):  # same names, same sizes
         other = load(folder({**values, name: bitmap(77)}), resident_mb=resident_mb)
         assert other.fingerprint != first.fingerprint
-        assert (other.earlier == first.earlier) == (
-            name in ("01.bmp", "05.bmp")
-        )  # what version 0.1.0 did not see
+        ignored = name in ("01.bmp", "05.bmp")  # by the digest of version 0.1.0
+        assert (other.earlier == first.earlier) == ignored
 
 
 def test_small_sets_and_zips_keep_the_fingerprints_of_version_0_1_0(folder, archive, load, encode):
@@ -328,7 +325,7 @@ def test_labels_stay_with_their_images_when_some_are_left_out(images, load, enco
 def test_resident_sets_cost_their_bytes_once(images, load, encode):
     random = np.random.default_rng(0)
     root = images(
-        {f"{i:03d}.png": encode(random.integers(0, 256, (64, 64, 3), np.uint8)) for i in range(400)}
+        {f"{i:03d}.png": encode(random.integers(0, 256, (64, 64, 3), np.uint8)) for i in range(200)}
     )
     load(root, resolution=8)  # imports
     tracemalloc.start()
@@ -336,7 +333,7 @@ def test_resident_sets_cost_their_bytes_once(images, load, encode):
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     size = source.arrays["images"].nbytes
-    assert size == 400 * 64 * 64 * 3
+    assert size == 200 * 64 * 64 * 3
     assert kept < 1.2 * size
     assert peak < 1.5 * size
 
@@ -508,7 +505,7 @@ def test_compressions_that_cannot_be_bounded_are_bad_images(archive, refused, en
 
 def test_zip_bombs_are_read_no_further_than_the_limit(archive, refused, monkeypatch):
     monkeypatch.setattr("genjax.data.files.MAX_FILE_BYTES", 2**20)
-    path = archive({"1.png": bytes(2**26)})
+    path = archive({"1.png": bytes(2**24)})
     tracemalloc.start()
     assert "1.png (larger than 1048576 bytes)" in refused(path)
     _, peak = tracemalloc.get_traced_memory()
@@ -519,8 +516,8 @@ def test_zip_bombs_are_read_no_further_than_the_limit(archive, refused, monkeypa
 def test_members_that_are_no_pictures_are_not_inflated(archive, refused, encode, monkeypatch):
     monkeypatch.setattr("genjax.data.items.MAX_FILE_BYTES", 2**28)
     path = archive(
-        {f"{i}.png": bytes(2**25) for i in range(4)}
-        | {f"{i}.jpg": encode() + bytes(2**25) for i in range(4, 8)}
+        {f"{i}.png": bytes(2**23) for i in range(4)}
+        | {f"{i}.jpg": encode() + bytes(2**23) for i in range(4, 8)}
     )
     tracemalloc.start()
     message = refused(path)
@@ -528,7 +525,7 @@ def test_members_that_are_no_pictures_are_not_inflated(archive, refused, encode,
     tracemalloc.stop()
     assert "8 of 8 images cannot be read: 0.png (not an image)" in message
     assert peak < 2**22
-    assert "in the zip: hardly a PNG" in refused(archive({"1.jpg": encode() + bytes(2**25)}))
+    assert "in the zip: hardly a PNG" in refused(archive({"1.jpg": encode() + bytes(2**23)}))
 
 
 def test_a_checksum_of_the_directory_that_is_false_is_a_bad_image(archive, load, refused, encode):
@@ -544,11 +541,13 @@ def test_a_checksum_of_the_directory_that_is_false_is_a_bad_image(archive, load,
 @pytest.mark.parametrize("wide", [False, True])
 def test_zips_of_too_many_members_are_refused_unparsed(tmp_path, refused, monkeypatch, wide):
     monkeypatch.setattr("genjax.files.bounded.MAX_MEMBERS", 100)
-    count = 70_000 if wide else 101  # from 65536 on in the records of zip64
+    if wide:  # zipfile writes zip64's records as it does for more than 65,535 members
+        monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 100)
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as target:
-        for index in range(count):
+        for index in range(101):
             target.writestr(f"{index}.txt", b"")
-    assert f"has {count} members, more than 100" in refused(tmp_path / "set.zip")
+    assert (b"PK\x06\x06" in (tmp_path / "set.zip").read_bytes()) == wide
+    assert "has 101 members, more than 100" in refused(tmp_path / "set.zip")
 
 
 def test_a_false_size_in_the_directory_does_not_allocate(archive, refused, encode):
@@ -561,7 +560,7 @@ def test_a_false_size_in_the_directory_does_not_allocate(archive, refused, encod
 
 
 def test_a_member_that_is_longer_than_its_size_says_is_not_read_on(archive, refused):
-    path = archive({"1.png": bytes(2**26)})
+    path = archive({"1.png": bytes(2**24)})
     content = bytearray(path.read_bytes())
     directory = content.index(b"PK\x01\x02")
     content[directory + 24 : directory + 28] = struct.pack("<I", 100)

@@ -10,7 +10,7 @@ HEAVY = ("flax", "optax", "orbax", "PIL", "grain", "sklearn", "tensorflow_datase
 
 
 def loaded(module: str) -> set[str]:
-    """The top-level packages that a fresh interpreter has loaded once it imported `module`."""
+    """The top-level packages that a fresh interpreter loads with `module`."""
     program = f"import json, sys, {module}; print(json.dumps(list(sys.modules)))"
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-"""Labels: class folders in their order, NVIDIA's dataset.json, and the sides of CycleGAN's data sets."""
+"""Labels: class folders, NVIDIA's dataset.json, the sides of unpaired sets."""
 
 import hashlib
 import json
@@ -46,7 +46,8 @@ def test_other_folders_are_sorted_as_text_and_named(images, load, encode):
 
 
 def test_another_order_of_classes_is_another_set(folder, load, encode):
-    # Folders 1..11 had the labels of 1, 10, 11, 2 ... in version 0.1.0: its runs must not go on as if nothing were.
+    # Version 0.1.0 numbered folders 1..11 in the order 1, 10, 11, 2, ...: its runs must
+    # not resume with other labels.
     def early(files, num_labels):
         lines = "".join(
             f"{name}\n{len(files[name])} {zlib.crc32(files[name])}\n" for name in sorted(files)

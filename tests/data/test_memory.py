@@ -1,4 +1,4 @@
-"""A resident set costs its bytes once: on a CPU the device uses the memory that the reader filled."""
+"""A resident set costs its bytes once: a CPU device uses the reader's memory."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""tfds:NAME: a prepared set is read without TensorFlow; one that is not is refused at once, saying how to prepare it."""
+"""tfds:NAME: prepared sets are read without TensorFlow, others refused at once."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def prepared(tmp_path, monkeypatch, encode):
-    """The set "mnist" with 20 records, prepared by hand as array_record, where TensorFlow Datasets looks for it."""
+    """The set "mnist" with 20 records, written as array_record by hand."""
     tfds = pytest.importorskip("tensorflow_datasets")
     from array_record.python.array_record_module import ArrayRecordWriter
     from tensorflow_datasets.proto import tf_example_pb2

@@ -1,4 +1,4 @@
-"""Streaming: the batches of resident sets, from any step, in shares, with bad images replaced."""
+"""Streaming: the batches of resident sets, from any step, in shares."""
 
 import zlib
 
@@ -94,7 +94,7 @@ def test_bad_images_are_replaced_by_the_next_and_said_once(numbered, load, said,
 
 
 def undecodable(png):
-    """The PNG with pixels that do not inflate, under a checksum that is right: only decoding finds it."""
+    """The PNG with a matching checksum over data that do not inflate."""
     at = png.index(b"IDAT")
     size = int.from_bytes(png[at - 4 : at], "big")
     data = b"IDAT" + bytes(size)

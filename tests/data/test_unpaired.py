@@ -1,4 +1,4 @@
-"""Two sets that are not paired: each in an order of its own, the same resident and streamed; random crops."""
+"""Unpaired sets: each in its own order, the same resident and streamed."""
 
 import jax
 import jax.numpy as jnp
@@ -26,19 +26,18 @@ def test_each_side_has_every_image_once_an_epoch_in_an_order_of_its_own(resident
     stream = data.stream(both, 7, 0, 10, threads=1)
     batches = [next(stream) for _ in range(6)]
     stream.close()
-    seen = {
+    drawn = {
         name: np.concatenate([batch[name][:, 0, 0, 0] for batch in batches])
         for name in ("images", "images_b")
     }
     for epoch in range(3):
-        assert sorted(seen["images"][20 * epoch : 20 * epoch + 20]) == list(range(20))
+        assert sorted(drawn["images"][20 * epoch : 20 * epoch + 20]) == list(range(20))
     for epoch in range(2):
-        assert sorted(seen["images_b"][30 * epoch : 30 * epoch + 30]) == list(range(100, 130))
+        assert sorted(drawn["images_b"][30 * epoch : 30 * epoch + 30]) == list(range(100, 130))
     same = data.unpaired(numbered(20), numbered(20, 100))
     batch = next(data.stream(same, 7, 0, 20, threads=1))
-    assert (
-        np.mean(batch["images"][:, 0, 0, 0] == batch["images_b"][:, 0, 0, 0] - 100) < 0.5
-    )  # pairs are not kept together
+    first, second = (batch[name][:, 0, 0, 0] for name in ("images", "images_b"))
+    assert np.mean(first == second - 100) < 0.5  # images of equal numbers do not come together
 
 
 def test_resident_and_streamed_batches_are_the_same():

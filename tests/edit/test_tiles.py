@@ -1,4 +1,4 @@
-"""Tiles: what depends on single pixels comes out as if done at once, seams fade, memory is that of a tile."""
+"""Tiles: pixelwise functions are exact, seams fade, memory is that of one tile."""
 
 import functools
 
@@ -30,7 +30,7 @@ def test_a_function_of_single_pixels_is_done_exactly_and_in_tiles_of_one_size(si
 
 
 def test_tiles_overlap_by_what_was_asked_and_fade_without_a_step():
-    """Each tile painted in its own grey: neighbours differ by no more than one tile's step over the overlap."""
+    """Tiles painted black and white: the overlap is a ramp without a step."""
     calls = iter(range(100))
     painted = tiled(
         lambda images: np.full_like(images, next(calls) % 2),
@@ -50,6 +50,7 @@ def test_sizes_that_mean_nothing_are_refused():
             tiled(lambda images: images, picture(8, 8), tile, overlap)
 
 
+@functools.cache
 def small(network="resnet"):
     config = cyclegan.Config(
         shape=(32, 32, 3),
@@ -76,21 +77,21 @@ def compiled(model):
 
 @pytest.mark.parametrize("network", ["resnet", "unet"])
 def test_a_part_normalised_as_the_whole_is_the_part_of_the_whole(network):
-    """But for the 40 pixels at its edges, which see the reflection."""
+    """Except for 40 pixels at its edges, which depend on the reflection."""
     model, weights = small(network)
     image = picture(120, 128)[None] * np.linspace(0.01, 1, 128)[None, None, :, None].astype(
         np.float32
     )
-    whole, kept = model.translate(weights, image), model.statistics(weights, image)
+    full, statistics = model.translate(weights, image), model.statistics(weights, image)
     middle = lambda x: np.asarray(x[:, 40:-40, 40:-40])
-    part = middle(model.translate(weights, image[:, 8:112, 16:116], statistics=kept))
-    np.testing.assert_allclose(part, whole[:, 48:72, 56:76], atol=1e-5)
+    part = middle(model.translate(weights, image[:, 8:112, 16:116], statistics=statistics))
+    np.testing.assert_allclose(part, full[:, 48:72, 56:76], atol=1e-5)
     alone = middle(model.translate(weights, image[:, 8:112, 16:116]))
-    assert np.abs(alone - whole[:, 48:72, 56:76]).max() > 1e-4
+    assert np.abs(alone - full[:, 48:72, 56:76]).max() > 1e-4
 
 
 def test_tiles_have_the_contrast_of_the_whole_picture():
-    """The left half is flat but for a ripple of one grey level, which tiles by themselves raise further."""
+    """A ripple of one grey level on the left, which separate tiles would amplify."""
     model, weights = small()
     down, right = np.mgrid[0:160, 0:160]
     ripple, steps = (down // 8 + right // 8) % 2, 255 * ((down // 40 + right // 40) % 2)
@@ -100,8 +101,8 @@ def test_tiles_have_the_contrast_of_the_whole_picture():
     apart = np.asarray(
         ops.to_uint8(tiled(functools.partial(model.translate, weights), values, 64, 16))
     )
-    once = np.asarray(ops.to_uint8(model.translate(weights, values[None])[0]))
-    ripples = [float(x[48:112, 8:32].std(axis=(0, 1)).mean()) for x in (once, together, apart)]
+    at_once = np.asarray(ops.to_uint8(model.translate(weights, values[None])[0]))
+    ripples = [float(x[48:112, 8:32].std(axis=(0, 1)).mean()) for x in (at_once, together, apart)]
     assert abs(ripples[1] - ripples[0]) < 0.5 * abs(ripples[2] - ripples[0]), ripples
 
 
@@ -111,14 +112,14 @@ def test_statistics_of_the_image_itself_change_nothing():
     )
     model = compiled(cyclegan.recipe(config))
     weights, image = toys.weights(model), picture(18, 22)[None]
-    kept = model.statistics(weights, image, "b2a")
+    statistics = model.statistics(weights, image, "b2a")
     np.testing.assert_allclose(
-        model.translate(weights, image, "b2a", kept),
+        model.translate(weights, image, "b2a", statistics),
         model.translate(weights, image, "b2a"),
         atol=1e-5,
     )
     assert not np.allclose(
-        model.translate(weights, image[:, :8], "b2a", kept),
+        model.translate(weights, image[:, :8], "b2a", statistics),
         model.translate(weights, image[:, :8], "b2a"),
         atol=1e-2,
     )
@@ -127,6 +128,6 @@ def test_statistics_of_the_image_itself_change_nothing():
 def test_an_affine_network_sees_the_whole_picture():
     model, weights = small("affine")
     image = np.uint8(127.5 * picture(40, 56) + 127.5)
-    whole = ops.to_uint8(model.translate(weights, image[None] / np.float32(127.5) - 1))[0]
+    full = ops.to_uint8(model.translate(weights, image[None] / np.float32(127.5) - 1))[0]
     done = translator(model, weights, tile=16, overlap=4)(image)
-    assert np.abs(np.int32(done) - np.int32(whole)).max() <= 1
+    assert np.abs(np.int32(done) - np.int32(full)).max() <= 1

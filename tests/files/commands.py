@@ -1,4 +1,4 @@
-"""What the tests of commands share: command lines, their inputs, what lies in folders."""
+"""Shared by the tests of commands: command lines, inputs, contents of folders."""
 
 import os
 
@@ -9,7 +9,7 @@ PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
 
 WALK = "interpolate RUN/labelled --label 1 --seeds 0,1 --fps 2 --seconds"
 SETS = "set.npz other.npz --extractor pixels"
-# By command: the command line up to its output, the output's suffix, a file that it reads.
+# By command: the command line up to its output, its suffix, a file that it reads.
 FILES = {
     "sample": ("sample RUN/labelled --n 2 --out", ".png", "RUN/labelled/model.safetensors"),
     "interpolate": (f"{WALK} 2 --out", ".gif", "RUN/labelled/config.json"),
@@ -31,7 +31,7 @@ FOLDERS = {
 
 
 def everything(*folders):
-    """The content of folders by path: a file's bytes, a link's target, or another's mode."""
+    """Contents of folders by path: a file's bytes, a link's target, or a mode."""
     content = {}
     for folder in folders:
         for path in sorted(folder.rglob("*")):
@@ -53,7 +53,7 @@ def make_inputs(folder):
 
 
 def assert_refused(genjax, words, why, *folders):
-    """A command fails with one line that says `why`, and changes nothing in `folders`."""
+    """Assert that a command fails with one line that says `why`, writing nothing."""
     before = everything(*folders)
     code, said = genjax(*words)
     *summary, line = said.splitlines()

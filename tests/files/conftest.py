@@ -1,4 +1,4 @@
-"""Fixtures of the tests of files: image sets, and commands that read runs and write files.
+"""Fixtures of the tests of files: image sets, runs, and commands.
 
 Pictures are read through `data.load`, as users read them.
 """
@@ -34,8 +34,8 @@ def runs(tmp_path_factory):
             dcgan,
             dcgan.Config(
                 shape=(8, 8, 1),
-                latent_size=3,
-                channels=4,
+                z_dim=3,
+                channel_base=4,
                 norm="none",
                 conditional="concat",
                 num_labels=3,
@@ -46,18 +46,18 @@ def runs(tmp_path_factory):
             stylegan2,
             stylegan2.Config(
                 shape=(8, 8, 3),
-                latent_size=4,
-                style_size=5,
+                z_dim=4,
+                w_dim=5,
                 mapping_layers=1,
-                channels=32,
-                group_size=2,
+                channel_base=32,
+                mbstd_group_size=2,
             ),
             1,
         ),
         "translating": (
             cyclegan,
             cyclegan.Config(
-                shape=(16, 16, 3), channels=4, blocks=1, disc_channels=4, disc_layers=1
+                shape=(16, 16, 3), channel_base=4, blocks=1, disc_channels=4, disc_layers=1
             ),
             0.02,
         ),

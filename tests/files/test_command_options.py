@@ -7,12 +7,12 @@ import pytest
 from commands import WALK, assert_refused, everything, make_inputs
 from PIL import Image
 
-from genjax import cli, load, sampling
+from genjax import cli, sampling
 from genjax.errors import InputError
 from genjax.files import grids
 from genjax.training import checkpoint
 
-# --- single files ------------------------------------------------------------------------
+# --- single files ------------------------------------------------------------------
 
 
 def test_single_files_are_of_the_models_size_and_of_their_seed_alone(genjax, tmp_path):
@@ -66,11 +66,11 @@ def test_a_grid_has_its_gap_between_images_only(tmp_path, gap):
     assert (pixels[50 : 50 + gap] == 255).all()
 
 
-# --- what options may say ----------------------------------------------------------------
+# --- what options may say ----------------------------------------------------------
 
 
-def test_classes_go_by_name_or_number(runs):
-    model, _ = load(runs / "labelled")
+def test_classes_go_by_name_or_number(runs, load_once):
+    model, _ = load_once(runs / "labelled")
     names = cli._classes(runs / "labelled")
     chosen = [sampling.class_index(model, label, names) for label in ("", "cat", "dog", "7", "1")]
     assert chosen == [None, 1, 2, 0, 1]  # of "7" the name, for there is one
@@ -86,7 +86,7 @@ def test_classes_go_by_name_or_number(runs):
     with pytest.raises(InputError, match="--label cat: from 0 to 2"):
         sampling.class_index(model, "cat", [])
     with pytest.raises(InputError, match="--label cat: the model was trained without labels"):
-        sampling.class_index(load(runs / "styled")[0], "cat", names)
+        sampling.class_index(load_once(runs / "styled")[0], "cat", names)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_what_means_nothing_is_refused_before_anything_is_written(
     assert_refused(genjax, words.split(), said, tmp_path)
 
 
-# --- going on ----------------------------------------------------------------------------
+# --- going on ----------------------------------------------------------------------
 
 
 def test_frames_go_on_after_a_kill(genjax, tmp_path):

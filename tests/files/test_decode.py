@@ -1,4 +1,4 @@
-"""Every kind of image becomes uint8 [height, width, channels], with one line that says what was converted."""
+"""Every kind of image becomes uint8 [height, width, channels], with one line."""
 
 import io
 import itertools
@@ -18,7 +18,7 @@ RED, HALF_RED = (255, 0, 0), (255, 0, 0, 128)
 
 @pytest.fixture
 def pixels_of(folder, load, said):
-    """The pixels of one image file as `load` gives them; what it says goes to `said`."""
+    """The pixels of an image file as `load` gives them; lines go to `said`."""
 
     def decoded(content: bytes, name="one.png", **options) -> np.ndarray:
         said.clear()
@@ -93,9 +93,8 @@ SMOOTH = np.clip(
     255,
 ).astype(np.uint8)
 NOISE = np.random.default_rng(0).integers(0, 256, (93, 131, 3)).astype(np.uint8)
-PICTURE = np.where(
-    np.indices((93, 131))[1][..., np.newaxis] % 40 < 20, SMOOTH, NOISE
-)  # odd sizes, edges, noise
+# Odd sizes, edges, noise.
+PICTURE = np.where(np.indices((93, 131))[1][..., np.newaxis] % 40 < 20, SMOOTH, NOISE)
 TARGETS = [
     (None, "center"),
     (32, "center"),
@@ -141,11 +140,8 @@ def test_a_file_gives_the_pixels_of_its_decoded_png(
 @pytest.mark.parametrize("scale", [2, 3, 5, 8, 16])
 @pytest.mark.parametrize("size", [(321, 481), (256, 256), (255, 1023)])
 def test_a_large_jpeg_is_reduced_as_its_decoded_png(pixels_of, encode, size, scale):
-    levels = (
-        np.random.default_rng(scale)
-        .integers(0, 256, (size[0] // 8 + 1, size[1] // 8 + 1, 3))
-        .astype(np.uint8)
-    )
+    small = (size[0] // 8 + 1, size[1] // 8 + 1, 3)
+    levels = np.random.default_rng(scale).integers(0, 256, small).astype(np.uint8)
     picture = np.asarray(Image.fromarray(levels).resize(size[::-1], Image.Resampling.BICUBIC))
     content = encode(picture, format="JPEG", quality=90)
     decoded = encode(Image.open(io.BytesIO(content)).convert("RGB"))
@@ -155,7 +151,7 @@ def test_a_large_jpeg_is_reduced_as_its_decoded_png(pixels_of, encode, size, sca
 
 
 def png(pixels, kind, bits=16, key=b""):
-    """A PNG of the colour type `kind` with samples of `bits` bits, uint [h, w, c]; `key`: its transparent colour."""
+    """A PNG of colour type `kind`, `bits` bits per sample; key: transparent colour."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return (
@@ -182,7 +178,7 @@ def png(pixels, kind, bits=16, key=b""):
 
 
 def tiff_grey(values, bits):
-    """A TIFF of one strip, grey, with samples of `bits` bits that follow each other without gaps."""
+    """A grey TIFF of one strip, with packed samples of `bits` bits."""
     height, width = values.shape
     spread_out = (values[..., np.newaxis] >> np.arange(bits - 1, -1, -1)) & 1
     strip = b"".join(np.packbits(row.reshape(-1).astype(np.uint8)).tobytes() for row in spread_out)
@@ -259,9 +255,8 @@ def test_one_bit_is_black_and_white(pixels_of, encode):
 def test_a_transparent_picture_is_the_same_in_every_mode(pixels_of, encode):
     shown = np.zeros((12, 20), bool)
     shown[3:9, 4:15] = True
-    grey = np.where(shown, 85, 6).astype(
-        np.uint8
-    )  # 6, where it is transparent, must be seen nowhere
+    # The transparent level 6 must not show.
+    grey = np.where(shown, 85, 6).astype(np.uint8)
     alpha = np.where(shown, 255, 0).astype(np.uint8)
     la = Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)])
     palette = Image.fromarray(grey).convert("P")
@@ -288,14 +283,13 @@ def test_a_transparent_picture_is_the_same_in_every_mode(pixels_of, encode):
     }
     for resolution in (None, (7, 11), (30, 47)):
         for channels in (1, 3, 4):
-            expected = pixels_of(forms["RGBA"], resolution=resolution, channels=channels).astype(
-                int
-            )
-            visible = (
-                expected[..., 3:] > 0 if channels == 4 else np.ones((*expected.shape[:2], 1), bool)
-            )
+            options = {"resolution": resolution, "channels": channels}
+            expected = pixels_of(forms["RGBA"], **options).astype(int)
+            visible = np.ones((*expected.shape[:2], 1), bool)
+            if channels == 4:
+                visible = expected[..., 3:] > 0
             for name, content in forms.items():
-                got = pixels_of(content, resolution=resolution, channels=channels)
+                got = pixels_of(content, **options)
                 assert np.abs((got - expected) * visible).max() <= 1, (name, channels, resolution)
 
 
@@ -308,9 +302,8 @@ def test_hidden_colours_do_not_bleed_when_resized(pixels_of, encode, channels):
     if channels == 4:
         assert got[..., 1][got[..., 3] > 16].max() <= 8
     else:
-        assert (
-            np.abs(got[..., 1] - got[..., 2]).max() <= 1
-        )  # over white, green and blue are equal everywhere
+        # Over white, green and blue are equal everywhere.
+        assert np.abs(got[..., 1] - got[..., 2]).max() <= 1
 
 
 def test_tall_transparent_pictures_lie_over_white(pixels_of, encode, monkeypatch):
@@ -332,20 +325,19 @@ def test_sixteen_bits_that_hold_fewer_are_reported_once_for_the_set(
     dark = {f"{i}.png": encode(rng.integers(0, 50, (8, 8)).astype(np.uint16)) for i in range(3)}
     files = {**dark, "9.png": encode(rng.integers(0, 2**bits, (64, 64)).astype(np.uint16))}
     load(folder(files), resolution=8, resident_mb=resident_mb, crop="none")
-    assert [line for line in said if "nearly black" in line] == (
-        [
-            f"data: the 16-bit pictures are nearly black: no value needs more than {told}; rescale them to 0..65535"
-        ]
-        if told
-        else []
+    line = (
+        f"data: the 16-bit pictures are nearly black: no value needs more than {told}; "
+        "rescale them to 0..65535"
     )
+    assert [other for other in said if "nearly black" in other] == ([line] if told else [])
 
 
 def test_masks_of_0_and_1_are_reported(folder, load, said, encode):
     mask = np.random.default_rng(0).integers(0, 2, (8, 8)).astype(np.uint8)
     load(folder({"1.png": encode(mask), "2.png": encode(mask)}))
     assert said == [
-        "data: the 8-bit pictures are nearly black: their values are 0 and 1 only, as of masks; multiply them by 255"
+        "data: the 8-bit pictures are nearly black: their values are 0 and 1 only, "
+        "as of masks; multiply them by 255"
     ]
     said.clear()
     load(folder({"1.png": encode(mask), "2.png": encode(mask * 255)}))
@@ -401,10 +393,8 @@ def test_a_centre_crop_stays_within_any_picture():
         picture = Image.new("L", (width, height), 7)
         for target in ((160, 240), (3, 7), (height, 1)):
             assert fit(picture, *target, "center").getextrema() == (7, 7)
-    assert fit(Image.new("L", (481, 321)), 160, 240, "center").size == (
-        240,
-        160,
-    )  # 240 * (481 / 240) is more than 481
+    # 240 * (481 / 240) is more than 481.
+    assert fit(Image.new("L", (481, 321)), 160, 240, "center").size == (240, 160)
 
 
 def test_centre_crop_keeps_the_aspect_and_none_stretches(pixels_of, encode, said):

@@ -1,4 +1,4 @@
-"""What no command replaces, and that a command goes on after a kill: as the library has it."""
+"""The library's rules for outputs: nothing is lost, kills leave no damage."""
 
 import errno
 import functools
@@ -20,7 +20,7 @@ PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
 PNG = grids.encode(PIXELS, ".png")
 
 
-# --- the mark ----------------------------------------------------------------------------
+# --- the mark ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", grids.FORMATS)
@@ -47,7 +47,7 @@ def test_only_files_that_genjax_wrote_are_known_as_such(tmp_path):
         assert not outputs.ours(tmp_path / name)
 
 
-# --- one file ----------------------------------------------------------------------------
+# --- one file ----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -62,9 +62,8 @@ def there(tmp_path):
     (tmp_path / "soft.npz").symlink_to("set.npz")
     (tmp_path / "into_run.png").symlink_to("run/model.safetensors")
     (tmp_path / "gallery").mkdir()
-    (tmp_path / "gallery/a.png").symlink_to(
-        "../shown.png"
-    )  # what a folder of links shows is read, too
+    # The targets of links in a folder are read, too.
+    (tmp_path / "gallery/a.png").symlink_to("../shown.png")
     (tmp_path / "shown.png").write_bytes(PNG)
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "dangling.png").symlink_to("nowhere")
@@ -160,16 +159,15 @@ def test_which_temporary_files_are_removed(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {
         name for name, stays in names.items() if stays
     }
-    monkeypatch.setattr(
-        outputs, "_STARTED", time.time() + 100
-    )  # of a container's earlier life, where numbers repeat
+    # After a new start of a container, where process numbers repeat.
+    monkeypatch.setattr(outputs, "_STARTED", time.time() + 100)
     outputs.sweep(tmp_path)
     assert not (tmp_path / f".genjax-{os.getpid()}-{here}-00000000.part").exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no terminals here that a test may name")
 def test_a_device_is_never_replaced(tmp_path):
-    """Where a cached file was a link to /dev/null, a process that may write to /dev had replaced the device."""
+    """A log may be a link to /dev/null: root would replace the device."""
     ends = os.openpty()
     device = Path(os.ttyname(ends[1]))
     (tmp_path / "log").symlink_to(device)
@@ -191,7 +189,7 @@ def test_a_link_is_followed(tmp_path):
     assert (tmp_path / "real.json").read_bytes() == b"new"
 
 
-# --- a folder of files -------------------------------------------------------------------
+# --- a folder of files -------------------------------------------------------------
 
 
 NAMES = ["a.png", "b.png", "sub/c.png"]
@@ -256,7 +254,7 @@ def test_other_settings_need_force_and_foreign_files_stay(tmp_path):
 
 
 def test_only_the_sources_of_files_that_are_there_are_read(tmp_path):
-    """To hash a hundred thousand photographs takes longer than to say what is in the way."""
+    """Hashing 100,000 photographs takes longer than finding what is in the way."""
     asked = []
     outputs.open_folder(tmp_path / "out", NAMES, asked.append)
     assert asked == []

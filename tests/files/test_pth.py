@@ -1,4 +1,4 @@
-"""Files of weights are read as torch.load reads them, and hostile ones are refused; nothing in them is executed."""
+"""Weights are read as torch.load reads them; hostile files execute nothing."""
 
 import os
 import pickle
@@ -95,7 +95,7 @@ def test_a_state_dict_is_read(tmp_path):
 
 
 def test_keys_are_texts_numbers_and_names_of_classes(tmp_path):
-    """As optimizers (ids of parameters, 64 bits) and Lightning (classes of callbacks) keep their states."""
+    """As in states of optimizers (64-bit ids) and of Lightning (callback classes)."""
     keys = (
         number(3)
         + b"N"
@@ -230,8 +230,13 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("case", HOSTILE)
-@pytest.mark.parametrize("layout", ["zip", "bare"])
+# Both layouts interpret instructions alike: the slow deep ones are run in one of them.
+CASES = [("bare", case) for case in HOSTILE] + [
+    ("zip", case) for case in HOSTILE if "deep" not in case
+]
+
+
+@pytest.mark.parametrize(("layout", "case"), CASES)
 def test_hostile_and_damaged_files_are_refused_in_one_line(tmp_path, monkeypatch, case, layout):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "w.pth"

@@ -1,4 +1,4 @@
-"""Archives of numpy's are read as numpy reads them; damaged and hostile ones are refused in one line, in bounded memory."""
+"""Arrays are read as their packages write them; hostile files are refused."""
 
 import io
 import zipfile
@@ -47,7 +47,7 @@ def archive(content: bytes, method=zipfile.ZIP_STORED) -> bytes:
 
 
 def patched(data: bytes, offset: int, value: bytes) -> bytes:
-    """The archive with a field of both headers of its one member changed; the offset is that in the local one."""
+    """Change a field, at `offset` of the local header, in both of its headers."""
     central = data.index(b"PK\x01\x02") + 2 + offset
     data = data[:offset] + value + data[offset + len(value) :]
     return data[:central] + value + data[central + len(value) :]

@@ -1,4 +1,4 @@
-"""Classes of the samples that training measures itself by: all of them, as often as the data have them."""
+"""Classes of the samples measured during training: as frequent as in the data."""
 
 import types
 
@@ -22,7 +22,7 @@ class Showing:
             num_labels=num_labels,
             conditional="concat",
             shape=(1, 1, 1),
-            latent_size=1,
+            z_dim=1,
         )
 
     def sample(self, weights, key, n, labels):

@@ -1,4 +1,4 @@
-"""Copies planted among samples are found, shown beside what they copy, and told from new images of the same kind."""
+"""Copies planted among samples are found and shown beside the images they copy."""
 
 import dataclasses
 import sys
@@ -36,7 +36,7 @@ def test_planted_copies_come_first_beside_what_they_copy():
     assert 0.9 < np.median(seen.found.ratio) < 1.1
 
 
-def test_what_is_held_out_of_the_set_itself_is_its_test_split(tmp_path):
+def test_images_held_out_of_the_set_itself_are_its_test_split(tmp_path):
     for part, count in (("set/train", 9), ("set/test", 3), ("other", 4)):
         (tmp_path / part).mkdir(parents=True)
         for index, image in enumerate(pixels(count, count)):
@@ -52,7 +52,7 @@ def test_what_is_held_out_of_the_set_itself_is_its_test_split(tmp_path):
     assert not np.allclose(own.ratio, other.ratio)
 
 
-def test_the_sheet_has_a_row_a_sample():
+def test_the_sheet_has_one_row_per_sample():
     seen = nearest(pixels(60), pixels(30, 1), shown=3, k=2)
     rows = seen.sheet().reshape(3, 3, 4, 4, 3)
     np.testing.assert_array_equal(rows[:, 0], seen.samples)
@@ -60,7 +60,7 @@ def test_the_sheet_has_a_row_a_sample():
 
 
 def test_the_command_compares_a_run_at_its_own_size(tmp_path, monkeypatch, capsys):
-    config = dcgan.Config(shape=(8, 8, 3), latent_size=3, channels=4, norm="none")
+    config = dcgan.Config(shape=(8, 8, 3), z_dim=3, channels=4, norm="none")
     (tmp_path / "run").mkdir()
     checkpoint.write_config(
         tmp_path / "run", {"model": "dcgan", "config": dataclasses.asdict(config)}
@@ -86,15 +86,15 @@ def test_the_command_compares_a_run_at_its_own_size(tmp_path, monkeypatch, capsy
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 0
-    said = capsys.readouterr()
-    assert "12 images of 8x8x3" in said.err
-    assert said.out.startswith("distance median ")
+    message = capsys.readouterr()
+    assert "12 images of 8x8x3" in message.err
+    assert message.out.startswith("distance median ")
     with Image.open(out) as sheet:
         assert sheet.size == (3 * 49 - 1, 4 * 49 - 1)  # no line at the edges
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"k": 61}, "^k 61: .*60 images"),
         ({"shown": 0}, "^shown 0: must be from 1 to 1000"),
@@ -105,8 +105,8 @@ def test_the_command_compares_a_run_at_its_own_size(tmp_path, monkeypatch, capsy
         ({"extractor": "none"}, "^extractor none: must be one of pixels, inception"),
     ],
 )
-def test_what_cannot_be_compared_is_said(options, said):
-    with pytest.raises(InputError, match=said):
+def test_invalid_arguments_are_named(options, message):
+    with pytest.raises(InputError, match=message):
         nearest(pixels(60), **({"fake": pixels(5, 1)} | options))
 
 

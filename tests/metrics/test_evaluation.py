@@ -1,4 +1,4 @@
-"""Two sets measured against each other as a person asks for it: arrays, folders and runs; one pass, its cache, and what a result says of itself."""
+"""Evaluation of arrays, folders and runs: the pass, its cache, and the result."""
 
 import dataclasses
 import functools
@@ -73,21 +73,24 @@ def quiet(*arguments, **options):
 
 
 def test_all_metrics_come_from_the_features_of_every_image():
-    real, fake = (
-        pixels(37),
-        pixels(29, 1, 20, 220),
-    )  # neither is a multiple of the batch or of 8 devices
-    found = quiet(real, fake, ["fd", "kid", "prdc"], batch_size=16)
+    # Neither is a multiple of the batch or of 8 devices
+    real, fake = pixels(37), pixels(29, 1, 20, 220)
+    result = quiet(real, fake, ["fd", "kid", "prdc"], batch_size=16)
     a, b = np.asarray(project(real)), np.asarray(project(fake))
-    assert found.values["fd_toy"] == pytest.approx(
+    assert result.values["fd_toy"] == pytest.approx(
         frechet.frechet_distance(frechet.moments(a), frechet.moments(b)), rel=1e-4
     )
-    assert found.values["kd_toy"] == pytest.approx(kid.kernel_distance(a, b, 0).mean, rel=1e-4)
+    assert result.values["kd_toy"] == pytest.approx(kid.kernel_distance(a, b, 0).mean, rel=1e-4)
     scores = prdc.manifold_scores(a, b)._asdict()
-    assert {name: found.values[name] for name in scores} == pytest.approx(scores)
-    assert (found.real_count, found.fake_count, found.spread, found.digest) == (37, 29, {}, "toy")
-    written = json.loads(found.as_json())
-    assert written["values"] == found.values
+    assert {name: result.values[name] for name in scores} == pytest.approx(scores)
+    assert (result.real_count, result.fake_count, result.spread, result.digest) == (
+        37,
+        29,
+        {},
+        "toy",
+    )
+    written = json.loads(result.as_json())
+    assert written["values"] == result.values
     assert written["subset_sizes"] == {"kd_toy": [18, 14]}
     assert written["genjax"] == genjax.__version__
     for name, images in (("real_fingerprint", real), ("fake_fingerprint", fake)):
@@ -96,9 +99,9 @@ def test_all_metrics_come_from_the_features_of_every_image():
 
 
 def test_json_has_no_numbers_that_json_lacks():
-    found = quiet(pixels(9), pixels(9, 1), ["fd"])
+    result = quiet(pixels(9), pixels(9, 1), ["fd"])
     changed = dataclasses.replace(
-        found, values={"a": np.inf, "b": np.nan, "c": -np.inf, "d": 1.5}
+        result, values={"a": np.inf, "b": np.nan, "c": -np.inf, "d": 1.5}
     ).as_json()
     refuse = lambda name: pytest.fail(name)
     assert json.loads(changed, parse_constant=refuse)["values"] == {
@@ -126,8 +129,8 @@ def test_order_does_not_matter_but_collapse_and_copies_show():
 def test_fid_is_the_name_of_fd_with_the_published_inception():
     real, fake = pixels(40), pixels(40, 1)
     with pytest.warns(UserWarning, match="biased"):
-        found = evaluate(real, fake, ["fid", "fd"], extractor=TOY._replace(frechet_name="fid"))
-    assert found.values == {"fid": quiet(real, fake, ["fd"]).values["fd_toy"]}
+        result = evaluate(real, fake, ["fid", "fd"], extractor=TOY._replace(frechet_name="fid"))
+    assert result.values == {"fid": quiet(real, fake, ["fd"]).values["fd_toy"]}
 
 
 def test_a_distance_of_many_wide_features_is_announced(monkeypatch):
@@ -136,12 +139,11 @@ def test_a_distance_of_many_wide_features_is_announced(monkeypatch):
     monkeypatch.setattr(evaluation, "FEW", 0)
     with pytest.warns(UserWarning, match="over 48 features per image takes many minutes"):
         evaluate(pixels(50), pixels(60, 1), ["fd"], extractor=wide)
-    evaluate(
-        pixels(47), pixels(60, 1), ["fd"], extractor=wide
-    )  # from the side of the 47 it does not
+    # Not with fewer images than features
+    evaluate(pixels(47), pixels(60, 1), ["fd"], extractor=wide)
 
 
-def test_an_extractors_own_protocol_is_the_results():
+def test_the_protocol_of_an_extractor_takes_precedence():
     real, fake = pixels(40), pixels(40, 1)
     own = evaluate(real, fake, ["kid"], extractor=TOY._replace(protocol="nvidia"), protocol="clean")
     assert own.protocol == "nvidia"
@@ -158,7 +160,7 @@ def test_floats_in_their_range_are_the_bytes_they_round_to():
     )
 
 
-def test_features_of_the_real_set_are_kept_and_made_anew_where_damaged(
+def test_features_of_the_real_set_are_cached_and_damaged_ones_replaced(
     tmp_path, cache, monkeypatch
 ):
     real, fake = folder(tmp_path / "real", pixels(20)), pixels(20, 1)
@@ -180,7 +182,7 @@ def test_features_of_the_real_set_are_kept_and_made_anew_where_damaged(
     assert quiet(str(real), fake, ["fd"]).values != first.values
 
 
-def test_features_that_were_changed_are_made_anew(tmp_path, cache):
+def test_changed_features_are_computed_again(tmp_path, cache):
     """A whole file with other numbers, or another set's file under this set's name."""
     real, other, fake = (
         folder(tmp_path / "real", pixels(20)),
@@ -193,12 +195,12 @@ def test_features_that_were_changed_are_made_anew(tmp_path, cache):
     assert len(files) == 2  # the fake set's are not kept
     whole = files[0].read_bytes()
     with safe_open(files[0], "np") as file:
-        metadata, found = file.metadata(), {"features": file.get_tensor("features")}
+        metadata, result = file.metadata(), {"features": file.get_tensor("features")}
     hostile = [
-        save({"features": 2 * found["features"] + 1}, metadata),
-        save({"features": 2 * found["features"] + 1}),
+        save({"features": 2 * result["features"] + 1}, metadata),
+        save({"features": 2 * result["features"] + 1}),
         save({}, metadata),
-        save({"features": found["features"].reshape(-1)}, metadata),
+        save({"features": result["features"].reshape(-1)}, metadata),
         files[1].read_bytes(),
         whole[:-1],
         b"",
@@ -210,7 +212,7 @@ def test_features_that_were_changed_are_made_anew(tmp_path, cache):
 
 
 @pytest.mark.parametrize("of_run", [False, True])
-def test_a_killed_pass_goes_on_where_it_was(tmp_path, cache, monkeypatch, of_run):
+def test_a_killed_pass_resumes(tmp_path, cache, monkeypatch, of_run):
     monkeypatch.setattr(features, "CHUNK", 16)
     toy = extractors.wrap(
         lambda images: project(images[:, ::2, ::2] if of_run else images), "toy", digest="toy"
@@ -231,26 +233,25 @@ def test_a_killed_pass_goes_on_where_it_was(tmp_path, cache, monkeypatch, of_run
 
     with pytest.raises(KeyboardInterrupt):
         features.kept(counted(45), toy, ("features",), batch_size=8)
-    part = outputs._part("x").replace(
-        f"-{os.getpid()}-", f"-{2**22 + 1}-"
-    )  # of a killed one: no process has this number
+    # The partial file of a killed process: no process has this number
+    part = outputs._part("x").replace(f"-{os.getpid()}-", f"-{2**22 + 1}-")
     (cache / part).write_bytes(b"")
     assert len(list(cache.glob("*.safetensors"))) == 2
-    found = features.kept(counted(None), toy, ("features",), batch_size=8)
+    result = features.kept(counted(None), toy, ("features",), batch_size=8)
     assert read == [0, 32]
     np.testing.assert_array_equal(
-        found["features"], features.extract(real, toy, batch_size=8)["features"]
+        result["features"], features.extract(real, toy, batch_size=8)["features"]
     )
     assert len(list(cache.iterdir())) == 4
     assert features.complete(real, toy, ("features",))
     np.testing.assert_array_equal(
-        features.kept(counted(0), toy, ("features",))["features"], found["features"]
+        features.kept(counted(0), toy, ("features",))["features"], result["features"]
     )
     features.forget(real, toy, ("features",))
     assert not list(cache.iterdir())
 
 
-def test_what_a_run_draws_is_kept_until_the_evaluation_is_done(tmp_path, cache, monkeypatch):
+def test_features_of_a_run_are_cached_until_the_evaluation_is_done(tmp_path, cache, monkeypatch):
     run, made = gan_run(tmp_path / "run"), []
     toy = extractors.wrap(lambda images: project(images[:, ::2, ::2]), "toy", digest="toy")
     extract = features.extract
@@ -314,7 +315,7 @@ class Run(NamedTuple):
 
 def gan_run(path, seed=0, **options):
     """A run of a small network that draws 8x8x3."""
-    config = dcgan.Config(shape=(8, 8, 3), latent_size=3, channels=4, norm="none", **options)
+    config = dcgan.Config(shape=(8, 8, 3), z_dim=3, channels=4, norm="none", **options)
     path.mkdir()
     checkpoint.write_config(path, {"model": "dcgan", "config": dataclasses.asdict(config)})
     weights = toys.weights(dcgan.recipe(config), scale=0.5)
@@ -327,31 +328,33 @@ def test_two_runs_are_measured_as_what_both_draw(tmp_path):
     toy = extractors.wrap(lambda images: project(images[:, ::2, ::2]), "toy", digest="toy")
     few = {"extractor": toy, "count": 30, "real_count": 50}
     with pytest.warns(UserWarning, match="biased"):
-        found, same = (
+        result, same = (
             evaluate(first.path, other.path, ["fd"], **few) for other in (first, second)[::-1]
         )
-    assert (found.real_count, found.fake_count, found.draws) == (50, 30, 3)
-    assert "first, seed 3" in found.real  # latents of its own: equal ones would be at distance 0
+    assert (result.real_count, result.fake_count, result.draws) == (50, 30, 3)
+    assert "first, seed 3" in result.real  # latents of its own: equal ones would be at distance 0
     images = [
         np.concatenate(list(run.open(n, seed).batches(0)))
         for run, n, seed in ((first, 50, 3), (second, 30, 0))
     ]
     a, b = (frechet.moments(toy.features(x)) for x in images)
-    alone = found.values["fd_toy"] - 3 * found.spread["fd_toy"]
+    alone = result.values["fd_toy"] - 3 * result.spread["fd_toy"]
     assert (
-        alone < frechet.frechet_distance(a, b) < found.values["fd_toy"] + 3 * found.spread["fd_toy"]
+        alone
+        < frechet.frechet_distance(a, b)
+        < result.values["fd_toy"] + 3 * result.spread["fd_toy"]
     )
-    assert 0 < same.values["fd_toy"] < found.values["fd_toy"]
-    assert found.real_weights != found.fake_weights
-    assert same.real_weights == same.fake_weights == found.real_weights
+    assert 0 < same.values["fd_toy"] < result.values["fd_toy"]
+    assert result.real_weights != result.fake_weights
+    assert same.real_weights == same.fake_weights == result.real_weights
     assert (
-        found.real_weights
+        result.real_weights
         == hashlib.sha256((first.path / "model.safetensors").read_bytes()).hexdigest()
     )
 
 
 def test_a_run_is_drawn_from_three_times(tmp_path):
-    config = dcgan.Config(shape=(8, 8, 3), latent_size=3, channels=4, norm="none")
+    config = dcgan.Config(shape=(8, 8, 3), z_dim=3, channels=4, norm="none")
     model, run = dcgan.recipe(config), tmp_path / "run"
     run.mkdir()
     checkpoint.write_config(run, {"model": "dcgan", "config": dataclasses.asdict(config)})
@@ -365,11 +368,11 @@ def test_a_run_is_drawn_from_three_times(tmp_path):
         tmp_path / "real", np.random.default_rng(0).integers(0, 256, (40, 16, 16), np.uint8)
     )
     with pytest.warns(UserWarning, match="biased"):
-        found = evaluate(str(real), run, ["fd"], extractor=toy, count=40)
-    assert "40 images of 8x8x3" in found.real
-    assert found.draws == 3
-    assert found.spread["fd_toy"] > 0
-    assert "seed 0" in found.fake
+        result = evaluate(str(real), run, ["fd"], extractor=toy, count=40)
+    assert "40 images of 8x8x3" in result.real
+    assert result.draws == 3
+    assert result.spread["fd_toy"] > 0
+    assert "seed 0" in result.fake
     for none in (0, -5):
         with pytest.raises(
             InputError, match=f"fake .*run: cannot draw {none} images; must be from 1"
@@ -388,7 +391,7 @@ def test_a_spec_is_brought_to_the_size_that_a_run_draws(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"metrics": ["fid"]}, "^metrics fid: must be one of fd, "),
         ({"metrics": []}, "^metrics: at least one of fd"),
@@ -413,14 +416,14 @@ def test_a_spec_is_brought_to_the_size_that_a_run_draws(tmp_path):
         ({"metrics": ["prdc"]}, "^metrics prdc: .*at least 6"),
     ],
 )
-def test_what_cannot_be_measured_is_said(options, said, monkeypatch):
+def test_invalid_arguments_are_named(options, message, monkeypatch):
     monkeypatch.delenv(extractors.VARIABLE, raising=False)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         evaluate(pixels(9), pixels(5, 1), **({"metrics": ["kid"], "extractor": TOY} | options))
 
 
 @pytest.mark.parametrize(
-    ("images", "said"),
+    ("images", "message"),
     [
         (pixels(9).astype(np.int64), "real: images are uint8, or float in .* not int64"),
         (pixels(9).astype(np.float32), r"real: float images are in \[-1, 1\], these in \[0, 255\]"),
@@ -434,9 +437,9 @@ def test_what_cannot_be_measured_is_said(options, said, monkeypatch):
         (pixels(9)[:0], "none of them 0"),
     ],
 )
-def test_arrays_that_are_no_images_are_refused(images, said):
+def test_arrays_that_are_no_images_are_refused(images, message):
     """Clipped to bytes they would give a distance like any other."""
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         evaluate(images, pixels(9), ["kid"], extractor=TOY)
 
 
@@ -473,7 +476,10 @@ def of_resized(params, x, taps):
 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_images_of_several_sizes_are_each_resized(tmp_path, zipped):
-    """Rare sizes, a batch of one size, grey and colour, and one that cannot be read: each on its own by the protocol's rule."""
+    """Each image is resized on its own by the rule of the protocol.
+
+    There are rare sizes, a batch of one size, grey and colour.
+    """
     random = np.random.default_rng(0)
     shapes = [(9, 7)] * 16 + [(5, 8), (6, 6), (30, 4)] + [(9, 7)] * 9 + [(12, 12)] * 4
     images = [random.integers(0, 256, (*shape, 3), np.uint8) for shape in shapes]
@@ -486,13 +492,13 @@ def test_images_of_several_sizes_are_each_resized(tmp_path, zipped):
     seen = sets.open_set(str(path), own_sizes=True)
     assert seen.count == len(images)
     assert "32 images of their own sizes, 3 channels" in seen.name
-    found = features.extract(seen, SIZED, batch_size=8)["features"]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    result = features.extract(seen, SIZED, batch_size=8)["features"]
+    np.testing.assert_allclose(result, expected, atol=1e-4)
     fake = pixels(40, 1)
-    found = evaluate(str(path), fake, ["kid"], extractor=SIZED, batch_size=8)
+    result = evaluate(str(path), fake, ["kid"], extractor=SIZED, batch_size=8)
     truth = kid.kernel_distance(expected, np.asarray(SIZED.features(fake)), 0)
-    assert found.values["kd_sized"] == pytest.approx(truth.mean, rel=1e-3)
-    assert found.real_count == 32
+    assert result.values["kd_sized"] == pytest.approx(truth.mean, rel=1e-3)
+    assert result.real_count == 32
     some = evaluate(str(path), fake, ["kid"], extractor=SIZED, real_count=20)
     assert some.real_count == 20
 
@@ -501,7 +507,7 @@ def test_unreadable_images_among_several_sizes_are_replaced_up_to_max_bad(tmp_pa
     path = folder(tmp_path / "mixed", [np.full((4 + i % 3, 5, 3), i, np.uint8) for i in range(20)])
     content = (path / "0007.png").read_bytes()
     (path / "0007.png").write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match=r"raise --max-bad 0\.01"):
+    with pytest.raises(InputError, match=r"raise `max_bad` 0\.01"):
         evaluate(str(path), pixels(20), ["kid"], extractor=SIZED)
     assert evaluate(str(path), pixels(20), ["kid"], extractor=SIZED, max_bad=0.05).real_count == 20
 
@@ -513,7 +519,7 @@ def test_only_resizing_extractors_take_several_sizes(tmp_path):
 
 
 def test_several_sizes_are_refused(tmp_path):
-    """A protocol resizes whole images: cut to the commonest size first, they would give another distance under its name."""
+    """Cropped to the most common size first, they would give a wrong distance."""
     mixed = folder(tmp_path / "mixed", [*pixels(5), np.zeros((4, 8, 3), np.uint8)])
     with pytest.raises(
         InputError, match=r"real '.*mixed': images of 2 sizes .*make them of one size first"
@@ -539,7 +545,7 @@ def test_each_set_has_its_own_split(tmp_path):
 
 def test_a_conditional_run_draws_classes_as_often_as_real_images_have_them(tmp_path, monkeypatch):
     config = dcgan.Config(
-        shape=(8, 8, 3), latent_size=3, channels=4, norm="none", conditional="concat", num_labels=2
+        shape=(8, 8, 3), z_dim=3, channels=4, norm="none", conditional="concat", num_labels=2
     )
     (tmp_path / "run").mkdir()
     checkpoint.write_config(
@@ -558,14 +564,13 @@ def test_a_conditional_run_draws_classes_as_often_as_real_images_have_them(tmp_p
         list(made.batches())
         assert ("labels as often as real ones" in made.name) == (real.name == "real")
     assert drawn[0].mean() == pytest.approx(0.1, abs=0.02)
-    np.testing.assert_array_equal(
-        drawn[1], np.arange(2000) % 2
-    )  # without labels each class in turn
+    # Without labels, each class in turn
+    np.testing.assert_array_equal(drawn[1], np.arange(2000) % 2)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_labels_are_as_frequent_in_every_kind_of_source(tmp_path, streamed):
-    """1 of 5 images has label 1: of the set itself, and of a choice of it, without decoding any."""
+    """1 of 5 images has label 1, in the set and in a choice of it; none is decoded."""
     for label, count in (("a", 40), ("b", 10)):
         (tmp_path / "real").mkdir(exist_ok=True)
         folder(tmp_path / "real" / label, pixels(count))
@@ -610,9 +615,9 @@ def test_every_metric_of_the_table_can_be_asked_for():
         taps=("features", "logits"),
     )
     with pytest.warns(UserWarning, match="biased"):
-        found = evaluate(pixels(64), pixels(64, 1), list(evaluation.METRICS), extractor=head)
-    assert all(np.isfinite(value) for value in found.values.values())
-    assert len(found.values) >= len(evaluation.METRICS)
+        result = evaluate(pixels(64), pixels(64, 1), list(evaluation.METRICS), extractor=head)
+    assert all(np.isfinite(value) for value in result.values.values())
+    assert len(result.values) >= len(evaluation.METRICS)
 
 
 def test_the_command_prints_and_writes(shared, tmp_path, monkeypatch, capsys):
@@ -682,9 +687,9 @@ def test_a_run_may_come_first_and_several_may_follow(tmp_path, monkeypatch, caps
             )
             == 0
         )
-        results[name], said = json.loads(out.read_text()), capsys.readouterr()
-        assert "[red] real :cat:" in said.err
-        printed = [line.split() for line in said.out.splitlines()]
+        results[name], message = json.loads(out.read_text()), capsys.readouterr()
+        assert "[red] real :cat:" in message.err
+        printed = [line.split() for line in message.out.splitlines()]
         assert [line[0] for line in printed] == ["kd_pixels", "kd_pixels_std", "fd_pixels"]
         assert len(printed[0]) == (7 if name == "table" else 4)
     assert results["turned"] == results["table"][0]
@@ -694,13 +699,13 @@ def test_a_run_may_come_first_and_several_may_follow(tmp_path, monkeypatch, caps
         command(monkeypatch, run.path, other.path, "--metrics", "kid", "--n", 12, "--real-n", 12)
         == 0
     )
-    said = capsys.readouterr()
-    assert "against 12 images of" in said.err
-    assert "genjax eval DATA RUN RUN" in said.err
+    message = capsys.readouterr()
+    assert "against 12 images of" in message.err
+    assert "genjax eval DATA RUN RUN" in message.err
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--json", "none/x.json"], "--json none/x.json: not in a folder that exists"),
         (["--save-stats", "none/x.npz"], "--save-stats none/x.npz: not in a folder that exists"),
@@ -714,10 +719,10 @@ def test_a_run_may_come_first_and_several_may_follow(tmp_path, monkeypatch, caps
         (["--max-bad", "2"], "--max-bad 2.0: cannot be used"),
     ],
 )
-def test_options_out_of_range_are_named(options, said, tmp_path, monkeypatch, capsys):
+def test_options_out_of_range_are_named(options, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert command(monkeypatch, "digits", "digits", *options) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -732,6 +737,6 @@ def test_without_weights_the_command_says_where_they_are(tmp_path, monkeypatch, 
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 2
-    said = capsys.readouterr().err
-    assert "https://github.com/mseitzer/pytorch-fid/releases" in said
-    assert len(said.splitlines()) == 1
+    message = capsys.readouterr().err
+    assert "https://github.com/mseitzer/pytorch-fid/releases" in message
+    assert len(message.splitlines()) == 1

@@ -27,19 +27,19 @@ def test_definition():
 
 
 def test_subsets_of_a_small_set_are_halves():
-    """Every half of 4 images and of 6: the mean over many draws is the distance of all, which is unbiased too."""
+    """Over all halves of 4 and of 6 images, the mean is the distance of all images."""
     x, y = normal(0, 4, 3), normal(1, 6, 3) + 0.5
-    found = kernel_distance(x, y, seed=0, subsets=1000)
-    assert found.subset_sizes == (2, 3)
+    result = kernel_distance(x, y, seed=0, subsets=1000)
+    assert result.subset_sizes == (2, 3)
     halves = lambda n, m: [list(part) for part in itertools.combinations(range(n), m)]
     every = [defined(x[a], y[b]) for a in halves(4, 2) for b in halves(6, 3)]
     assert np.mean(every) == pytest.approx(defined(x, y), rel=1e-9)
-    assert found.mean == pytest.approx(np.mean(every), abs=4 * np.std(every) / 1000**0.5)
-    assert found.std == pytest.approx(np.std(every), rel=0.1)
+    assert result.mean == pytest.approx(np.mean(every), abs=4 * np.std(every) / 1000**0.5)
+    assert result.std == pytest.approx(np.std(every), rel=0.1)
 
 
 def test_std_of_small_sets_is_the_standard_error():
-    """Over draws of the data, of sets of two sizes; at most sqrt(3) too large where the distributions are equal."""
+    """Over draws of the data; up to sqrt(3) too large for equal distributions."""
     for shift, least, most in ((0.3, 0.85, 1.15), (0.0, 1.2, 2.1)):
         pairs = [(normal(2 * i, 100), normal(2 * i + 1, 60) + np.float32(shift)) for i in range(40)]
         actual = np.std([discrepancy(x, y) for x, y in pairs])
@@ -54,13 +54,16 @@ def test_subsets_of_large_sets_are_the_published_ones():
 
 
 def test_features_of_positive_mean():
-    """As those after a ReLU are: the kernel's large common part must not drown the difference."""
+    """As after a ReLU: the large common part of the kernel must hide nothing."""
     x, y = (np.maximum(normal(seed, 60, 64) + shift, 0) + 2 for seed, shift in ((0, 0), (1, 0.2)))
     assert discrepancy(x, y) == pytest.approx(defined(x, y), rel=1e-3)
 
 
 def test_equal_distributions_are_at_distance_0_on_average():
-    """Independent draws: their mean is within 3 standard errors of 0, and so not the biased estimate's, which is all above."""
+    """The mean of independent draws is within 3 standard errors of 0.
+
+    The biased estimate is always above 0.
+    """
     draws = np.array([discrepancy(normal(2 * i, 50), normal(2 * i + 1, 50)) for i in range(200)])
     assert abs(draws.mean()) < 3 * draws.std() / np.sqrt(len(draws))
     assert 0.3 < (draws < 0).mean() < 0.8
@@ -82,7 +85,7 @@ def test_order_changes_nothing():
     assert discrepancy(shuffled, y) == pytest.approx(discrepancy(x, y), rel=1e-4)
 
 
-def test_what_is_refused():
+def test_invalid_input_is_refused():
     with pytest.raises(ValueError, match="fake of 3 images: at least 4"):
         kernel_distance(normal(0, 10), normal(1, 3), seed=0)
     with pytest.raises(ValueError, match="width, not 16 and 4"):

@@ -1,4 +1,4 @@
-"""LPIPS: its definition over the activations written out, what a distance has to be, gradients, and its files."""
+"""LPIPS against its definition over the activations; its gradients and its files."""
 
 import jax
 import jax.numpy as jnp

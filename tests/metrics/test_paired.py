@@ -111,9 +111,8 @@ def test_the_same_images_of_any_type_give_the_same():
             np.testing.assert_allclose(
                 paired.psnr(convert(clean, first), convert(noisy, second)), right, rtol=1e-6
             )
-    bright = np.full(
-        (1, 12, 12, 1), 200, np.uint8
-    )  # no value below mid-grey: as bytes there is no doubt
+    # no value below mid-grey: as bytes there is no doubt
+    bright = np.full((1, 12, 12, 1), 200, np.uint8)
     np.testing.assert_allclose(paired.psnr(bright, bright - 10), 20 * math.log10(255 / 10))
 
 

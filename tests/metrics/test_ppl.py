@@ -1,4 +1,4 @@
-"""Perceptual path length against what it is for generators that are linear, and what it must refuse."""
+"""Perceptual path length of linear generators, and what it refuses."""
 
 import jax
 import jax.numpy as jnp
@@ -72,9 +72,8 @@ def test_slerp_meets_both_ends_and_keeps_to_the_sphere():
 def test_percentiles_are_discarded():
     values = np.random.default_rng(0).permutation(np.arange(1000.0))
     values[values == 999] = 1e9
-    assert (
-        ppl.summary(values) == np.arange(9.0, 991.0).mean()
-    )  # the 1st percentile lies at 9.99, the 99th at 989.01
+    # the 1st percentile lies at 9.99, the 99th at 989.01
+    assert ppl.summary(values) == np.arange(9.0, 991.0).mean()
     assert ppl.summary(values, (0.0, 100.0)) > 1e5
     assert ppl.summary(np.float32([3])) == 3
 

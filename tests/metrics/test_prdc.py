@@ -1,4 +1,4 @@
-"""Precision, recall, density, coverage and nearest neighbours against their definitions written out, and where the answer is known."""
+"""Manifold scores and nearest neighbours against their definitions."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def distances(x, y):
 
 
 def defined(real, fake, k, k_density):
-    """The papers' equations over whole matrices: (precision, recall, density, coverage)."""
+    """The papers' equations, literally: (precision, recall, density, coverage)."""
     radius = lambda x, k: np.sort(distances(x, x))[:, k]  # its own distance, 0, is the first
     across = distances(fake, real)
     balls = across <= radius(real, k_density)
@@ -32,7 +32,10 @@ def defined(real, fake, k, k_density):
 
 @pytest.fixture(params=["differences", "reduced", "crowded"])
 def way(request, monkeypatch):
-    """The three ways that a block goes, at sizes where the definition can be written out; several blocks, the last one smaller."""
+    """The three branches of a block, at sizes where the definition is affordable.
+
+    There are several blocks, the last one smaller.
+    """
     monkeypatch.setattr(neighbours, "BLOCK", 7000)
     if request.param == "reduced":
         monkeypatch.setattr(neighbours, "SAMPLE", 40)
@@ -67,11 +70,11 @@ def test_definition(way, k, k_density):
 
 def test_nearest_neighbours_are_those_of_the_definition(way):
     samples, training = correlated(0, 61), correlated(1, 337)
-    found = nearest_neighbours(samples, training, 6)
+    result = nearest_neighbours(samples, training, 6)
     expected = distances(samples, training)
-    np.testing.assert_array_equal(found.indices, np.argsort(expected)[:, :6])
-    np.testing.assert_allclose(found.distances, np.sort(expected)[:, :6], rtol=1e-5)
-    assert found.ratio is None
+    np.testing.assert_array_equal(result.indices, np.argsort(expected)[:, :6])
+    np.testing.assert_allclose(result.distances, np.sort(expected)[:, :6], rtol=1e-5)
+    assert result.ratio is None
 
 
 def test_the_cheap_comparison_is_used_where_it_pays(monkeypatch):
@@ -81,15 +84,14 @@ def test_the_cheap_comparison_is_used_where_it_pays(monkeypatch):
         index = neighbours.make_index(correlated(seed, 203), 1)
         assert index.basis.shape == (24, 12)
         assert index.right.shape == (204, index.size + 3)
-    assert (
-        neighbours.make_index(correlated(0, 100), 1).basis is None
-    )  # too few to take directions from
+    # Too few to fit directions to
+    assert neighbours.make_index(correlated(0, 100), 1).basis is None
     wide = normal(0, 400, 200)
     assert neighbours.make_index(wide, 1).basis is None  # no direction tells more than another
 
 
 def test_lower_bounds_are_below():
-    """In whatever number of directions, and hardly above by rounding: near-duplicates, far from the origin."""
+    """With any number of directions, for near-duplicates far from the origin."""
     points = np.float32(correlated(0, 300, 64) + 1000)
     queries = points[:100] + np.float32(1e-3) * normal(1, 100, 64)
     basis = np.linalg.qr(np.random.default_rng(0).standard_normal((64, 20)).astype(np.float32))[0]
@@ -104,21 +106,21 @@ def test_lower_bounds_are_below():
 def test_copies_are_found(way):
     training = correlated(0, 700) + 100
     samples = np.concatenate([training[[300, 5]], correlated(1, 9) + 100, training[[5]]])
-    found = nearest_neighbours(samples, training, held_out=correlated(2, 90) + 100)
-    assert found.indices[[0, 1, -1], 0].tolist() == [300, 5, 5]
-    assert found.distances[[0, 1, -1], 0].tolist() == [0, 0, 0]
-    assert found.ratio[[0, 1, -1]].tolist() == [0, 0, 0]
-    assert found.ratio[2:-1].min() > 0.3
+    result = nearest_neighbours(samples, training, held_out=correlated(2, 90) + 100)
+    assert result.indices[[0, 1, -1], 0].tolist() == [300, 5, 5]
+    assert result.distances[[0, 1, -1], 0].tolist() == [0, 0, 0]
+    assert result.ratio[[0, 1, -1]].tolist() == [0, 0, 0]
+    assert result.ratio[2:-1].min() > 0.3
 
 
 def test_near_copies_are_found_far_from_the_origin():
-    """Their squared distance, 1e-5 of 1e6 * d: what |x|^2 + |y|^2 - 2xy in float32 cannot tell."""
+    """At 1e-5 of 1e6 * d, which |x|^2 + |y|^2 - 2xy in float32 cannot resolve."""
     training = 1000 + normal(0, 500)
     samples = training[:50] + np.float32(1e-3) * normal(1, 50)
-    found = nearest_neighbours(samples, training)
-    np.testing.assert_array_equal(found.indices[:, 0], np.arange(50))
+    result = nearest_neighbours(samples, training)
+    np.testing.assert_array_equal(result.indices[:, 0], np.arange(50))
     np.testing.assert_allclose(
-        found.distances[:, 0],
+        result.distances[:, 0],
         np.linalg.norm(np.float64(samples) - training[:50], axis=1),
         rtol=1e-5,
     )
@@ -126,14 +128,14 @@ def test_near_copies_are_found_far_from_the_origin():
 
 def test_ratio_of_images_that_are_no_copies_is_about_1():
     training, samples, held_out = normal(0, 900), normal(1, 200), normal(2, 300)
-    found = nearest_neighbours(samples, training, held_out=held_out)
+    result = nearest_neighbours(samples, training, held_out=held_out)
     usual = np.median(distances(held_out, training).min(1))
-    np.testing.assert_allclose(found.ratio, found.distances[:, 0] / usual, rtol=1e-5)
-    assert np.median(found.ratio) == pytest.approx(1, abs=0.05)
+    np.testing.assert_allclose(result.ratio, result.distances[:, 0] / usual, rtol=1e-5)
+    assert np.median(result.ratio) == pytest.approx(1, abs=0.05)
 
 
 def test_mode_collapse_is_precise_and_recalls_nothing():
-    """And a generator that covers a collapsed data set the reverse: which is which must not be swapped."""
+    """A generator that covers a collapsed data set gets the reverse."""
     broad, collapsed = normal(0, 600), normal(1, 600) * 0.01
     scores, swapped = manifold_scores(broad, collapsed), manifold_scores(collapsed, broad)
     assert scores.precision == 1
@@ -145,7 +147,7 @@ def test_mode_collapse_is_precise_and_recalls_nothing():
 
 
 def test_equal_distributions():
-    """Density and coverage as expected of independent draws: 1, and 1 - 1/2^k (Naeem et al., section 3.3)."""
+    """Expected of independent draws: 1 and 1 - 1/2^k (Naeem et al., section 3.3)."""
     scores = manifold_scores(normal(0, 2000, 4), normal(1, 2000, 4))
     assert scores.density == pytest.approx(1, abs=0.03)
     assert scores.coverage == pytest.approx(1 - 1 / 2**5, abs=0.02)
@@ -166,15 +168,14 @@ def test_whether_the_radius_itself_is_within():
     closed, opened = (
         manifold_scores(real, fake, k=1, k_density=1, closed=closed) for closed in (True, False)
     )
-    assert closed == pytest.approx(
-        (2 / 3, 1, 2 / 3, 1 / 2)
-    )  # a fake image's own ball holds all of the real ones
+    # The ball of one fake image holds all real ones
+    assert closed == pytest.approx((2 / 3, 1, 2 / 3, 1 / 2))
     assert opened == pytest.approx((0, 1, 0, 0))
 
 
 @pytest.mark.parametrize("way", ["differences", "reduced"], indirect=True)
 def test_the_same_images_as_both_sets(way):
-    """Each is in its own ball and at the radius of those whose k-th neighbour it is: a distance is rounded one way alone."""
+    """Each is in its own ball, and on the surface of those it is k-th neighbour of."""
     x = correlated(0, 203)
     closed, opened = (manifold_scores(x, x, closed=closed) for closed in (True, False))
     across = distances(x, x)
@@ -185,16 +186,15 @@ def test_the_same_images_as_both_sets(way):
 
 
 def test_exact_duplicates_by_hand():
-    """On a line, k = 1: twins at 0, single images at 3 and 5; their radii are 0, 0, 2 and 2."""
-    real, fake = (
-        np.float32([[0], [0], [3], [5]]),
-        np.float32([[0], [5], [5], [7]]),
-    )  # radii 5, 0, 0, 2
+    """On a line, k = 1: twins at 0, singles at 3 and 5; their radii are 0, 0, 2, 2."""
+    # The radii of the fake images are 5, 0, 0, 2
+    real, fake = np.float32([[0], [0], [3], [5]]), np.float32([[0], [5], [5], [7]])
     scores = {
         closed: manifold_scores(real, fake, k=1, k_density=1, closed=closed)
         for closed in (True, False, None)
     }
-    # Fake 0 is at the radius of both twins; each 5 within that of 5 and at that of 3; 7 at that of 5.
+    # Fake 0 is at the radius of both twins; each 5 within that of 5 and at that of 3; 7
+    # at that of 5.
     assert scores[True] == pytest.approx((1, 1, (2 + 2 + 2 + 1) / 4, 1))
     # Real 0, 0 and 3 lie within the ball of fake 0, and 5 only at the edge of others.
     assert scores[False] == pytest.approx((2 / 4, 3 / 4, 2 / 4, 1 / 4))
@@ -204,7 +204,7 @@ def test_exact_duplicates_by_hand():
 @pytest.mark.reference
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_exact_duplicates_are_counted_as_in_prdc(k):
-    """Whole numbers, whose distances are exact there as well: many equal images and many at equal distances."""
+    """Integers, whose distances are exact in prdc too: many ties and duplicates."""
     compute_prdc = pytest.importorskip("prdc").compute_prdc
     for seed in range(8):
         random = np.random.default_rng(seed)
@@ -228,7 +228,7 @@ def test_all_images_equal(way):
     assert manifold_scores(same, same[:100] + 1) == (0, 0, 0, 0)
 
 
-def test_what_is_refused():
+def test_invalid_input_is_refused():
     with pytest.raises(ValueError, match="fake of 5 images: at least 6"):
         manifold_scores(normal(0, 10), normal(1, 5))
     with pytest.raises(ValueError, match="width, not 16 and 4"):

@@ -1,4 +1,4 @@
-"""The cache is its user's alone: made with mode 0700, and not used where others may write or own it."""
+"""The cache is private: mode 0700, and unused if others may write to it or own it."""
 
 import os
 import warnings
@@ -72,6 +72,6 @@ def test_features_are_made_without_a_private_folder(root):
     toy = extractors.wrap(lambda images: images.reshape(len(images), -1) / 255, "toy", digest="1")
     images = sets.open_set(np.arange(48, dtype=np.uint8).reshape(4, 2, 2, 3))
     with pytest.warns(UserWarning, match="nothing is cached"):
-        found = features.kept(images, toy, ("features",))
-    np.testing.assert_allclose(found["features"], np.arange(48).reshape(4, 12) / 255, rtol=1e-6)
+        result = features.kept(images, toy, ("features",))
+    np.testing.assert_allclose(result["features"], np.arange(48).reshape(4, 12) / 255, rtol=1e-6)
     assert not list((root / "features").iterdir())

@@ -92,7 +92,7 @@ def test_vendi_score_is_its_definition():
         assert vendi_score(features) == pytest.approx(expected, rel=1e-9)
 
 
-def test_what_is_refused():
+def test_invalid_input_is_refused():
     with pytest.raises(
         ValueError, match="logits of 19 images: at least 20"
     ):  # a part of one image always scores 1

@@ -1,4 +1,7 @@
-"""Statistics files: written and read as pytorch-fid and clean-fid have them, the same distance as from the images; damaged and other ones refused."""
+"""Statistics files as pytorch-fid and clean-fid write and read them.
+
+They give the same distance as the images; damaged and mismatching files are refused.
+"""
 
 import numpy as np
 import pytest
@@ -49,12 +52,12 @@ def test_published_statistics_give_the_distance_of_the_images(tmp_path, dtype):
     path = published(tmp_path / "stats.npz", real, dtype)
     asked = ["fd", "fd_infinity"]
     expected = evaluate(real, fake, asked, extractor=TOY)
-    found = evaluate(str(path), fake, asked, extractor=TOY)
-    assert found.values == pytest.approx(expected.values, rel=1e-4)
-    assert found.real == "statistics of a set of unknown size in stats.npz"
-    assert (found.real_count, found.fake_count) == (0, 50)
+    result = evaluate(str(path), fake, asked, extractor=TOY)
+    assert result.values == pytest.approx(expected.values, rel=1e-4)
+    assert result.real == "statistics of a set of unknown size in stats.npz"
+    assert (result.real_count, result.fake_count) == (0, 50)
     assert (
-        evaluate(str(path), fake, asked, extractor=TOY).real_fingerprint == found.real_fingerprint
+        evaluate(str(path), fake, asked, extractor=TOY).real_fingerprint == result.real_fingerprint
     )
 
 
@@ -114,7 +117,7 @@ GOOD = {"mu": np.zeros(6), "sigma": np.eye(6)}
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"mu": np.zeros(7)}, r"mu \[d\] and sigma \[d, d\]"),
         ({"mu": np.zeros((1, 6))}, r"mu \[d\] and sigma"),
@@ -133,9 +136,9 @@ GOOD = {"mu": np.zeros(6), "sigma": np.eye(6)}
         ({"n": np.arange(3)}, "n is not a number of images"),
     ],
 )
-def test_what_is_no_mean_and_covariance_is_refused(tmp_path, change, said):
+def test_what_is_no_mean_and_covariance_is_refused(tmp_path, change, message):
     np.savez(tmp_path / "stats.npz", **(GOOD | change))
-    with pytest.raises(InputError, match=f"real .*stats.npz: .*{said}"):
+    with pytest.raises(InputError, match=f"real .*stats.npz: .*{message}"):
         evaluate(str(tmp_path / "stats.npz"), pixels(9), ["fd"], extractor=TOY)
 
 

@@ -12,7 +12,7 @@ from genjax.errors import InputError
 from genjax.models import dcgan
 from genjax.nn import layers
 
-TINY = dcgan.Config(shape=(8, 12, 1), channels=4, latent_size=3, batch_size=8)
+TINY = dcgan.Config(shape=(8, 12, 1), channels=4, z_dim=3, batch_size=8)
 
 
 def count(params):
@@ -28,7 +28,7 @@ def test_dcgan_has_the_papers_size():
     assert count(params["disc"]) == 2_765_568 + 64 + 1
 
 
-@pytest.mark.parametrize("network", ["dcgan", "residual"])
+@pytest.mark.parametrize("network", ["dcgan", "r3gan"])
 @pytest.mark.parametrize(
     ("size", "smallest"),
     [
@@ -42,7 +42,7 @@ def test_dcgan_has_the_papers_size():
 def test_sizes(network, size, smallest):
     shape = (*size, 3)
     assert dcgan.stages(shape)[1] == smallest
-    model = dcgan.recipe(dcgan.Config(shape=shape, network=network, channels=4, group_size=4))
+    model = dcgan.recipe(dcgan.Config(shape=shape, network=network, channels=4, group_width=4))
     state = jax.eval_shape(model.init, jax.random.key(0))
     images = jax.eval_shape(lambda w: model.sample(w, jax.random.key(0), 2), core.weights(state))
     assert images.shape == (2, *shape)
@@ -119,7 +119,7 @@ def test_spectral_norm_bounds_every_layer():
 
 
 def test_residual_blocks_start_as_the_identity():
-    block = dcgan.Block(dcgan.Config(network="residual", group_size=4), jnp.dtype("float32"))
+    block = dcgan.Block(dcgan.Config(network="r3gan", group_width=4), jnp.dtype("float32"))
     x = jax.random.normal(jax.random.key(0), (2, 4, 4, 8))
     variables = block.init(jax.random.key(1), x)
     np.testing.assert_array_equal(block.apply(variables, x), x)
@@ -128,8 +128,8 @@ def test_residual_blocks_start_as_the_identity():
 
 
 def test_bfloat16_networks_give_float32_images_near_the_float32_ones():
-    for network in ("dcgan", "residual"):
-        config = dataclasses.replace(TINY, network=network, group_size=4)
+    for network in ("dcgan", "r3gan"):
+        config = dataclasses.replace(TINY, network=network, group_width=4)
         model, narrow = (
             dcgan.recipe(config),
             dcgan.recipe(dataclasses.replace(config, dtype="bfloat16")),
@@ -151,12 +151,12 @@ def test_bfloat16_networks_give_float32_images_near_the_float32_ones():
     [
         ({"network": "big"}, "--model.network big: one of dcgan, residual"),
         ({"norm": "layer"}, "--model.norm layer"),
-        ({"r1": 1.0}, "--model.disc-norm batch: a penalty"),
+        ({"r1_gamma": 1.0}, "--model.disc-norm batch: a penalty"),
         (
-            {"network": "residual", "channels": 7, "group_size": 4},
-            "--model.group-size 4: must divide",
+            {"network": "r3gan", "channels": 7, "group_width": 4},
+            "--model.group-width 4: must divide",
         ),
-        ({"network": "residual", "spectral": True, "group_size": 4}, "--model.spectral True: only"),
+        ({"network": "r3gan", "spectral": True, "group_width": 4}, "--model.spectral True: only"),
         ({"shape": (7, 8, 1)}, "--resolution 7 8: each side"),
         ({"channels": 0}, "--model.channels 0"),
     ],

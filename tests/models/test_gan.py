@@ -13,7 +13,7 @@ from genjax.errors import InputError
 from genjax.models import gan
 from genjax.nn import ops
 
-TINY = gan.Config(shape=(5, 6, 1), hidden=(16,), latent_size=3, batch_size=8)
+TINY = gan.Config(shape=(5, 6, 1), hidden=(16,), z_dim=3, batch_size=8)
 
 
 class Point(nn.Module):
@@ -37,7 +37,7 @@ def dirac(**changes):
     """The Dirac-GAN of Mescheder et al. 2018, section 2: the data are one point at 0."""
     fields = {
         "shape": (1, 1, 1),
-        "latent_size": 1,
+        "z_dim": 1,
         "batch_size": 4,
         "adam_b1": 0.0,
         "adam_b2": 0.99,
@@ -75,7 +75,7 @@ def test_the_first_turns_of_a_dirac_gan_go_the_way_of_the_gradient(loss):
 
 
 def test_metrics_are_those_of_the_game():
-    state, metrics = advance(dirac(r1=2.0, r2=4.0), 1, jnp.full((4, 1, 1, 1), 0.25))
+    state, metrics = advance(dirac(r1_gamma=2.0, r2_gamma=4.0), 1, jnp.full((4, 1, 1, 1), 0.25))
     softplus = lambda x: np.logaddexp(0, x)
     np.testing.assert_allclose(metrics["loss/disc"], softplus(-0.125) + softplus(0.5), rtol=1e-5)
     np.testing.assert_allclose(metrics["health/logit_gap"], 0.125 - 0.5, rtol=1e-5)
@@ -98,7 +98,7 @@ def test_a_collapsed_generator_raises_the_alarm():
     _, metrics = advance(dirac(), 1, noise)
     assert metrics["health/diversity"] == 0
     assert metrics["health/saturated"] == 0
-    model = gan.two_player(gan.Game(shape=(1, 1, 1), latent_size=1, batch_size=4), Point(), Sure())
+    model = gan.two_player(gan.Game(shape=(1, 1, 1), z_dim=1, batch_size=4), Point(), Sure())
     assert advance(model, 1, noise)[1]["health/saturated"] == 1
 
 
@@ -110,7 +110,7 @@ class Sure(nn.Module):
 
 def test_a_lazy_penalty_weighs_as_many_times_more_when_it_is_due():
     images = jnp.zeros((4, 1, 1, 1))
-    model = dirac(r1=0.5, penalty_every=3)
+    model = dirac(r1_gamma=0.5, penalty_interval=3)
     assert [model.plan(step).due for step in range(4)] == [("penalty",), (), (), ("penalty",)]
     state = jax.jit(model.init)(jax.random.key(0))
     step = jax.jit(model.step, static_argnums=3)
@@ -174,7 +174,7 @@ def test_a_metric_is_not_averaged_over_steps_that_lack_it():
     )
     rows = []
     note = hooks.every(6, lambda event: rows.append(event.row))
-    model = dirac(r1=2.0, penalty_every=3, learning_rate=1e-7)
+    model = dirac(r1_gamma=2.0, penalty_interval=3, learning_rate=1e-7)
     trainer.fit(model, source, steps=6, log_every=6, hooks=[note], mesh=mesh)
     np.testing.assert_allclose(rows[0]["penalty/r1"], 0.25, rtol=1e-4)
 
@@ -247,8 +247,8 @@ def test_a_conditional_gan_listens_to_the_label(conditional):
         ({"loss": "hinged"}, "--model.loss hinged: one of minimax"),
         ({"conditional": "concat"}, "--model.conditional concat: needs data with labels"),
         ({"augment": ("colour",)}, "--model.augment"),
-        ({"r1": -1.0}, "--model.r1 -1.0: 0 or more"),
-        ({"penalty_every": 0}, "--model.penalty-every 0"),
+        ({"r1_gamma": -1.0}, "--model.r1-gamma -1.0: 0 or more"),
+        ({"penalty_interval": 0}, "--model.penalty-interval 0"),
         ({"label_smoothing": 0.1, "loss": "hinge"}, "--model.label-smoothing 0.1: only with"),
         ({"adam_b1": 1.0}, "--model.adam-b1 1.0"),
         ({"batch_size": 0}, "--batch-size 0"),

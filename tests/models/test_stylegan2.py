@@ -15,13 +15,13 @@ from genjax.models import stylegan2
 
 TOY = stylegan2.Config(
     shape=(8, 8, 3),
-    latent_size=4,
-    style_size=5,
+    z_dim=4,
+    w_dim=5,
     mapping_layers=1,
-    channels=32,
+    channel_base=32,
     batch_size=4,
-    group_size=2,
-    path_shrink=2,
+    mbstd_group_size=2,
+    pl_batch_shrink=2,
 )
 
 
@@ -51,7 +51,7 @@ def normal(seed, *shape):
     [
         ({"shape": (1024, 1024, 3)}, 30_370_060, 29_012_513),
         ({"shape": (512, 512, 3)}, 30_276_583, 28_982_849),
-        ({"shape": (256, 256, 3), "channels": 16384}, 24_767_458, 24_001_089),
+        ({"shape": (256, 256, 3), "channel_base": 16384}, 24_767_458, 24_001_089),
         (
             {
                 "shape": (32, 32, 3),
@@ -80,7 +80,7 @@ def test_sizes_are_the_published(fields, gen, disc):
     ],
 )
 def test_any_sides_are_a_constant_doubled(shape, levels):
-    assert stylegan2.sizes(dataclasses.replace(TOY, shape=shape)) == levels
+    assert stylegan2.levels(dataclasses.replace(TOY, shape=shape)) == levels
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_interpolation_goes_from_end_to_end_in_both_spaces():
 
 
 def test_labels_condition_both_networks_and_are_asked_for():
-    model, weights = made(conditional=True, num_labels=3, disc_mapping_layers=1)
+    model, weights = made(conditional="projection", num_labels=3, disc_mapping_layers=1)
     latents, images = normal(0, 2, 4), normal(1, 2, 8, 8, 3)
     styles, logits = (
         [f(weights, x, jnp.int32([0, label]))[1] for label in (1, 2)]
@@ -171,7 +171,7 @@ def test_lazy_penalties_are_due_at_their_steps():
     assert [step for step, due in enumerate(plans) if due == ("path",)] == [4, 8, 12]
     assert set(stylegan2.recipe(TOY).lazy) == {"path", "r1"}
     assert {
-        stylegan2.recipe(dataclasses.replace(TOY, r1=0.0, path_weight=0.0)).plan(step).due
+        stylegan2.recipe(dataclasses.replace(TOY, r1_gamma=0.0, pl_weight=0.0)).plan(step).due
         for step in range(17)
     } == {()}
 
@@ -179,12 +179,12 @@ def test_lazy_penalties_are_due_at_their_steps():
 def test_a_step_descends_the_losses_of_the_paper():
     """Path length's mean, w's mean and the penalties as logged, from the verbs on the state before."""
     fields = {
-        "style_mixing": 0.0,
-        "r1_every": 1,
-        "path_every": 1,
-        "path_shrink": 1,
+        "style_mixing_prob": 0.0,
+        "r1_interval": 1,
+        "pl_interval": 1,
+        "pl_batch_shrink": 1,
         "learning_rate": 1e-9,
-        "path_decay": 0.25,
+        "pl_decay": 0.25,
     }
     model, _ = made(**fields)
     state = toys.state(model, 1.0)
@@ -244,7 +244,7 @@ def test_the_discriminators_layers_are_named_in_order(network):
 
 
 def test_frozen_layers_stay_and_slices_train():
-    model, _ = made(freeze_disc=2, accumulate=2, group_size=2, ema_half_life_images=0.0)
+    model, _ = made(freeze_disc=2, accumulate=2, mbstd_group_size=2, ema_half_life_images=0.0)
     state, batch = toys.state(model, 1.0), {"images": normal(0, 4, 8, 8, 3)}
     for advance in (model.step, model.lazy["r1"]):
         after, metrics = jax.jit(advance, static_argnums=3)(
@@ -262,7 +262,7 @@ def test_slices_have_the_gradient_of_the_batch():
     """Of R1, which draws nothing, and where no image is compared with others: Adam's second moment is its square."""
     squares = []
     for accumulate in (1, 2):
-        model, _ = made(accumulate=accumulate, group_size=1)
+        model, _ = made(accumulate=accumulate, mbstd_group_size=1)
         state, batch = toys.state(model, 1.0), {"images": normal(0, 4, 8, 8, 3)}
         after, _ = jax.jit(model.lazy["r1"], static_argnums=3)(
             state, batch, jax.random.key(1), model.plan(0)
@@ -276,16 +276,16 @@ def test_the_probability_of_augmentation_follows_the_logits_or_stays():
     """Where the target is below all signs it rises each fourth step by 4 batches of 500 thousand images; a fixed one never moves."""
     seen = {}
     for name, fields in {
-        "follows": {"augment_target": -2.0, "augment_kimg": 0.1},
-        "stays": {"augment_p": 0.25},
+        "follows": {"ada_target": -2.0, "ada_kimg": 0.1},
+        "stays": {"ada_p": 0.25},
     }.items():
-        model, _ = made(shape=(4, 4, 3), augment="blit", path_weight=0.0, r1=0.0, **fields)
+        model, _ = made(shape=(4, 4, 3), augment="blit", pl_weight=0.0, r1_gamma=0.0, **fields)
         state, step = jax.jit(model.init)(jax.random.key(0)), jax.jit(model.step, static_argnums=3)
         for i in range(8):
             state, metrics = step(
                 state, {"images": normal(i, 4, 4, 4, 3)}, jax.random.key(i), model.plan(i)
             )
-            seen.setdefault(name, []).append(float(metrics["health/augment_p"]))
+            seen.setdefault(name, []).append(float(metrics["health/ada_p"]))
     np.testing.assert_allclose(seen["follows"], [0] * 4 + [0.16] * 4, rtol=1e-5)
     assert seen["stays"] == [0.25] * 8
 
@@ -297,7 +297,7 @@ def test_bfloat16_networks_are_near_the_float32_ones_and_clamped():
     images, rounded = plain.synthesis(weights, styles), narrow.synthesis(weights, styles)
     assert rounded.dtype == jnp.float32
     assert 0 < np.abs(images - rounded).max() < 0.05 * np.abs(images).max()
-    clamped, _ = made(dtype="bfloat16", clamp=0.01)
+    clamped, _ = made(dtype="bfloat16", conv_clamp=0.01)
     assert (
         np.abs(clamped.synthesis(weights, styles)).max() <= 0.03
     )  # a sum of two RGB images, one enlarged
@@ -309,14 +309,14 @@ def test_bfloat16_networks_are_near_the_float32_ones_and_clamped():
         ({"gen_network": "progressive"}, "--model.gen-network"),
         ({"disc_network": "progressive"}, "--model.disc-network"),
         ({"conditional": True}, "--model.conditional"),
-        ({"group_size": 3}, "--batch-size 4"),
+        ({"mbstd_group_size": 3}, "--batch-size 4"),
         ({"shape": (3, 8, 3)}, "--resolution 3 8"),
         ({"augment": "bgx"}, "--model.augment"),
-        ({"path_every": 0}, "--model.path-every"),
+        ({"pl_interval": 0}, "--model.pl-interval"),
         ({"accumulate": 3}, "--model.accumulate 3"),
-        ({"style_mixing": 1.5}, "--model.style-mixing"),
+        ({"style_mixing_prob": 1.5}, "--model.style-mixing-prob"),
         ({"dtype": "float16"}, "--dtype"),
-        ({"augment_target": 60.0}, "--model.augment-target 60"),
+        ({"ada_target": 60.0}, "--model.ada-target 60"),
         ({"taps": (1, 3, 2)}, "--model.taps"),
         ({"taps": ()}, "--model.taps"),
     ],

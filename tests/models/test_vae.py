@@ -12,7 +12,7 @@ from genjax import core
 from genjax.errors import InputError
 from genjax.models import vae
 
-TINY = vae.Config(shape=(5, 6, 1), hidden=(16,), latent_size=3, batch_size=8)
+TINY = vae.Config(shape=(5, 6, 1), hidden=(16,), z_dim=3, batch_size=8)
 
 
 def build(**changes):
@@ -36,7 +36,7 @@ def linear_gaussian(sigma=0.5):
     """A VAE without hidden layers is x ~ N(W z + b, sigma^2), z ~ N(0, 1): p(x) is a Gaussian, known exactly."""
     model = vae.recipe(
         dataclasses.replace(
-            TINY, hidden=(), latent_size=2, likelihood="gaussian", scale=sigma, dequantize=True
+            TINY, hidden=(), z_dim=2, likelihood="gaussian", obs_scale=sigma, dequantize=True
         )
     )
     weights = core.weights(jax.jit(model.init)(jax.random.key(1)))
@@ -148,7 +148,7 @@ def test_binarisations():
     grey = (np.asarray(images) + 1) / 2
     seen = {}
     for binarize in ("static", "dynamic", "threshold"):
-        model, weights = build(binarize=binarize, hidden=(), latent_size=30)
+        model, weights = build(binarize=binarize, hidden=(), z_dim=30)
         # An encoder that copies its input shows what is seen of the images.
         weights["params"]["enc"]["posterior"] = {"kernel": jnp.eye(30, 60), "bias": jnp.zeros(60)}
         seen[binarize] = np.asarray(model.encode(weights, images)[0]).reshape(images.shape)
@@ -172,7 +172,7 @@ def test_bits_per_dim_of_a_density_counts_256_levels():
 def test_bits_per_dim_counts_levels():
     # A decoder that ignores its latents says the same of every image, and an encoder that gives the prior adds nothing: then the bits
     # are exactly those of the logistic's mass in each pixel's bin.
-    model, weights = build(likelihood="logistic", hidden=(), scale=0.2)
+    model, weights = build(likelihood="logistic", hidden=(), obs_scale=0.2)
     weights["params"]["dec"]["pixels"] = {"kernel": jnp.zeros((3, 30)), "bias": jnp.full(30, 0.1)}
     weights["params"]["enc"]["posterior"] = {"kernel": jnp.zeros((30, 6)), "bias": jnp.zeros(6)}
     images = pictures(4)
@@ -245,7 +245,7 @@ def test_interpolation_ends_at_the_reconstructions():
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_labels_condition_both_sides(network):
-    model, weights = build(conditional=True, num_labels=3, network=network, channels=(4,))
+    model, weights = build(conditional="concat", num_labels=3, network=network, channels=(4,))
     zeros, ones = jnp.zeros(4, jnp.int32), jnp.ones(4, jnp.int32)
     assert not np.allclose(
         model.sample(weights, jax.random.key(0), 4, zeros),
@@ -292,7 +292,7 @@ def test_what_the_likelihood_sees_of_bfloat16_networks_is_not_rounded(network):
     config = dataclasses.replace(
         TINY, shape=(8, 8, 1), network=network, channels=(4, 4), dtype="bfloat16"
     )
-    z = jax.random.normal(jax.random.key(0), (4, config.latent_size))
+    z = jax.random.normal(jax.random.key(0), (4, config.z_dim))
     (x, _), _ = vae.Decoder(config).init_with_output(jax.random.key(1), z, jnp.zeros((4, 0)))
     assert x.dtype == jnp.float32
     assert np.any(x != x.astype(jnp.bfloat16))
@@ -300,7 +300,7 @@ def test_what_the_likelihood_sees_of_bfloat16_networks_is_not_rounded(network):
 
 def test_a_learned_scale_below_its_floor_finds_back():
     config = dataclasses.replace(TINY, likelihood="logistic")
-    decoder, z = vae.Decoder(config), jnp.zeros((1, config.latent_size))
+    decoder, z = vae.Decoder(config), jnp.zeros((1, config.z_dim))
     params = decoder.init(jax.random.key(0), z, jnp.zeros((1, 0)))["params"]
 
     def scale(value):
@@ -323,7 +323,7 @@ def test_a_learned_scale_below_its_floor_finds_back():
         ({"binarize": "dynamic", "likelihood": "gaussian"}, "--model.binarize"),
         ({"dtype": "float7"}, "--dtype float7"),
         ({"activation": "sin"}, "--model.activation"),
-        ({"latent_size": 0}, "--model.latent-size 0"),
+        ({"z_dim": 0}, "--model.z-dim 0"),
         ({"batch_size": 8, "accumulate": 3}, "--model.accumulate 3"),
         ({"conditional": True}, "--model.conditional"),
         ({"importance_samples": 5, "beta": 2.0}, "--model.importance-samples 5"),

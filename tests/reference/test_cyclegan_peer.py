@@ -1,4 +1,5 @@
-"""CycleGAN against PyTorch: the reference's structure with random weights, saved by torch.save, converted; and the step of the benchmark's peer."""
+"""CycleGAN against PyTorch: converted random weights of the reference's structure, and
+the training step of the benchmark's peer."""
 
 import copy
 
@@ -28,6 +29,7 @@ TOY = cyclegan.Config(
 
 
 def close(theirs, ours, tolerance=1e-4):
+    """Equal to `tolerance` of the largest value."""
     ours = np.asarray(ours)
     np.testing.assert_allclose(
         theirs.detach().numpy(), ours, rtol=tolerance, atol=tolerance * np.abs(ours).max()
@@ -35,6 +37,7 @@ def close(theirs, ours, tolerance=1e-4):
 
 
 def nchw(images):
+    """A tensor of our images."""
     return torch.tensor(np.asarray(images)).permute(0, 3, 1, 2).contiguous()
 
 
@@ -68,6 +71,7 @@ def test_converted_weights_translate_as_in_pytorch(tmp_path, blocks, legacy):
 
 @pytest.fixture(scope="module")
 def both():
+    """(recipe, state, peer's module with the same weights)."""
     recipe = cyclegan.recipe(TOY)
     state = recipe.init(jax.random.key(1))
     random = np.random.default_rng(0)
@@ -82,7 +86,10 @@ def both():
 
 
 def test_losses_and_gradients(both):
-    """After the first step Adam's first moment is 1 - b1 times the gradient: of the objective written again in PyTorch."""
+    """The gradients of a step are those of the objective written in PyTorch.
+
+    After the first step Adam's first moment is 1 - b1 times the gradient.
+    """
     recipe, state, module = both
     images = np.random.default_rng(1).uniform(-1, 1, (2, 3, 32, 32, 3)).astype(np.float32)
     batch = {"images": jnp.asarray(images[0]), "images_b": jnp.asarray(images[1])}
@@ -112,18 +119,18 @@ def test_losses_and_gradients(both):
     compare(module.gens, expected.gens)
 
     module.discs.zero_grad()
-    # The pools of 2 are filled by the first two images; what comes back for the third is known by our own state.
+    # The pools of 2 are filled by the first two images; our state tells which of them
+    # was swapped with the third.
     pools = {side: after.aux[f"pool_{side}"]["images"] for side in "ab"}
     loss = torch.zeros(())
     for side, real, fake in (("a", real_a, fake_a), ("b", real_b, fake_b)):
         generated = fake.detach().permute(0, 2, 3, 1).numpy()
         swapped = [i for i in range(2) if not np.allclose(pools[side][i], generated[i], atol=1e-4)]
-        shown = (
-            generated
-            if not swapped
-            else np.concatenate([generated[:2], generated[swapped[0] : swapped[0] + 1]])
-        )
-        on_real, on_fake = module.discs[side](real), module.discs[side](nchw(shown))
+        replayed = generated
+        if swapped:
+            third = generated[swapped[0] : swapped[0] + 1]
+            replayed = np.concatenate([generated[:2], third])
+        on_real, on_fake = module.discs[side](real), module.discs[side](nchw(replayed))
         loss = loss + 0.5 * ((on_real - 1).square().mean() + on_fake.square().mean())
     loss.backward()
     close(loss, metrics["loss/disc_a"] + metrics["loss/disc_b"])
@@ -131,10 +138,11 @@ def test_losses_and_gradients(both):
 
 
 def compare(network, expected):
+    """The gradients of a network equal the parameters of `expected`."""
     for (name, parameter), gradient in zip(
         network.named_parameters(), expected.parameters(), strict=True
     ):
-        if gradient.detach().abs().max() > 1e-5:  # a bias before a normalisation has none
+        if gradient.detach().abs().max() > 1e-5:  # a bias before a normalisation has no gradient
             close(parameter.grad, gradient.detach(), 1e-3)
         else:
             assert parameter.grad.abs().max() < 1e-4, name

@@ -1,4 +1,5 @@
-"""The PyTorch GANs that the benchmarks race against compute what ours do: outputs, losses and gradients from the same weights."""
+"""The PyTorch GANs of the benchmarks equal ours: outputs, losses and gradients from the
+same weights."""
 
 import copy
 import types
@@ -26,8 +27,8 @@ CONFIGS = {
         hidden=(40, 20),
         output="linear",
         loss="relativistic",
-        r1=0.5,
-        r2=2,
+        r1_gamma=0.5,
+        r2_gamma=2,
         batch_size=BATCH,
     ),
     "dcgan": dcgan.Config(channels=16, batch_size=BATCH),
@@ -38,14 +39,17 @@ CONFIGS = {
         norm="none",
         disc_norm="none",
         loss="relativistic",
-        r1=3,
+        r1_gamma=3,
         batch_size=BATCH,
     ),
 }
 
 
 def close(theirs, ours, tolerance=1e-4):
-    """Equal to `tolerance` of the largest value: elementwise relative error means nothing where sums cancel to about 0."""
+    """Equal to `tolerance` of the largest value.
+
+    An elementwise relative error is meaningless where sums cancel to about 0.
+    """
     ours = np.asarray(ours)
     np.testing.assert_allclose(
         theirs.detach().numpy(), ours, rtol=tolerance, atol=tolerance * np.abs(ours).max()
@@ -53,43 +57,43 @@ def close(theirs, ours, tolerance=1e-4):
 
 
 def cancels(config, parameter):
-    """Whether it is the last bias of a discriminator that is asked for differences alone, as hinge also asks within its margins."""
+    """Whether a parameter is the last bias of a discriminator, where it cancels.
+
+    It does where the loss is of differences of logits, as hinge is within its margins.
+    """
     return config.loss in ("relativistic", "hinge") and parameter.shape == (1,)
 
 
 def nchw(images):
+    """A tensor of our images."""
     return torch.tensor(np.asarray(images)).permute(0, 3, 1, 2).contiguous()
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def both(request):
-    """(model's module, recipe, state, peer's module, module with the same weights, images float32 NHWC in [-1, 1], latents)."""
+    """Both sides with the same weights, and inputs.
+
+    (our Python module, recipe, state, the peer's Python module, its networks, images
+    float32 NHWC in [-1, 1], latents)
+    """
     config = CONFIGS[request.param]
     model, peer = (gan, peers.gan) if isinstance(config, gan.Config) else (dcgan, peers.dcgan)
     recipe = model.recipe(config)
     state = jax.jit(recipe.init)(jax.random.key(1))
-    random = np.random.default_rng(
-        0
-    )  # biases start at zero and statistics alike: a wrong order of them would not show
+    # Initial biases are zero and statistics constant: a wrong order of them would not
+    # show.
+    random = np.random.default_rng(0)
     params = jax.tree.map(
         lambda x: x + np.float32(0.05 * random.standard_normal(x.shape)), state.params
     )
-    stats = jax.tree.map(
-        lambda x: x + np.float32(0.5 * random.random(x.shape)), state.stats
-    )  # a variance stays above 0
+    # A variance has to stay above 0.
+    stats = jax.tree.map(lambda x: x + np.float32(0.5 * random.random(x.shape)), state.stats)
     state = state.replace(params=params, stats=stats)
     module = peer.build(config)
     peer.load(module, {"params": state.params, "stats": state.stats})
     images = random.uniform(-1, 1, (BATCH, *config.shape)).astype(np.float32)
-    return (
-        model,
-        recipe,
-        state,
-        peer,
-        module,
-        images,
-        random.standard_normal((BATCH, config.latent_size)).astype(np.float32),
-    )
+    latents = random.standard_normal((BATCH, config.z_dim)).astype(np.float32)
+    return model, recipe, state, peer, module, images, latents
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -110,10 +114,11 @@ def test_outputs(both, train):
 
 
 def test_losses_and_gradients(both):
-    """Of a step: after the first one, Adam's first moment is 1 - b1 times the gradient.
+    """Losses and gradients of a step.
 
-    The generator's are through our discriminator's new weights: where a gradient is as small as Adam's epsilon, the first step
-    magnifies its rounding.
+    After the first step Adam's first moment is 1 - b1 times the gradient. The
+    generator's are compared with our discriminator's new weights: where a gradient is
+    as small as Adam's epsilon, the first step amplifies its rounding error.
     """
     _, recipe, state, peer, module, images, _ = both
     config, key, module = recipe.config, jax.random.key(2), copy.deepcopy(module).train()
@@ -123,7 +128,7 @@ def test_losses_and_gradients(both):
         name: jax.tree.map(lambda mu: mu / (1 - config.adam_b1), after.opt[name][0].mu)
         for name in ("gen", "disc")
     }
-    latents = jax.random.normal(jax.random.split(key)[0], (BATCH, config.latent_size))
+    latents = jax.random.normal(jax.random.split(key)[0], (BATCH, config.z_dim))
     expected = copy.deepcopy(module)
     peer.load(expected, {"params": gradients})
 
@@ -137,7 +142,7 @@ def test_losses_and_gradients(both):
     real, fake = nchw(images), module.gen(torch.tensor(np.asarray(latents)))
     loss = peers.gan.disc_loss(module.disc, config, real.clone(), fake.detach())
     loss.backward()
-    penalty = config.penalty_every * sum(
+    penalty = config.penalty_interval * sum(
         float(value) for name, value in metrics.items() if name.startswith("penalty/")
     )
     close(loss, metrics["loss/disc"] + penalty)
@@ -153,7 +158,7 @@ def test_losses_and_gradients(both):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_step(both, layout):
-    """The peer's own step moves every parameter, as far as Adam's first step goes, and no loss is left out."""
+    """The peer's step moves every parameter, by no more than Adam's first step can."""
     _, recipe, _, peer, module, _, _ = both
     torch.manual_seed(0)  # of the latents
     module = copy.deepcopy(module)

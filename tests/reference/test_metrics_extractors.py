@@ -1,6 +1,7 @@
-"""What turns images into features, against its owners: torch-fidelity, pytorch-fid, clean-fid, lpips, torchvision. Weights are random throughout.
+"""Extractors against torch-fidelity, pytorch-fid, clean-fid, lpips and torchvision.
 
-A file of random weights in the published layout, read by both sides, proves the port without a download.
+Weights are random: a file in the published layout, read by both sides, proves the port
+without a download.
 """
 
 import jax
@@ -98,9 +99,8 @@ def test_resizers_are_their_owners(sizes):
     }
     for name, theirs in expected.items():
         ours = run(x, protocols.protocol(name), (299, 299))
-        assert error(ours, theirs.permute(0, 2, 3, 1)) <= 1e-5, (
-            name
-        )  # they round the places to float32
+        # The originals round positions to float32
+        assert error(ours, theirs.permute(0, 2, 3, 1)) <= 1e-5, name
 
 
 @pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated:DeprecationWarning")
@@ -150,7 +150,8 @@ def test_lpips_is_the_package_of_that_name(net):
     np.testing.assert_allclose(
         jax.jit(lpips.lpips)(params, first, second), theirs.numpy(), rtol=1e-4
     )
-    # The gradient in float64: it jumps at every ReLU, and rounding decides on which side of it some of a float32's are.
+    # The gradient in float64: it jumps at every ReLU, and rounding decides on which
+    # side of it some of a float32's are.
     with jax.enable_x64(True):
         first, second, params = jax.tree.map(np.float64, (first, second, params))
         ours = jax.jit(jax.grad(lambda first: lpips.lpips(params, first, second).sum()))(first)

@@ -1,4 +1,4 @@
-"""The metrics of features against prdc, torch-fidelity and pytorch-fid, and the largest relative difference of each."""
+"""Metrics of features against prdc, torch-fidelity and pytorch-fid."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,10 @@ def torchvision():
 
 @pytest.fixture(params=[(0, 400, 64), (1, 900, 48), (2, 150, 200)], ids=str)
 def features(request):
-    """(real, fake) as after a ReLU: correlated, of positive mean, a distance apart. The last has fewer images than features."""
+    """(real, fake) as after a ReLU: correlated, of positive mean, a distance apart.
+
+    The last pair has fewer images than features.
+    """
     seed, n, d = request.param
     random = np.random.default_rng(seed)
     mix = random.standard_normal((24, d)) * 0.4

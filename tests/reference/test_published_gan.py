@@ -1,4 +1,5 @@
-"""A GAN that someone else trained and published, in PyTorch (an MLP, 64-256-256-784 on MNIST), gives its own outputs in our plain GAN."""
+"""A published GAN in PyTorch (an MLP, 64-256-256-784 on MNIST) gives the same outputs
+in our plain GAN."""
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +14,11 @@ pytestmark = pytest.mark.reference
 
 @pytest.fixture(scope="module")
 def published(shared):
+    """(model, published weights, published outputs)."""
     torch = pytest.importorskip("torch")
 
     def dense(network):
-        """The three dense layers of a network, of which PyTorch keeps [out, in]."""
+        """The three dense layers of a network; PyTorch stores kernels as [out, in]."""
         theirs = torch.load(
             shared / f"weights/gan_mlp_mnist_{network}.ckpt", weights_only=True, map_location="cpu"
         )
@@ -36,9 +38,7 @@ def published(shared):
         },
         "stats": {},
     }
-    model = gan.recipe(
-        gan.Config(shape=(28, 28, 1), hidden=(256, 256), latent_size=64, output="tanh")
-    )
+    model = gan.recipe(gan.Config(shape=(28, 28, 1), hidden=(256, 256), z_dim=64, output="tanh"))
     shapes = jax.eval_shape(model.init, jax.random.key(0)).params
     assert jax.tree.map(lambda x: x.shape, weights["params"]) == jax.tree.map(
         lambda x: x.shape, shapes
@@ -47,6 +47,7 @@ def published(shared):
 
 
 def close(ours, theirs):
+    """Equal to 1e-4."""
     np.testing.assert_allclose(np.asarray(ours).reshape(theirs.shape), theirs, atol=1e-4)
 
 
@@ -59,5 +60,7 @@ def test_its_judgements_are_the_reference_ones(published, shared):
     model, weights, reference = published
     discriminate = jax.jit(lambda images: jax.nn.sigmoid(model.discriminate(weights, images)))
     close(discriminate(reference["g"].reshape(-1, 28, 28, 1)), reference["d_fake"])
-    images = data.load(str(shared / "mnist"), split="test").arrays["images"][:16]
+    arrays = data.load(str(shared / "mnist"), split="test").arrays
+    assert arrays is not None
+    images = arrays["images"][:16]
     close(discriminate(jnp.float32(images) / 127.5 - 1), reference["d_real_t10k_first16"])

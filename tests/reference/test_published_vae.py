@@ -1,4 +1,4 @@
-"""A VAE that someone else trained and published, in PyTorch (784-400-20 on MNIST), gives its own outputs in our MLP VAE."""
+"""A published VAE in PyTorch (784-400-20 on MNIST) has equal outputs in our MLP VAE."""
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +13,18 @@ pytestmark = pytest.mark.reference
 
 @pytest.fixture(scope="module")
 def published(shared):
+    """(model, published weights)."""
     torch = pytest.importorskip("torch")
     theirs = {
         name: value.numpy()
         for name, value in torch.load(shared / "weights/vae_mnist.pth", weights_only=True).items()
     }
 
-    def dense(
-        *names,
-    ):  # PyTorch keeps [out, in]; mean and log variance are two layers there and one here
+    def dense(*names):
+        """A dense layer; PyTorch stores kernels as [out, in].
+
+        Mean and log variance are two layers there and one here.
+        """
         kernel = np.concatenate([theirs[f"{name}.weight"] for name in names]).T
         return {
             "kernel": jnp.asarray(kernel),
@@ -35,9 +38,7 @@ def published(shared):
         },
         "stats": {},
     }
-    model = vae.recipe(
-        vae.Config(shape=(28, 28, 1), hidden=(400,), latent_size=20, activation="relu")
-    )
+    model = vae.recipe(vae.Config(shape=(28, 28, 1), hidden=(400,), z_dim=20, activation="relu"))
     shapes = jax.eval_shape(model.init, jax.random.key(0)).params
     assert jax.tree.map(lambda x: x.shape, weights["params"]) == jax.tree.map(
         lambda x: x.shape, shapes
@@ -47,11 +48,14 @@ def published(shared):
 
 @pytest.fixture(scope="module")
 def mnist_test(shared):
-    images = data.load(str(shared / "mnist"), split="test").arrays["images"]
-    return jnp.float32(images) / 127.5 - 1
+    """The test images, float32 in [-1, 1]."""
+    arrays = data.load(str(shared / "mnist"), split="test").arrays
+    assert arrays is not None
+    return jnp.float32(arrays["images"]) / 127.5 - 1
 
 
 def close(ours, theirs):
+    """Equal to 1e-4."""
     np.testing.assert_allclose(np.asarray(ours).reshape(theirs.shape), theirs, atol=1e-4)
 
 

@@ -1,4 +1,5 @@
-"""StyleGAN2 against PyTorch: random weights under the published key names, converted; every architecture, conditional and not."""
+"""StyleGAN2 against PyTorch: converted random weights with the published key names, for
+every architecture, conditional and unconditional."""
 
 import dataclasses
 
@@ -18,18 +19,21 @@ pytestmark = pytest.mark.reference
 
 TOY = stylegan2.Config(
     shape=(16, 16, 3),
-    latent_size=24,
-    style_size=20,
+    z_dim=24,
+    w_dim=20,
     mapping_layers=2,
-    channels=192,
-    max_channels=16,
-    group_size=2,
+    channel_base=192,
+    channel_max=16,
+    mbstd_group_size=2,
     batch_size=4,
 )
-CONDITIONAL = dataclasses.replace(TOY, conditional=True, num_labels=5, disc_mapping_layers=3)
+CONDITIONAL = dataclasses.replace(
+    TOY, conditional="projection", num_labels=5, disc_mapping_layers=3
+)
 
 
 def close(ours, theirs, tolerance):
+    """Equal to `tolerance` of the largest value."""
     theirs = theirs.detach().numpy()
     np.testing.assert_allclose(
         np.asarray(ours), theirs, rtol=tolerance, atol=tolerance * np.abs(theirs).max()
@@ -37,11 +41,12 @@ def close(ours, theirs, tolerance):
 
 
 def nhwc(images):
+    """PyTorch's images in our layout."""
     return images.permute(0, 2, 3, 1)
 
 
 def random_modules(config):
-    """Every array random, those that start as constants too, of sizes that training would give."""
+    """The peer's networks, with arrays that start as constants made random too."""
     torch.manual_seed(0)
     gen, disc = peer.Generator(config), peer.Discriminator(config)
     with torch.no_grad():
@@ -56,15 +61,16 @@ def random_modules(config):
 
 
 def both(config):
+    """(peer's generator and discriminator, our model, the converted weights)."""
     gen, disc = random_modules(config)
-    found, weights = convert.weights(
+    converted, weights = convert.weights(
         {name: x.numpy() for name, x in gen.state_dict().items()},
         {name: x.numpy() for name, x in disc.state_dict().items()},
-        group_size=config.group_size,
+        mbstd_group_size=config.mbstd_group_size,
         batch_size=config.batch_size,
     )
-    assert found == config
-    return gen, disc, stylegan2.recipe(found), weights
+    assert converted == config
+    return gen, disc, stylegan2.recipe(converted), weights
 
 
 @pytest.mark.parametrize("network", ["skip", "resnet", "orig"])
@@ -73,9 +79,9 @@ def test_images_and_logits_are_those_of_pytorch(config, network):
     config = dataclasses.replace(config, gen_network=network, disc_network=network)
     gen, disc, model, weights = both(config)
     random = np.random.default_rng(0)
-    latents = random.standard_normal((4, config.latent_size)).astype(np.float32)
-    labels = np.int32([0, 3, 4, 3]) if config.conditional else None
-    hot = torch.eye(5)[labels] if config.conditional else None
+    latents = random.standard_normal((4, config.z_dim)).astype(np.float32)
+    labels = np.array([0, 3, 4, 3], np.int32) if config.conditional else None
+    hot = None if labels is None else torch.eye(5)[torch.tensor(labels).long()]
     styles = gen.mapping(torch.tensor(latents), hot)
     for cutoff in (None, 3):
         ours = jax.jit(model.mapping, static_argnums=4)(weights, latents, labels, 0.7, cutoff)
@@ -130,12 +136,12 @@ def test_penalties_and_their_gradients_are_those_of_pytorch(monkeypatch):
 
     def ours_path(params):
         changed = {"params": {"gen": params}, "stats": weights["stats"]}
-        found = losses.path_lengths(
+        lengths = losses.path_lengths(
             lambda w: model.synthesis(changed, w),
             jax.random.key(0),
             jnp.asarray(styles.detach().numpy()),
         )
-        return jnp.mean(jnp.square(found - 0.5)), found
+        return jnp.mean(jnp.square(lengths - 0.5)), lengths
 
     gradient, values = jax.jit(jax.grad(ours_path, has_aux=True))(weights["params"]["gen"])
     close(values, lengths, 1e-3)
@@ -146,11 +152,13 @@ def test_penalties_and_their_gradients_are_those_of_pytorch(monkeypatch):
 
 
 def gradients(module):
+    """The gradients of a module by name; zeros where there is none."""
     none = lambda x: torch.zeros_like(x) if x.grad is None else x.grad
     return {name: none(x).numpy() for name, x in module.named_parameters()}
 
 
 def compare(ours, theirs):
+    """Equal trees, to 1e-3 or to 1e-4 of the largest value."""
     largest = max(np.abs(x).max() for x in jax.tree.leaves(theirs))
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4 * largest), ours, theirs

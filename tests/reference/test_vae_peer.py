@@ -1,4 +1,5 @@
-"""The PyTorch VAE that the benchmarks race against computes what ours does: outputs, loss and gradients from the same weights."""
+"""The PyTorch VAE of the benchmarks equals ours: outputs, loss and gradients from the
+same weights."""
 
 import copy
 
@@ -18,16 +19,17 @@ BATCH = 8
 
 CONFIGS = {
     "mlp": vae.Config(),
-    "mlp_colour": vae.Config(
-        shape=(6, 4, 3), hidden=(40, 20, 10), activation="gelu", latent_size=7
-    ),
+    "mlp_colour": vae.Config(shape=(6, 4, 3), hidden=(40, 20, 10), activation="gelu", z_dim=7),
     "conv": vae.Config(shape=(32, 32, 3), network="conv"),
-    "conv_oblong": vae.Config(shape=(16, 8, 3), network="conv", channels=(8, 12), latent_size=7),
+    "conv_oblong": vae.Config(shape=(16, 8, 3), network="conv", channels=(8, 12), z_dim=7),
 }
 
 
 def close(theirs, ours, tolerance=1e-4):
-    """Equal to `tolerance` of the largest value: elementwise relative error means nothing where sums cancel to about 0."""
+    """Equal to `tolerance` of the largest value.
+
+    An elementwise relative error is meaningless where sums cancel to about 0.
+    """
     ours = np.asarray(ours)
     np.testing.assert_allclose(
         theirs.detach().numpy(), ours, rtol=tolerance, atol=tolerance * np.abs(ours).max()
@@ -36,11 +38,16 @@ def close(theirs, ours, tolerance=1e-4):
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def both(request):
-    """(recipe, state, module with the same weights, images float32 NHWC in [-1, 1], the same NCHW in [0, 1])."""
+    """(recipe, state, the peer's module with the same weights, images, the same
+    images).
+
+    Images are float32 NHWC in [-1, 1], and NCHW in [0, 1].
+    """
     config = CONFIGS[request.param]
     recipe = vae.recipe(config)
     state = recipe.init(jax.random.key(1))
-    random = np.random.default_rng(0)  # biases start at zero: a wrong order of them would not show
+    # Initial biases are zero: a wrong order of them would not show.
+    random = np.random.default_rng(0)
     state = state.replace(
         params=jax.tree.map(
             lambda x: x + np.float32(0.05 * random.standard_normal(x.shape)), state.params
@@ -60,9 +67,7 @@ def test_outputs(both):
     ):
         close(theirs, ours)
     latents = (
-        np.random.default_rng(1)
-        .standard_normal((BATCH, recipe.config.latent_size))
-        .astype(np.float32)
+        np.random.default_rng(1).standard_normal((BATCH, recipe.config.z_dim)).astype(np.float32)
     )
     logits, _ = jax.jit(vae.Decoder(recipe.config).apply)(
         {"params": state.params["dec"]}, latents, jnp.zeros((BATCH, 0))
@@ -71,7 +76,7 @@ def test_outputs(both):
 
 
 def test_loss_and_gradients(both):
-    """Of `elbo`, which is given the noise that the peer gets: a step does not show its gradients."""
+    """Loss and gradients of `elbo` with the same noise; a step hides its gradients."""
     recipe, state, module, images, x = both
     key = jax.random.key(2)
 
@@ -79,9 +84,7 @@ def test_loss_and_gradients(both):
         return -jnp.mean(recipe.elbo({"params": params, "stats": {}}, key, images))
 
     loss, gradients = jax.jit(jax.value_and_grad(loss_fn))(state.params)
-    noise = vae._noise(jax.random.split(key)[1], jnp.arange(1), BATCH, recipe.config.latent_size)[
-        :, 0
-    ]
+    noise = vae._noise(jax.random.split(key)[1], jnp.arange(1), BATCH, recipe.config.z_dim)[:, 0]
     theirs = module.loss(x, torch.tensor(np.asarray(noise)))
     module.zero_grad()
     theirs.backward()
@@ -93,13 +96,14 @@ def test_loss_and_gradients(both):
 
 
 def test_step(both):
-    """One step from the noise that `step` draws: its loss, and how Adam moves each parameter.
+    """One step with the noise that `step` draws: its loss and Adam's parameter updates.
 
-    On the average: where a gradient is as small as Adam's epsilon, the first step magnifies its rounding.
+    Updates are compared on average: where a gradient is as small as Adam's epsilon, the
+    first step amplifies its rounding error.
     """
     recipe, state, module, images, x = both
     config, key, module = recipe.config, jax.random.key(3), copy.deepcopy(module)
-    noise = jax.random.normal(jax.random.split(key)[1], (BATCH, 1, config.latent_size))[:, 0]
+    noise = jax.random.normal(jax.random.split(key)[1], (BATCH, 1, config.z_dim))[:, 0]
     after, metrics = jax.jit(recipe.step, static_argnums=3)(
         state, {"images": images}, key, core.Plan(BATCH, config.shape[:2])
     )

@@ -1,4 +1,4 @@
-"""Compiled programs are kept by default, where a person says, and nothing breaks where they cannot be."""
+"""Compiled programs are cached by default, elsewhere if told, or not at all."""
 
 import os
 import stat
@@ -20,8 +20,8 @@ print(jax.config.jax_compilation_cache_dir)
 """
 
 
-def where(said="", **given):
-    """Where a fresh process keeps its programs, and whether it says why not."""
+def where(message="", **given):
+    """Cache folder of a fresh process, which prints `message` or nothing."""
     env = {
         name: value
         for name, value in os.environ.items()
@@ -30,14 +30,14 @@ def where(said="", **given):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=env | given, capture_output=True, text=True, check=True
     )
-    assert said in done.stderr if said else not done.stderr
+    assert message in done.stderr if message else not done.stderr
     return done.stdout.strip()
 
 
 def test_programs_are_kept_in_the_cache(tmp_path):
-    kept = where(**{cache.VARIABLE: str(tmp_path)})
-    assert kept.startswith(str(tmp_path / "programs"))
-    assert os.listdir(kept)
+    folder = where(**{cache.VARIABLE: str(tmp_path)})
+    assert folder.startswith(str(tmp_path / "programs"))
+    assert os.listdir(folder)
 
 
 def test_jaxs_own_setting_is_left_alone(tmp_path):
@@ -52,23 +52,23 @@ def test_a_folder_that_cannot_be_is_done_without(tmp_path):
     assert where(**{cache.VARIABLE: str(tmp_path / "file")}) == "None"
 
 
-def test_folders_are_private_to_the_user(tmp_path):
-    where(**{cache.VARIABLE: str(tmp_path)})
+def test_folders_are_private_to_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    assert cache.private("programs/x") == tmp_path / "programs/x"
     (tmp_path / "programs").chmod(0o755)  # as version 0.1 made it
-    assert where(**{cache.VARIABLE: str(tmp_path)}) != "None"
-    folders = (tmp_path / "programs", *(tmp_path / "programs").iterdir())
+    assert cache.private("programs/x") is not None
+    folders = (tmp_path / "programs", tmp_path / "programs/x")
     assert [stat.S_IMODE(path.stat().st_mode) for path in folders] == [0o700] * 2
     (tmp_path / "programs").chmod(0o777)  # others may have put programs there
-    assert (
-        where("nothing is cached: others may write to ", **{cache.VARIABLE: str(tmp_path)})
-        == "None"
-    )
+    with pytest.warns(UserWarning, match="nothing is cached: others may write to "):
+        assert cache.private("programs/x") is None
 
 
 @pytest.mark.skipif(
     not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a folder away"
 )
 def test_a_folder_of_another_user_is_not_used(tmp_path):
+    """The commands say why, and work without a cache."""
     (tmp_path / "programs").mkdir()
     os.chown(tmp_path / "programs", 12345, 12345)
     assert where("belongs to another user", **{cache.VARIABLE: str(tmp_path)}) == "None"
@@ -80,7 +80,7 @@ DAMAGED = PROGRAM.replace(
 
 
 def test_a_damaged_program_is_replaced(tmp_path):
-    """The run that meets it says so, the next is silent, and the file is whole again."""
+    """The first run reports and replaces it; the next is silent."""
     env = {
         name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"
     } | {cache.VARIABLE: str(tmp_path)}
@@ -94,9 +94,9 @@ def test_a_damaged_program_is_replaced(tmp_path):
     assert files
     for path, content in files.items():
         path.write_bytes(content[: len(content) // 2])
-    said = run()
-    assert said.count("is damaged") == len(files)
-    assert len(said.splitlines()) == len(files)
+    output = run()
+    assert output.count("is damaged") == len(files)
+    assert len(output.splitlines()) == len(files)
     assert {
         path: len(path.read_bytes()) > len(content) // 2 for path, content in files.items()
     } == dict.fromkeys(files, True)

@@ -1,4 +1,4 @@
-"""What is freed stays with the process: large arrays come back without page faults."""
+"""Freed memory stays with the process: large arrays reuse it without page faults."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Compiler options: where they apply, and that one of them does what it is there for."""
+"""Compiler options: where they apply, and that one of them takes effect."""
 
 import time
 
@@ -40,7 +40,7 @@ def test_what_this_xla_does_not_know_is_left_out(monkeypatch):
 
 
 def test_products_are_xlas_own(monkeypatch):
-    """This is about the XLA of today: where it fails, measure again whether the option is still of use."""
+    """If this fails with a new XLA, measure whether the option is still of use."""
     monkeypatch.setenv("XLA_FLAGS", "")
     lowered = jax.jit(jnp.matmul).lower(jnp.ones((64, 784)), jnp.ones((784, 256)))
     assert "__ynn_fusion" in lowered.compile().as_text()
@@ -54,7 +54,8 @@ def test_a_program_that_needs_too_much_is_named_with_its_advice():
     )
     with pytest.raises(
         InputError,
-        match=r"--batch-size 3: a step needs [\d,.]+ GiB of memory, cpu has [\d,.]+ GiB left; a smaller one takes",
+        match=r"--batch-size 3: a step needs [\d,.]+ GiB of memory, "
+        r"cpu has [\d,.]+ GiB left; a smaller one takes",
     ):
         xla.compiled(huge, arguments, (), need)
     assert xla.compiled(lambda x: x + 1, arguments, (), need)(*arguments)[0] == 2
@@ -84,7 +85,7 @@ def test_the_memory_left_is_the_least_of_all_limits(monkeypatch):
         "/sys/fs/cgroup/memory.max": "600000\n",
         "/sys/fs/cgroup/memory.current": "500000\n",
         "/sys/fs/cgroup/memory.stat": "anon 1\ninactive_file 300000\n",
-        "/proc/self/limits": "Max address space         unlimited            unlimited            bytes\n",
+        "/proc/self/limits": "Max address space    unlimited    unlimited    bytes\n",
         "/proc/self/statm": "10 2 3",
     }
 

@@ -64,7 +64,7 @@ def folder(tmp_path):
         (gan.Config(), True),
         (gan.Config(conditional="concat"), False),
         (vae.Config(), True),
-        (vae.Config(conditional=True), False),
+        (vae.Config(conditional="concat"), False),
     ],
 )
 def test_labels_that_the_model_does_not_use_are_told(folder, capsys, config, told):

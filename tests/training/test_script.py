@@ -30,7 +30,7 @@ SMALL = [
     "16",
     "--model.hidden",
     "16",
-    "--model.latent-size",
+    "--model.z-dim",
     "4",
     "--log-every",
     "50",
@@ -410,7 +410,7 @@ def test_a_run_measures_itself_and_keeps_its_best(tmp_path, monkeypatch):
         keep=1,
         eval_extractor="lenet",
     )
-    config = vae.Config(shape=(8, 8, 1), hidden=(4,), latent_size=2, batch_size=8)
+    config = vae.Config(shape=(8, 8, 1), hidden=(4,), z_dim=2, batch_size=8)
     assert script.train("vae", vae.recipe(config), config, script.load_data(options), options) == 0
     assert [row["eval/fd_lenet"] for row in rows(tmp_path / "run")] == [3, 1, 2, 4]
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["20", "40"]
@@ -421,7 +421,7 @@ def test_a_finished_run_has_the_weights_of_its_last_step_whatever_lay_there(
 ):
     """It may have been killed between its last checkpoint and them, beside those of an earlier SIGTERM."""
     options = script.Options(out=tmp_path / "run", steps=4, batch_size=8, log_every=2, save_every=2)
-    config = vae.Config(shape=(8, 8, 1), hidden=(4,), latent_size=2, batch_size=8, decay_steps=3)
+    config = vae.Config(shape=(8, 8, 1), hidden=(4,), z_dim=2, batch_size=8, decay_steps=3)
     monkeypatch.setattr(script, "lock", lambda run: None)  # of this process, until it ends
     train = lambda: script.train(
         "vae", vae.recipe(config), config, script.load_data(options), options
@@ -491,7 +491,7 @@ def test_what_cannot_measure_itself_is_said():
         script.evaluation(recipe, None, dataclasses.replace(options, eval_extractor="none"))
 
 
-TOY = vae.Config(shape=(8, 8, 1), hidden=(4,), latent_size=2, batch_size=8)
+TOY = vae.Config(shape=(8, 8, 1), hidden=(4,), z_dim=2, batch_size=8)
 
 
 def trained(out, steps, fork=False, config=TOY, **options):
@@ -551,7 +551,7 @@ def test_a_damaged_config_is_replaced_by_a_fork(tmp_path, monkeypatch):
         ("--seed", "-99999999999"),
         ("--steps", "9" * 5000),
         ("--keep", "1e3"),
-        ("--model.latent-size", "99999999999999999999"),
+        ("--model.z-dim", "99999999999999999999"),
         ("--resolution", "8", "99999999999999999999"),
         ("--resident-mb", "nan"),
         ("--max-bad", "inf"),

@@ -13,9 +13,9 @@ from genjax import core
 from genjax.core import Array, Plan, Sampler, State, Weights
 from genjax.models.protocols import Number, OfImages
 from genjax.models.stylegan2 import step, verbs
-from genjax.models.stylegan2.config import Config, check, num_classes, num_styles
+from genjax.models.stylegan2.config import Config, check, levels, num_classes, num_styles
 
-__all__ = ["Config", "StyleGAN2", "check", "num_styles", "recipe"]
+__all__ = ["Config", "StyleGAN2", "check", "levels", "num_styles", "recipe"]
 
 
 class Sample(Protocol):

@@ -111,7 +111,7 @@ def test_a_folder_with_train_a_and_train_b_is_both_sides(tmp_path, wrapped):
         ({"task": "dehaze", "data_a": "x", "data_b": "y"}, "--task dehaze"),
         ({"random_crop": (64,)}, "--random-crop 64 64"),
         ({"random_crop": (0,)}, "--random-crop 0"),
-        ({"data_a": "digits", "data_b": "nowhere"}, "--data-b 'nowhere'"),
+        ({"data_a": "digits", "data_b": "nowhere"}, "data_b 'nowhere'"),
     ],
 )
 def test_options_that_do_not_go_together_are_named(options, named):

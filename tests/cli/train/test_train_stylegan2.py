@@ -34,11 +34,11 @@ def test_auto_follows_sides_and_batch_but_not_over_what_is_given():
     assert found.r1 == pytest.approx(0.4096)
     large = train.automatic(dataclasses.replace(auto, shape=(1024, 1024, 3), batch_size=4))
     assert (large.channels, large.learning_rate, large.ema_half_life_images) == (32768, 2e-3, 1250)
-    assert train.automatic(dataclasses.replace(auto, r1=3.0)).r1 == 3.0
+    assert train.automatic(dataclasses.replace(auto, r1_gamma=3.0)).r1 == 3.0
     plain = train.Config()  # what is given may be what it would be without the preset
     given = {
         field: getattr(plain, field)
-        for field in ("channels", "learning_rate", "r1", "ema_half_life_images")
+        for field in ("channel_base", "learning_rate", "r1", "ema_half_life_images")
     }
     assert train.automatic(dataclasses.replace(auto, **given)) == dataclasses.replace(auto, **given)
     with pytest.raises(InputError, match="--batch-size 0"):
@@ -49,7 +49,7 @@ def test_auto_follows_sides_and_batch_but_not_over_what_is_given():
 
 def test_a_run_is_written_and_loaded(tmp_path):
     model = train.Config(
-        latent_size=4, style_size=4, mapping_layers=1, channels=16, path_weight=0.0, r1=0.0
+        z_dim=4, w_dim=4, mapping_layers=1, channel_base=16, pl_weight=0.0, r1_gamma=0.0
     )
     options = {
         "resolution": (8,),

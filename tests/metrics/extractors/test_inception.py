@@ -1,4 +1,7 @@
-"""Networks as tables: their layers, their forms of convolution against NumPy, and full float32 in all that is lowered. Parity: tests/reference."""
+"""Networks as tables: their layers, and each form of convolution against NumPy.
+
+All lowered products must be in full float32. Parity tests are in tests/reference.
+"""
 
 import functools
 
@@ -83,15 +86,14 @@ def test_the_state_dict_has_472_arrays():
 )
 def test_taps_have_their_sizes_and_compute_no_more_than_they_need(traced, taps, products):
     jaxpr = traced(taps)
-    shapes = [
-        (2, 1008 if tap.startswith("logits") else int(tap)) for tap in sorted(taps)
-    ]  # values come in the order of keys
+    # Outputs are in the order of their keys
+    shapes = [(2, 1008 if tap.startswith("logits") else int(tap)) for tap in sorted(taps)]
     assert [x.aval.shape for x in jaxpr.jaxpr.outvars] == shapes
     assert len(list(primitives(jaxpr.jaxpr, {"conv_general_dilated", "dot_general"}))) == products
 
 
 def test_all_networks_and_resizers_multiply_in_full_float32(traced):
-    """Else TPUs would round to bfloat16 and recent GPUs to TF32, and no test on a CPU would see it."""
+    """Otherwise TPUs use bfloat16 and recent GPUs TF32; no test on a CPU notices."""
     shape = jax.ShapeDtypeStruct
     vgg = {
         c.name: {
@@ -123,9 +125,9 @@ def test_all_networks_and_resizers_multiply_in_full_float32(traced):
         jax.make_jaxpr(lambda x: layers.conv(x, kernel))(jnp.zeros((1, 32, 32, 1))),
     ]
     for program in programs:
-        found = list(primitives(program.jaxpr, {"conv_general_dilated", "dot_general"}))
-        assert found
-        for each in found:
+        result = list(primitives(program.jaxpr, {"conv_general_dilated", "dot_general"}))
+        assert result
+        for each in result:
             assert {*each.params["precision"]} == {jax.lax.Precision.HIGHEST}
             assert each.outvars[0].aval.dtype == jnp.float32
 

@@ -1,4 +1,7 @@
-"""Each resizer against its owner: Pillow itself, TensorFlow's and PyTorch's rules written out pixel by pixel; and the protocols made of them."""
+"""Each resizer against its original, and the protocols made of them.
+
+The originals are Pillow itself, and the rules of TensorFlow and PyTorch pixel by pixel.
+"""
 
 import jax
 import numpy as np
