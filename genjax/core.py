@@ -99,7 +99,6 @@ def bind(function: Callable[..., Any], first: Any) -> Any:
 
     signature = inspect.signature(function)
     functools.update_wrapper(bound, function)
-    del bound.__wrapped__  # or inspect shows the signature of `function`
     rest = list(signature.parameters.values())[1:]
     bound.__dict__["__signature__"] = signature.replace(parameters=rest)
     return bound

@@ -9,7 +9,7 @@ import pytest
 
 from genjax import core, data
 from genjax.models import cyclegan, dcgan, gan, stylegan2, vae
-from genjax.training import checkpoint, hooks, trainer
+from genjax.training import checkpoint, hooks, run_folder, trainer
 
 BATCH = 8
 TINY = {
@@ -38,7 +38,7 @@ STYLED = {
     "z_dim": 4,
     "w_dim": 4,
     "mapping_layers": 1,
-    "channels": 32,
+    "channel_base": 32,
     "r1_interval": 2,
     "pl_interval": 2,
     "augment": "color",
@@ -218,14 +218,20 @@ def init(name):
 def compiled_once():
     """What a part of a step compiles to for the same devices, through all runs of this file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "repeated", functools.cache(trainer.repeated))
+        repeated, made = trainer.repeated, {}
+
+        def once(program, seed, prepare, split, resident):  # every source here is prepared alike
+            case = program, seed, split, resident
+            return made.setdefault(case, repeated(program, seed, prepare, split, resident))
+
+        patch.setattr(trainer, "repeated", once)
         programs = {}
         compiled = trainer.compiled
         patch.setattr(
             trainer,
             "compiled",
-            lambda run, arguments, *_: (
-                programs.get(run) or programs.setdefault(run, compiled(run, arguments))
+            lambda run, arguments, plan, *_: (
+                programs.get(run) or programs.setdefault(run, compiled(run, arguments, plan))
             ),
         )
         yield programs
@@ -238,7 +244,7 @@ def one_device_run(name):
 
     def note(event):
         row = {key: value for key, value in event.row.items() if "/" in key}
-        steps.append((checkpoint.flatten(jax.device_get(event.state.params)), row))
+        steps.append((run_folder.flatten(jax.device_get(event.state.params)), row))
 
     state = trainer.fit(
         CASES[name][0],
@@ -315,7 +321,7 @@ def test_steps_keep_what_a_program_is_compiled_for(model):
 
 
 def test_steps_move_every_network(name, model):
-    first = checkpoint.flatten(init(name)(jax.random.key(0)).params)
+    first = run_folder.flatten(init(name)(jax.random.key(0)).params)
     after, _ = one_device_run(name)[1][0]
     for network in {key.split("/")[0] for key in first}:
         assert any(
@@ -355,7 +361,7 @@ def test_8_devices_train_as_1(name, model, compiled_once):
     params, _ = one_device_run(name)[1][3]
     pairs = [
         *zip(steps, (row for _, row in one_device_run(name)[1][:4]), strict=True),
-        (checkpoint.flatten(state.params), params),
+        (run_folder.flatten(state.params), params),
     ]
     for eight, one in pairs:
         assert eight.keys() == one.keys()
@@ -372,12 +378,11 @@ def test_8_devices_train_as_1(name, model, compiled_once):
 def operations(programs, model, mesh) -> float:
     """Of one device in a step without lazy terms, as XLA counts them."""
     step, split = (
-        trainer.parts(model, 0)[-1],
+        trainer.programs_of(model, 0)[-1],
         jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")),
     )
-    return programs[
-        trainer.program(step.advance, step.plan, 0, False, split, True, None)
-    ].cost_analysis()["flops"]
+    run = trainer.repeated(step, 0, noise().prepare, split, True)
+    return programs[run].cost_analysis()["flops"]
 
 
 def test_verbs_are_deterministic_and_pure(name):
@@ -409,10 +414,11 @@ def test_verbs_called_from_python_are_compiled(model):
         "plan",
         "preview",
         "lazy",
+        "sampler",
         "style_mix",
     }:
         function = getattr(model, verb)
-        assert function is None or isinstance(function, jax.stages.Wrapped), verb
+        assert function is None or isinstance(function.__wrapped__, jax.stages.Wrapped), verb
 
 
 def test_previews_are_images(name, model):

@@ -14,21 +14,21 @@ import genjax
 from genjax import core, models
 from genjax.errors import InputError
 from genjax.models import cyclegan, dcgan, gan, stylegan2, vae
-from genjax.training import checkpoint
+from genjax.training import run_folder
 
 TOY = gan.Config(shape=(4, 4, 1), hidden=(3,), z_dim=2)
 
 
 @pytest.fixture
 def run(tmp_path):
-    checkpoint.export(tmp_path, toys.weights(gan.recipe(TOY)))
+    run_folder.export(tmp_path, toys.weights(gan.recipe(TOY)))
     write(tmp_path)
     return tmp_path
 
 
 def write(run, **changes):
     config = dataclasses.asdict(TOY) | changes
-    checkpoint.write_config(run, {"genjax": "0.0.9", "model": "gan", "config": config})
+    run_folder.write_config(run, {"genjax": "0.0.9", "model": "gan", "config": config})
 
 
 def refusal(run) -> str:
@@ -126,7 +126,7 @@ def test_what_is_no_regular_file_is_refused(run, name, kind):
 
 
 def changed(run, change):
-    arrays = checkpoint.read_arrays(run)
+    arrays = run_folder.read_arrays(run)
     change(arrays)
     from safetensors.numpy import save
 
@@ -142,7 +142,7 @@ def test_weights_that_are_not_finite_are_refused_by_name_in_load_and_transfer(ru
     changed(run, change)
     assert "'params/gen/pixels/kernel' is not finite" in refusal(run)
     with pytest.raises(InputError, match="'params/gen/pixels/kernel' is not finite"):
-        checkpoint.transferred(toys.state(gan.recipe(TOY)), run)
+        run_folder.transferred(toys.state(gan.recipe(TOY)), run)
 
 
 def test_values_beyond_float32_are_infinite(run):
@@ -189,7 +189,7 @@ def test_weights_that_are_not_the_models_are_refused_by_name(run, change, why):
 
 def test_transfer_lists_what_does_not_fit(run):
     wider = gan.recipe(dataclasses.replace(TOY, hidden=(5,)))
-    state, own = checkpoint.transferred(toys.state(wider), run)
+    state, own = run_folder.transferred(toys.state(wider), run)
     assert "params/gen/pixels/kernel" in own
     assert "params/gen/pixels/bias" not in own
     np.testing.assert_array_equal(

@@ -14,7 +14,7 @@ from genjax.edit import pictures
 from genjax.errors import InputError
 from genjax.metrics import paired
 from genjax.models import cyclegan
-from genjax.training import checkpoint
+from genjax.training import run_folder
 
 restore = pytest.importorskip("benchmarks.restore")
 
@@ -26,10 +26,10 @@ def run(tmp_path_factory):
     """The folder of a run with random weights."""
     path = tmp_path_factory.mktemp("restore") / "run"
     path.mkdir()
-    checkpoint.write_config(
+    run_folder.write_config(
         path, {"genjax": "0", "model": "cyclegan", "config": dataclasses.asdict(TOY)}
     )
-    checkpoint.export(path, toys.weights(cyclegan.recipe(TOY)))
+    run_folder.export(path, toys.weights(cyclegan.recipe(TOY)))
     return path
 
 

@@ -18,17 +18,17 @@ from genjax import cli, sampling
 from genjax.errors import InputError
 from genjax.files import outputs, videos
 from genjax.models import cyclegan, dcgan, stylegan2, vae
-from genjax.training import checkpoint
+from genjax.training import run_folder
 
 STYLED = stylegan2.Config(
     shape=(8, 8, 3), z_dim=4, w_dim=5, mapping_layers=1, channel_base=32, mbstd_group_size=2
 )
 LABELLED = dcgan.Config(
-    shape=(8, 8, 1), z_dim=3, channel_base=4, norm="none", conditional="concat", num_labels=3
+    shape=(8, 8, 1), z_dim=3, channels=4, norm="none", conditional="concat", num_labels=3
 )
 CODED = vae.Config(shape=(8, 8, 1), hidden=(4,), z_dim=2)
 TRANSLATING = cyclegan.Config(
-    shape=(16, 16, 3), channel_base=4, blocks=1, disc_channels=4, disc_layers=1
+    shape=(16, 16, 3), channels=4, blocks=1, disc_channels=4, disc_layers=1
 )
 CELL = 49  # pixels: an image of 8 made 48, and the gap to the next one
 
@@ -47,7 +47,7 @@ def runs(tmp_path_factory):
     ).items():
         (folder / name).mkdir()
         kind = module.__name__.rsplit(".", 1)[-1]
-        checkpoint.write_config(
+        run_folder.write_config(
             folder / name, {"model": kind, "config": dataclasses.asdict(config)}
         )
         weights = jax.tree.map(
@@ -55,7 +55,7 @@ def runs(tmp_path_factory):
         )
         if name == "styled":  # its weights are divided by its learning rate
             weights["params"]["gen"]["mapping"]["dense_0"]["kernel"] *= 100
-        checkpoint.export(folder / name, weights)
+        run_folder.export(folder / name, weights)
     return folder
 
 
@@ -535,8 +535,7 @@ def test_other_arrays_are_refused(runs, command, tmp_path, change, said):
         ("sample styled --truncation nan", "--truncation nan"),
         ("sample translating", "translate"),
         ("sample styled --out none/x.png", "--out"),
-        ("interpolate coded --seeds 1,2", "a VAE's interpolate takes images"),
-        ("interpolate translating --seeds 1,2", "no latents"),
+        ("interpolate translating --seeds 1,2", "draws no images of its own"),
         ("interpolate labelled --seeds 1,2 --space w", "--space w"),
         ("interpolate styled --seeds 1", "--seeds 1"),
         ("interpolate styled --seeds 1,2,1", "--seeds 1,2,1"),

@@ -19,7 +19,7 @@ from genjax.edit import pictures
 from genjax.errors import InputError
 from genjax.files import grids
 from genjax.models import cyclegan
-from genjax.training import checkpoint
+from genjax.training import run_folder
 
 TOY = cyclegan.Config(shape=(16, 16, 3), channels=4, blocks=1, disc_channels=4, disc_layers=1)
 
@@ -27,8 +27,8 @@ TOY = cyclegan.Config(shape=(16, 16, 3), channels=4, blocks=1, disc_channels=4, 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    checkpoint.write_config(folder, {"model": "cyclegan", "config": dataclasses.asdict(TOY)})
-    checkpoint.export(folder, toys.weights(cyclegan.recipe(TOY)))
+    run_folder.write_config(folder, {"model": "cyclegan", "config": dataclasses.asdict(TOY)})
+    run_folder.export(folder, toys.weights(cyclegan.recipe(TOY)))
     return folder
 
 
@@ -325,8 +325,8 @@ def test_weights_of_one_direction_translate_in_it_alone(run, tmp_path):
     _, weights = genjax.load(run)
     one = tmp_path / "one"
     one.mkdir()
-    checkpoint.write_config(one, checkpoint.read_config(run))
-    checkpoint.export(one, {"params": {"gen_a2b": weights["params"]["gen_a2b"]}, "stats": {}})
+    run_folder.write_config(one, run_folder.read_config(run))
+    run_folder.export(one, {"params": {"gen_a2b": weights["params"]["gen_a2b"]}, "stats": {}})
     paint(tmp_path / "a.png")
     assert cli.translate(one, tmp_path / "a.png", out=tmp_path / "out") == 0
     with pytest.raises(InputError, match="other direction"):
@@ -337,10 +337,10 @@ def test_a_run_of_another_model_is_refused(tmp_path):
     from genjax.models import vae
 
     config = vae.Config(shape=(8, 8, 1), hidden=(4,), z_dim=2)
-    checkpoint.write_config(
+    run_folder.write_config(
         tmp_path, {"model": "vae", "config": json.loads(json.dumps(dataclasses.asdict(config)))}
     )
-    checkpoint.export(tmp_path, core.weights(vae.recipe(config).init(jax.random.key(0))))
+    run_folder.export(tmp_path, core.weights(vae.recipe(config).init(jax.random.key(0))))
     paint(tmp_path / "a.png")
     with pytest.raises(InputError, match="another model"):
         cli.translate(tmp_path, tmp_path / "a.png", out=tmp_path / "out")

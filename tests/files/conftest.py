@@ -17,7 +17,7 @@ from image_sets import encode, folder, load, refused, said, summaries
 import genjax as package
 from genjax import cli
 from genjax.models import cyclegan, dcgan, stylegan2
-from genjax.training import checkpoint
+from genjax.training import run_folder
 
 __all__ = ["encode", "folder", "load", "refused", "said", "summaries"]
 
@@ -35,7 +35,7 @@ def runs(tmp_path_factory):
             dcgan.Config(
                 shape=(8, 8, 1),
                 z_dim=3,
-                channel_base=4,
+                channels=4,
                 norm="none",
                 conditional="concat",
                 num_labels=3,
@@ -57,7 +57,7 @@ def runs(tmp_path_factory):
         "translating": (
             cyclegan,
             cyclegan.Config(
-                shape=(16, 16, 3), channel_base=4, blocks=1, disc_channels=4, disc_layers=1
+                shape=(16, 16, 3), channels=4, blocks=1, disc_channels=4, disc_layers=1
             ),
             0.02,
         ),
@@ -69,11 +69,11 @@ def runs(tmp_path_factory):
             "config": dataclasses.asdict(config),
         }
         classes = {"data": {"classes": ["7", "cat", "dog"]}} if name == "labelled" else {}
-        checkpoint.write_config(folder / name, settings | classes)
+        run_folder.write_config(folder / name, settings | classes)
         weights = jax.tree.map(
             lambda x: np.float32(x + 0.1), toys.weights(module.recipe(config), scale=scale)
         )
-        checkpoint.export(folder / name, weights)
+        run_folder.export(folder / name, weights)
     return folder
 
 
@@ -90,7 +90,7 @@ def load_once():
         return read(directory, step)
 
     def load(directory, step=None):
-        settings = Path(directory, checkpoint.CONFIG)
+        settings = Path(directory, run_folder.CONFIG)
         if not settings.is_file():
             return read(directory, step)
         return kept(directory, step, settings.read_bytes())

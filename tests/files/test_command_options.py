@@ -10,7 +10,7 @@ from PIL import Image
 from genjax import cli, sampling
 from genjax.errors import InputError
 from genjax.files import grids
-from genjax.training import checkpoint
+from genjax.training import run_folder
 
 # --- single files ------------------------------------------------------------------
 
@@ -94,8 +94,8 @@ def test_classes_go_by_name_or_number(runs, load_once):
 )
 def test_classes_on_record_may_be_anything(genjax, runs, tmp_path, classes):
     shutil.copytree(runs / "labelled", tmp_path / "run")
-    checkpoint.write_config(
-        tmp_path / "run", checkpoint.read_config(runs / "labelled") | {"data": {"classes": classes}}
+    run_folder.write_config(
+        tmp_path / "run", run_folder.read_config(runs / "labelled") | {"data": {"classes": classes}}
     )
     code, said = genjax("sample", "run", "--label", "doge")
     assert code == 2
@@ -109,12 +109,12 @@ def test_what_a_runs_settings_are_not_is_said_without_options_that_the_command_l
     genjax, runs, tmp_path
 ):
     shutil.copytree(runs / "labelled", tmp_path / "run")
-    settings = checkpoint.read_config(tmp_path / "run")
+    settings = run_folder.read_config(tmp_path / "run")
     for change, why in (
         ({"shape": [7, 8, 1]}, "resolution 7 8: each side"),
         ({"channels": 0}, "channels 0"),
     ):
-        checkpoint.write_config(
+        run_folder.write_config(
             tmp_path / "run", settings | {"config": settings["config"] | change}
         )
         code, said = genjax("sample", "run")

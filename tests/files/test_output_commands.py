@@ -12,7 +12,7 @@ import toys
 from commands import FILES, FOLDERS, assert_refused, everything, make_inputs
 
 from genjax.files import outputs
-from genjax.training import checkpoint
+from genjax.training import run_folder
 
 
 @pytest.mark.parametrize("command", FILES)
@@ -136,7 +136,7 @@ def test_a_killed_conversion_is_done_when_repeated(genjax, tmp_path, monkeypatch
     assert genjax("export", "RUN/styled", "--out", "net.safetensors")[0] == 0
     code = (
         "import os, signal; from genjax.training import checkpoint; from genjax import cli\n"
-        "checkpoint.export = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "run_folder.export = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "cli.main()"
     )
     words = ["convert", "stylegan2", "net.safetensors", "--out", "run"]
@@ -153,6 +153,6 @@ def test_a_killed_conversion_is_done_when_repeated(genjax, tmp_path, monkeypatch
     assert genjax(*words)[0] == 0
     assert {path.name for path in tmp_path.iterdir()} == {"net.safetensors", "run"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        checkpoint.CONFIG,
-        checkpoint.WEIGHTS,
+        run_folder.CONFIG,
+        run_folder.WEIGHTS,
     }

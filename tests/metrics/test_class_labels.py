@@ -10,7 +10,8 @@ from PIL import Image
 from genjax import core, data
 from genjax.errors import InputError
 from genjax.metrics import evaluation
-from genjax.training import hooks, script
+from genjax.training import hooks, script, trainer
+from genjax.training.options import Options
 
 
 class Showing:
@@ -24,6 +25,7 @@ class Showing:
             shape=(1, 1, 1),
             z_dim=1,
         )
+        self.sampler = core.Sampler((1, 1, 1), 1, num_labels, lambda *_: None)
 
     def sample(self, weights, key, n, labels):
         assert labels.shape == (n,)
@@ -33,9 +35,7 @@ class Showing:
 def measured(hook):
     """The labels of the samples that a hook measures."""
     state = core.new_state({"net": jnp.zeros(1)}, {})
-    row = {}
-    hook.run(hooks.Event(1, 1, state, row))
-    return row["eval/fd"]
+    return hook.run(trainer.Event(1, 1, state, {}))["eval/fd"]
 
 
 def test_each_class_in_turn_over_all_batches():
@@ -77,10 +77,10 @@ def test_eval_every_draws_classes_as_often_as_the_data_have_them(tmp_path, monke
     seen = []
     measure = lambda batches, count: float(seen.append(np.concatenate(list(batches)).ravel()) or 0)
     monkeypatch.setattr(evaluation, "distance_to", lambda real, extractor, track: measure)
-    options = script.Options(eval_every=1, eval_images=3000, eval_extractor="pixels", seed=4)
+    options = Options(eval_every=1, eval_images=3000, eval_extractor="pixels", seed=4)
     [hook], name = script.evaluation(Showing(3, 512), source, options)
     assert name == "eval/fd_pixels"
-    hook.run(hooks.Event(1, 1, core.new_state({"net": jnp.zeros(1)}, {}), {}))
+    hook.run(trainer.Event(1, 1, core.new_state({"net": jnp.zeros(1)}, {}), {}))
     labels = np.repeat([0, 1, 2], [27, 1, 3])
     np.testing.assert_array_equal(seen[0], np.random.default_rng(4).choice(labels, 3000))
     with pytest.raises(InputError, match="has 3 classes, but the model draws 2"):

@@ -12,7 +12,7 @@ from genjax import cli
 from genjax.errors import InputError
 from genjax.metrics import extractors, nearest
 from genjax.models import dcgan
-from genjax.training import checkpoint
+from genjax.training import run_folder
 
 
 def pixels(n, seed=0, size=4):
@@ -62,10 +62,10 @@ def test_the_sheet_has_one_row_per_sample():
 def test_the_command_compares_a_run_at_its_own_size(tmp_path, monkeypatch, capsys):
     config = dcgan.Config(shape=(8, 8, 3), z_dim=3, channels=4, norm="none")
     (tmp_path / "run").mkdir()
-    checkpoint.write_config(
+    run_folder.write_config(
         tmp_path / "run", {"model": "dcgan", "config": dataclasses.asdict(config)}
     )
-    checkpoint.export(tmp_path / "run", toys.weights(dcgan.recipe(config), scale=0.5))
+    run_folder.export(tmp_path / "run", toys.weights(dcgan.recipe(config), scale=0.5))
     (tmp_path / "data").mkdir()
     for index, image in enumerate(pixels(12, size=16)):
         Image.fromarray(image).save(tmp_path / "data" / f"{index}.png")

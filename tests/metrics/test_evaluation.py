@@ -28,7 +28,7 @@ from genjax.files import outputs
 from genjax.metrics import evaluate, evaluation, extractors, features, frechet, kid, prdc, sets
 from genjax.metrics.extractors import protocols
 from genjax.models import dcgan
-from genjax.training import checkpoint
+from genjax.training import run_folder
 
 PROJECTION = np.random.default_rng(0).normal(size=(48, 6)).astype(np.float32)
 
@@ -317,9 +317,9 @@ def gan_run(path, seed=0, **options):
     """A run of a small network that draws 8x8x3."""
     config = dcgan.Config(shape=(8, 8, 3), z_dim=3, channels=4, norm="none", **options)
     path.mkdir()
-    checkpoint.write_config(path, {"model": "dcgan", "config": dataclasses.asdict(config)})
+    run_folder.write_config(path, {"model": "dcgan", "config": dataclasses.asdict(config)})
     weights = toys.weights(dcgan.recipe(config), scale=0.5)
-    checkpoint.export(path, jax.tree.map(lambda x: x + seed / 10, weights))
+    run_folder.export(path, jax.tree.map(lambda x: x + seed / 10, weights))
     return Run(path, sets.open_run(path)[1])
 
 
@@ -357,9 +357,9 @@ def test_a_run_is_drawn_from_three_times(tmp_path):
     config = dcgan.Config(shape=(8, 8, 3), z_dim=3, channels=4, norm="none")
     model, run = dcgan.recipe(config), tmp_path / "run"
     run.mkdir()
-    checkpoint.write_config(run, {"model": "dcgan", "config": dataclasses.asdict(config)})
+    run_folder.write_config(run, {"model": "dcgan", "config": dataclasses.asdict(config)})
     weights = toys.weights(model, scale=0.5)
-    checkpoint.export(run, weights)
+    run_folder.export(run, weights)
     drawn = np.concatenate(list(sampling.drawn(model, weights, sampling.drawer(model), 70, 5)))
     sampled = np.asarray(jax.jit(model.sample, static_argnums=2)(weights, jax.random.key(5), 70))
     np.testing.assert_allclose(drawn, 127.5 * (sampled + 1), atol=0.51)
@@ -548,10 +548,10 @@ def test_a_conditional_run_draws_classes_as_often_as_real_images_have_them(tmp_p
         shape=(8, 8, 3), z_dim=3, channels=4, norm="none", conditional="concat", num_labels=2
     )
     (tmp_path / "run").mkdir()
-    checkpoint.write_config(
+    run_folder.write_config(
         tmp_path / "run", {"model": "dcgan", "config": dataclasses.asdict(config)}
     )
-    checkpoint.export(tmp_path / "run", toys.weights(dcgan.recipe(config)))
+    run_folder.export(tmp_path / "run", toys.weights(dcgan.recipe(config)))
     (tmp_path / "real").mkdir()
     for label, count in (("a", 18), ("b", 2)):
         folder(tmp_path / "real" / label, pixels(count))
@@ -579,7 +579,7 @@ def test_labels_are_as_frequent_in_every_kind_of_source(tmp_path, streamed):
     real = sets.open_set(source._replace(read=None))
     expected = np.repeat([0, 1], [40, 10])
     np.testing.assert_array_equal(real.labels(np.arange(50)), expected)
-    model = SimpleNamespace(config=SimpleNamespace(conditional=True, num_labels=2))
+    model = SimpleNamespace(num_labels=2)
     drawn = sets.class_labels(model, 5000, 7, real)
     np.testing.assert_array_equal(drawn, np.random.default_rng(7).choice(expected, 5000))
     assert drawn.mean() == pytest.approx(0.2, abs=0.02)
@@ -588,11 +588,8 @@ def test_labels_are_as_frequent_in_every_kind_of_source(tmp_path, streamed):
     np.testing.assert_array_equal(
         sets.open_set(source, 12, seed=1).labels(np.arange(12)), expected[chosen]
     )
-    assert (
-        sets.class_labels(SimpleNamespace(config=SimpleNamespace(conditional="none")), 9, 0, real)
-        is None
-    )
-    few = SimpleNamespace(config=SimpleNamespace(conditional="concat", num_labels=1))
+    assert sets.class_labels(SimpleNamespace(num_labels=0), 9, 0, real) is None
+    few = SimpleNamespace(num_labels=1)
     with pytest.raises(
         InputError,
         match=r"real: 50 images.*: has 2 classes, but the model draws 1; give the set that it was",

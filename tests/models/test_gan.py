@@ -43,7 +43,7 @@ def dirac(**changes):
         "adam_b2": 0.99,
         "learning_rate": 0.01,
     }
-    return gan.two_player(gan.Game(**{**fields, **changes}), Point(), Slope())
+    return gan.two_player(gan.TwoPlayerConfig(**{**fields, **changes}), Point(), Slope())
 
 
 def advance(model, steps, images):
@@ -98,7 +98,9 @@ def test_a_collapsed_generator_raises_the_alarm():
     _, metrics = advance(dirac(), 1, noise)
     assert metrics["health/diversity"] == 0
     assert metrics["health/saturated"] == 0
-    model = gan.two_player(gan.Game(shape=(1, 1, 1), z_dim=1, batch_size=4), Point(), Sure())
+    model = gan.two_player(
+        gan.TwoPlayerConfig(shape=(1, 1, 1), z_dim=1, batch_size=4), Point(), Sure()
+    )
     assert advance(model, 1, noise)[1]["health/saturated"] == 1
 
 
@@ -244,17 +246,17 @@ def test_a_conditional_gan_listens_to_the_label(conditional):
 @pytest.mark.parametrize(
     ("changes", "option"),
     [
-        ({"loss": "hinged"}, "--model.loss hinged: one of minimax"),
-        ({"conditional": "concat"}, "--model.conditional concat: needs data with labels"),
-        ({"augment": ("colour",)}, "--model.augment"),
-        ({"r1_gamma": -1.0}, "--model.r1-gamma -1.0: 0 or more"),
-        ({"penalty_interval": 0}, "--model.penalty-interval 0"),
-        ({"label_smoothing": 0.1, "loss": "hinge"}, "--model.label-smoothing 0.1: only with"),
-        ({"adam_b1": 1.0}, "--model.adam-b1 1.0"),
-        ({"batch_size": 0}, "--batch-size 0"),
-        ({"dtype": "float16"}, "--dtype float16"),
-        ({"hidden": (0,)}, "--model.hidden"),
-        ({"output": "sigmoid"}, "--model.output sigmoid: one of tanh, linear"),
+        ({"loss": "hinged"}, "loss hinged: one of minimax"),
+        ({"conditional": "concat"}, "conditional concat: needs data with labels"),
+        ({"augment": ("colour",)}, "augment"),
+        ({"r1_gamma": -1.0}, "r1_gamma -1.0: must be at least 0"),
+        ({"penalty_interval": 0}, "penalty_interval 0"),
+        ({"label_smoothing": 0.1, "loss": "hinge"}, "label_smoothing 0.1: only with"),
+        ({"adam_b1": 1.0}, "adam_b1 1.0"),
+        ({"batch_size": 0}, "batch_size 0"),
+        ({"dtype": "float16"}, "dtype float16"),
+        ({"hidden": (0,)}, "hidden"),
+        ({"output": "sigmoid"}, "output sigmoid: one of tanh, linear"),
     ],
 )
 def test_a_config_that_means_nothing_is_refused(changes, option):

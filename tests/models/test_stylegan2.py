@@ -57,7 +57,7 @@ def normal(seed, *shape):
                 "shape": (32, 32, 3),
                 "mapping_layers": 2,
                 "disc_network": "orig",
-                "conditional": True,
+                "conditional": "projection",
                 "num_labels": 10,
             },
             20_215_315,
@@ -233,10 +233,10 @@ def test_a_step_descends_the_losses_of_the_paper():
     )
 
 
-@pytest.mark.parametrize("network", stylegan2.DISC_NETWORKS)
+@pytest.mark.parametrize("network", stylegan2.config.DISC_NETWORKS)
 def test_the_discriminators_layers_are_named_in_order(network):
     config = dataclasses.replace(TOY, disc_network=network)
-    names = stylegan2.disc_layers(config)
+    names = stylegan2.networks.disc_layers(config)
     assert sorted([*names, "last_dense", "logits"]) == sorted(
         jax.eval_shape(stylegan2.recipe(config).init, jax.random.key(0)).params["disc"]
     )
@@ -285,7 +285,7 @@ def test_the_probability_of_augmentation_follows_the_logits_or_stays():
             state, metrics = step(
                 state, {"images": normal(i, 4, 4, 4, 3)}, jax.random.key(i), model.plan(i)
             )
-            seen.setdefault(name, []).append(float(metrics["health/ada_p"]))
+            seen.setdefault(name, []).append(float(metrics["health/augment_p"]))
     np.testing.assert_allclose(seen["follows"], [0] * 4 + [0.16] * 4, rtol=1e-5)
     assert seen["stays"] == [0.25] * 8
 
@@ -306,19 +306,19 @@ def test_bfloat16_networks_are_near_the_float32_ones_and_clamped():
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"gen_network": "progressive"}, "--model.gen-network"),
-        ({"disc_network": "progressive"}, "--model.disc-network"),
-        ({"conditional": True}, "--model.conditional"),
-        ({"mbstd_group_size": 3}, "--batch-size 4"),
-        ({"shape": (3, 8, 3)}, "--resolution 3 8"),
-        ({"augment": "bgx"}, "--model.augment"),
-        ({"pl_interval": 0}, "--model.pl-interval"),
-        ({"accumulate": 3}, "--model.accumulate 3"),
-        ({"style_mixing_prob": 1.5}, "--model.style-mixing-prob"),
-        ({"dtype": "float16"}, "--dtype"),
-        ({"ada_target": 60.0}, "--model.ada-target 60"),
-        ({"taps": (1, 3, 2)}, "--model.taps"),
-        ({"taps": ()}, "--model.taps"),
+        ({"gen_network": "progressive"}, "gen_network"),
+        ({"disc_network": "progressive"}, "disc_network"),
+        ({"conditional": "projection"}, "conditional"),
+        ({"mbstd_group_size": 3}, "batch_size 4"),
+        ({"shape": (3, 8, 3)}, "shape 3x8"),
+        ({"augment": "bgx"}, "augment"),
+        ({"pl_interval": 0}, "pl_interval"),
+        ({"accumulate": 3}, "accumulate 3"),
+        ({"style_mixing_prob": 1.5}, "style_mixing_prob"),
+        ({"dtype": "float16"}, "dtype"),
+        ({"ada_target": 60.0}, "ada_target 60"),
+        ({"resample_filter": (1, 3, 2)}, "resample_filter"),
+        ({"resample_filter": ()}, "resample_filter"),
     ],
 )
 def test_configs_that_mean_nothing_are_refused(fields, named):

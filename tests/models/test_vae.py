@@ -293,14 +293,16 @@ def test_what_the_likelihood_sees_of_bfloat16_networks_is_not_rounded(network):
         TINY, shape=(8, 8, 1), network=network, channels=(4, 4), dtype="bfloat16"
     )
     z = jax.random.normal(jax.random.key(0), (4, config.z_dim))
-    (x, _), _ = vae.Decoder(config).init_with_output(jax.random.key(1), z, jnp.zeros((4, 0)))
+    (x, _), _ = vae.networks.Decoder(config).init_with_output(
+        jax.random.key(1), z, jnp.zeros((4, 0))
+    )
     assert x.dtype == jnp.float32
     assert np.any(x != x.astype(jnp.bfloat16))
 
 
 def test_a_learned_scale_below_its_floor_finds_back():
     config = dataclasses.replace(TINY, likelihood="logistic")
-    decoder, z = vae.Decoder(config), jnp.zeros((1, config.z_dim))
+    decoder, z = vae.networks.Decoder(config), jnp.zeros((1, config.z_dim))
     params = decoder.init(jax.random.key(0), z, jnp.zeros((1, 0)))["params"]
 
     def scale(value):
@@ -317,22 +319,22 @@ def test_a_learned_scale_below_its_floor_finds_back():
 @pytest.mark.parametrize(
     ("changes", "option"),
     [
-        ({"network": "transformer"}, "--model.network transformer"),
-        ({"likelihood": "poisson"}, "--model.likelihood"),
-        ({"binarize": "maybe"}, "--model.binarize"),
-        ({"binarize": "dynamic", "likelihood": "gaussian"}, "--model.binarize"),
-        ({"dtype": "float7"}, "--dtype float7"),
-        ({"activation": "sin"}, "--model.activation"),
-        ({"z_dim": 0}, "--model.z-dim 0"),
-        ({"batch_size": 8, "accumulate": 3}, "--model.accumulate 3"),
-        ({"conditional": True}, "--model.conditional"),
-        ({"importance_samples": 5, "beta": 2.0}, "--model.importance-samples 5"),
-        ({"free_bits": 1.0, "capacity": 5.0}, "--model.capacity"),
-        ({"free_bits": 1.0, "accumulate": 2}, "--model.accumulate 2"),
-        ({"dequantize": True}, "--model.dequantize"),
-        ({"learning_rate": 0.0}, "--model.learning-rate"),
-        ({"beta": -1.0}, "--model.beta"),
-        ({"hidden": (0,)}, "--model.hidden"),
+        ({"network": "transformer"}, "network transformer"),
+        ({"likelihood": "poisson"}, "likelihood"),
+        ({"binarize": "maybe"}, "binarize"),
+        ({"binarize": "dynamic", "likelihood": "gaussian"}, "binarize"),
+        ({"dtype": "float7"}, "dtype float7"),
+        ({"activation": "sin"}, "activation"),
+        ({"z_dim": 0}, "z_dim 0"),
+        ({"batch_size": 8, "accumulate": 3}, "accumulate 3"),
+        ({"conditional": True}, "conditional"),
+        ({"importance_samples": 5, "beta": 2.0}, "importance_samples 5"),
+        ({"free_bits": 1.0, "capacity": 5.0}, "capacity"),
+        ({"free_bits": 1.0, "accumulate": 2}, "accumulate 2"),
+        ({"dequantize": True}, "dequantize"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"beta": -1.0}, "beta"),
+        ({"hidden": (0,)}, "hidden"),
     ],
 )
 def test_a_config_that_means_nothing_is_refused_by_its_options_name(changes, option):

@@ -69,7 +69,7 @@ def test_outputs(both):
     latents = (
         np.random.default_rng(1).standard_normal((BATCH, recipe.config.z_dim)).astype(np.float32)
     )
-    logits, _ = jax.jit(vae.Decoder(recipe.config).apply)(
+    logits, _ = jax.jit(vae.networks.Decoder(recipe.config).apply)(
         {"params": state.params["dec"]}, latents, jnp.zeros((BATCH, 0))
     )
     close(module.decode(torch.tensor(latents)).permute(0, 2, 3, 1), logits)
@@ -84,7 +84,9 @@ def test_loss_and_gradients(both):
         return -jnp.mean(recipe.elbo({"params": params, "stats": {}}, key, images))
 
     loss, gradients = jax.jit(jax.value_and_grad(loss_fn))(state.params)
-    noise = vae._noise(jax.random.split(key)[1], jnp.arange(1), BATCH, recipe.config.z_dim)[:, 0]
+    noise = vae.verbs._noise(jax.random.split(key)[1], jnp.arange(1), BATCH, recipe.config.z_dim)[
+        :, 0
+    ]
     theirs = module.loss(x, torch.tensor(np.asarray(noise)))
     module.zero_grad()
     theirs.backward()

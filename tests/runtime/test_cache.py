@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from genjax.runtime import cache
-from genjax.training import script
+from genjax.runtime import cache, shell
 
 PROGRAM = """
 import jax
@@ -106,5 +105,5 @@ def test_a_damaged_program_is_replaced(tmp_path):
 def test_every_command_keeps_what_it_compiles(monkeypatch):
     called = []
     monkeypatch.setattr(cache, "keep_programs", lambda: called.append(True))
-    assert script.guarded(lambda: 0) == 0
+    assert shell.guarded(lambda: 0) == 0
     assert called == [True]

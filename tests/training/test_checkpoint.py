@@ -17,7 +17,7 @@ import pytest
 from genjax import core
 from genjax.errors import InputError
 from genjax.files import outputs
-from genjax.training import checkpoint
+from genjax.training import checkpoint, run_folder
 
 # The reads that Orbax gives up on, of a damaged checkpoint, warn when they are collected: here, and not in some later test.
 pytestmark = [
@@ -103,7 +103,7 @@ def test_a_damaged_one_that_was_asked_for_is_said_beside_what_there_is(tmp_path,
         if path.is_file() and path.stat().st_size > 500:
             path.unlink()
     with pytest.raises(
-        InputError, match=r"--step 2: that checkpoint of .* is damaged; there is also 1$"
+        InputError, match=r"step 2: that checkpoint of .* is damaged; there is also 1$"
     ):
         checkpoint.restore(manager, like(), 2)
     assert int(checkpoint.restore(manager, like(), 1).step) == 1
@@ -143,7 +143,7 @@ def test_another_structure_is_said_and_is_no_damage(tmp_path, manager, recorded)
     ]:
         with pytest.raises(
             InputError,
-            match=f"checkpoint 1 does not fit these settings: {why}; .* --transfer {tmp_path}",
+            match=f"checkpoint 1 does not fit these settings: {why}; .* `transfer` {tmp_path}",
         ):
             checkpoint.restore(
                 manager, jax.eval_shape(lambda other=other: core.new_state(other, {"net": ()}))
@@ -280,7 +280,7 @@ def test_leftover_temporary_files_are_removed(tmp_path):
     for name in (*names, *others):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
-    checkpoint.remove_leftovers(tmp_path)
+    run_folder.remove_leftovers(tmp_path)
     assert [name for name in (*names, *others) if (tmp_path / name).exists()] == others
 
 
@@ -298,26 +298,26 @@ def test_weights_keep_their_shapes_and_orders(tmp_path):
         },
         "stats": {},
     }
-    checkpoint.export(tmp_path, weights)
-    read = checkpoint.read_weights(tmp_path, weights)
+    run_folder.export(tmp_path, weights)
+    read = run_folder.read_weights(tmp_path, weights)
     jax.tree.map(np.testing.assert_array_equal, read, weights)
     assert jax.tree.map(np.shape, read) == jax.tree.map(np.shape, weights)
 
 
 def test_weights_travel_as_safetensors(tmp_path):
     weights = {"params": {"net": {"w": jnp.arange(6.0).reshape(2, 3).T}}, "stats": {}}
-    checkpoint.export(tmp_path, weights)
+    run_folder.export(tmp_path, weights)
     shapes = jax.eval_shape(lambda: weights)
     np.testing.assert_array_equal(
-        checkpoint.read_weights(tmp_path, shapes)["params"]["net"]["w"],
+        run_folder.read_weights(tmp_path, shapes)["params"]["net"]["w"],
         weights["params"]["net"]["w"],
     )
     with pytest.raises(InputError, match=r"params/net/w is \[3, 2\], the model's is \[5\]"):
-        checkpoint.read_weights(
+        run_folder.read_weights(
             tmp_path, jax.eval_shape(lambda: {"params": {"net": {"w": jnp.zeros(5)}}, "stats": {}})
         )
     with pytest.raises(InputError, match="holds no params/net/v"):
-        checkpoint.read_weights(
+        run_folder.read_weights(
             tmp_path, jax.eval_shape(lambda: {"params": {"net": {"v": jnp.zeros(5)}}, "stats": {}})
         )
 
@@ -328,14 +328,14 @@ def test_weights_travel_as_safetensors(tmp_path):
 def test_hostile_weights_are_refused(tmp_path, content):
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(InputError, match="safetensors"):
-        checkpoint.read_weights(tmp_path, {})
+        run_folder.read_weights(tmp_path, {})
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"model": 3, "config": {}}', b"\xff\xfe"])
 def test_hostile_settings_are_refused(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(InputError, match=r"config\.json"):
-        checkpoint.read_config(tmp_path)
+        run_folder.read_config(tmp_path)
 
 
 def test_weights_are_transferred_where_names_and_shapes_fit(tmp_path):
@@ -344,11 +344,11 @@ def test_weights_are_transferred_where_names_and_shapes_fit(tmp_path):
         {},
         ema={"enc": {"a": jnp.zeros((2, width)), "b": jnp.zeros(3)}},
     )
-    checkpoint.export(tmp_path, core.weights(state(4, 1.0).replace(ema={})))
-    new, own = checkpoint.transferred(state(5, 2.0), tmp_path)
+    run_folder.export(tmp_path, core.weights(state(4, 1.0).replace(ema={})))
+    new, own = run_folder.transferred(state(5, 2.0), tmp_path)
     assert own == ["params/enc/a"]
     assert np.all(new.params["enc"]["a"] == 2)
     assert np.all(new.params["enc"]["b"] == 1)
     assert np.all(new.ema["enc"]["b"] == 1)
     with pytest.raises(InputError, match="none of its weights fit"):
-        checkpoint.transferred(core.new_state({"dec": {"a": jnp.zeros(3)}}, {}), tmp_path)
+        run_folder.transferred(core.new_state({"dec": {"a": jnp.zeros(3)}}, {}), tmp_path)

@@ -13,7 +13,7 @@ import toys
 from safetensors.numpy import load_file
 
 from genjax.errors import InputError
-from genjax.training import script
+from genjax.runtime import processes
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,7 +87,7 @@ ALONE = """
 import sys
 from genjax.training import script
 from genjax.cli.train import vae
-script.JOIN_SECONDS = 2
+processes.JOIN_SECONDS = 2
 sys.argv = ["vae.py", "--out", sys.argv[1], "--distributed", sys.argv[2]]
 vae.main()
 """
@@ -128,4 +128,4 @@ def test_who_waits_says_for_whom_and_gives_up(tmp_path, index, whom):
 )
 def test_what_names_no_process_is_refused(given, why):
     with pytest.raises(InputError, match=f"--distributed {given}: {why}; auto under SLURM"):
-        script.join(given)
+        processes.join(given)

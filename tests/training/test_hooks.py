@@ -13,12 +13,12 @@ import pytest
 
 from genjax import core
 from genjax.errors import InputError
-from genjax.training import hooks
+from genjax.training import hooks, trainer
 
 
 def event(step, steps=30):
     row = {"step": step, "images_per_sec": 5.0, "loss/a": 1.0 / step}
-    return hooks.Event(step, steps, core.new_state({"net": jnp.zeros(1)}, {}), row)
+    return trainer.Event(step, steps, core.new_state({"net": jnp.zeros(1)}, {}), row)
 
 
 def test_rows_past_the_checkpoint_and_half_written_ones_are_dropped(tmp_path):
@@ -113,14 +113,14 @@ def test_the_time_left_is_that_of_training_alone(capsys):
 
 @pytest.mark.parametrize("size", [32, 256])
 def test_samples_are_measured_always_of_the_same_latents(size):
-    """In batches of 64, or of what a step has at once where that is less; the last is cut."""
+    """In batches of the given size, or of all where that is less; the last is cut."""
 
     class Drawing:
-        config = types.SimpleNamespace(batch_size=size, accumulate=2)
+        config = types.SimpleNamespace(conditional="none", num_labels=0)
 
         @staticmethod
         def sample(weights, key, n):
-            assert n == min(64, size // 2)
+            assert n == min(size, 70)
             return jax.random.uniform(key, (n, 2, 2, 1), minval=-1) + weights["params"]["net"][0]
 
     seen = []
@@ -130,11 +130,9 @@ def test_samples_are_measured_always_of_the_same_latents(size):
         assert len(seen[-1]) == count
         return 0.25
 
-    hook = hooks.evaluation(Drawing, 10, "eval/fd_toy", measure, 70, seed=3)
-    told = event(10)
-    hook.run(told)
+    hook = hooks.evaluation(Drawing, 10, "eval/fd_toy", measure, 70, seed=3, batch_size=size)
+    assert hook.run(event(10)) == {"eval/fd_toy": 0.25}
     hook.run(event(20))
-    assert told.row["eval/fd_toy"] == 0.25
     assert seen[0].dtype == np.uint8
     np.testing.assert_array_equal(*seen)
     assert len(np.unique(seen[0], axis=0)) == 70

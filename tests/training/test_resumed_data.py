@@ -6,7 +6,8 @@ from PIL import Image
 
 from genjax import data
 from genjax.models import gan, vae
-from genjax.training import script
+from genjax.training import run_folder, script
+from genjax.training.options import Options
 
 SETTINGS = {
     "data": {"spec": "a", "name": "b", "fingerprint": "new", "classes": ["cat", "dog"]},
@@ -27,22 +28,22 @@ def before(**changed):
 
 
 def test_the_fingerprint_of_version_0_1_0_is_accepted_and_no_other():
-    assert script.changes(before(), SETTINGS) == []
-    assert script.changes(before(fingerprint="old"), SETTINGS, earlier="old") == []
-    assert script.changes(before(fingerprint="older"), SETTINGS, earlier="old") == [
+    assert run_folder.changes(before(), SETTINGS) == []
+    assert run_folder.changes(before(fingerprint="old"), SETTINGS, earlier="old") == []
+    assert run_folder.changes(before(fingerprint="older"), SETTINGS, earlier="old") == [
         "the data are other images, or labelled otherwise"
     ]
-    assert script.changes(before(fingerprint="old"), SETTINGS) == [
+    assert run_folder.changes(before(fingerprint="old"), SETTINGS) == [
         "the data are other images, or labelled otherwise"
     ]
-    assert script.changes(before(fingerprint=""), SETTINGS) == [
+    assert run_folder.changes(before(fingerprint=""), SETTINGS) == [
         "the data are other images, or labelled otherwise"
     ]
 
 
 def test_a_run_without_class_names_goes_on_and_one_with_others_does_not():
-    assert script.changes(before(classes=None), SETTINGS) == []
-    assert script.changes(before(classes=["dog", "cat"]), SETTINGS) == [
+    assert run_folder.changes(before(classes=None), SETTINGS) == []
+    assert run_folder.changes(before(classes=["dog", "cat"]), SETTINGS) == [
         "data.classes was ['dog', 'cat'], is ['cat', 'dog']"
     ]
 
@@ -70,6 +71,6 @@ def folder(tmp_path):
 def test_labels_that_the_model_does_not_use_are_told(folder, capsys, config, told):
     source = data.load(folder, say=print)
     assert source.classes == ("1", "2", "10")
-    script.configured(config, source, script.Options(batch_size=getattr(config, "batch_size", 128)))
+    script.configured(config, source, Options(batch_size=getattr(config, "batch_size", 128)))
     line = "the data have 3 labels, which the model does not use; --model.conditional makes it\n"
     assert capsys.readouterr().err == (line if told else "")

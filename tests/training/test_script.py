@@ -22,7 +22,9 @@ from genjax import cli
 from genjax.errors import InputError
 from genjax.metrics import evaluation, extractors
 from genjax.models import cyclegan, dcgan, gan, stylegan2, vae
-from genjax.training import script
+from genjax.runtime import shell
+from genjax.training import command_line, run_folder, script
+from genjax.training.options import Options
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -230,7 +232,7 @@ def test_bad_options_end_in_one_line_and_code_2(tmp_path, arguments, monkeypatch
 
     monkeypatch.setattr(sys, "argv", ["vae.py", "--out", str(tmp_path / "run"), *arguments])
     with pytest.raises(SystemExit) as exit:
-        script.main(train_vae.Arguments, train_vae.run)
+        train_vae.main()
     said = capsys.readouterr().err
     assert exit.value.code == 2
     assert len(said.strip().splitlines()) == 1
@@ -240,9 +242,9 @@ def test_bad_options_end_in_one_line_and_code_2(tmp_path, arguments, monkeypatch
 
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    options = script.Options(out=tmp_path)
-    with pytest.raises(InputError, match="no run of genjax"):
-        script.open_run(tmp_path, {}, options)
+    options = Options(out=tmp_path)
+    with pytest.raises(InputError, match="is not a run of genjax"):
+        run_folder.open_run(tmp_path, {}, options)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -328,35 +330,34 @@ PRESETS = {"": ["plain"], "small": ["of the preset"]}
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [script.Options, *(model.Config for model in (cyclegan, dcgan, gan, stylegan2, vae))],
+    "settings", [Options, *(model.Config for model in (cyclegan, dcgan, gan, stylegan2, vae))]
 )
 def test_every_setting_has_its_help(settings):
-    """It is the comment at the end of its line: where a formatter wraps the line, --help loses it."""
+    """It is the comment at the end of its line, or above it."""
     lines = [
         line for base in settings.__mro__[:-1] for line in inspect.getsource(base).splitlines()
     ]
     for field in dataclasses.fields(settings):
-        assert any(re.match(rf"    {field.name}: .* = .+  # \S", line) for line in lines), (
-            field.name
-        )
+        index = next(i for i, line in enumerate(lines) if line.startswith(f"    {field.name}: "))
+        above, own = lines[index - 1], lines[index]
+        assert re.search(r"  # \S", own) or re.match(r"    # \S", above), field.name
 
 
 @pytest.mark.parametrize(
     "argv", [["--preset", "small"], ["--steps", "3", "--preset=small", "--out", "x"]]
 )
 def test_a_preset_is_found_wherever_it_stands(argv):
-    assert script.chosen(PRESETS, argv) == ["of the preset"]
+    assert command_line.preset(PRESETS, argv) == ["of the preset"]
 
 
 def test_without_a_preset_the_options_have_their_own_defaults():
-    assert script.chosen(PRESETS, ["--steps", "3"]) == ["plain"]
-    assert script.chosen({}, []) is None
+    assert command_line.preset(PRESETS, ["--steps", "3"]) == ["plain"]
+    assert command_line.preset({"": 1}, []) == 1
 
 
 def test_an_unknown_preset_is_refused(capsys):
     with pytest.raises(SystemExit) as end:
-        script.chosen(PRESETS, ["--preset", "smal"])
+        command_line.preset(PRESETS, ["--preset", "smal"])
     assert end.value.code == 2
     assert "--preset smal: one of small" in capsys.readouterr().err
 
@@ -371,17 +372,21 @@ def test_an_unknown_preset_is_refused(capsys):
 )
 def test_pictures_without_a_preset_are_told_of_larger_networks(argv, said, monkeypatch, capsys):
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Arguments(script.Options):
-        preset: str = ""
+    class Arguments(Options):
+        """Toy."""
+
+        preset: str = ""  # a name
+        model: gan.Config = gan.Config()
 
     monkeypatch.setattr("sys.argv", ["train.py", *argv])
-    monkeypatch.setattr(script, "guarded", lambda run: run())
+    monkeypatch.setattr(command_line, "guarded", lambda run, option: run())
     with pytest.raises(SystemExit) as end:
-        script.main(
+        command_line.main(
+            "gan",
             Arguments,
             lambda args: 0,
             {"": Arguments(), "small": Arguments(preset="small")},
-            larger="--preset small",
+            hint="--preset small",
         )
     assert end.value.code == 0
     assert (
@@ -400,7 +405,7 @@ def test_a_run_measures_itself_and_keeps_its_best(tmp_path, monkeypatch):
     monkeypatch.setattr(
         extractors, "extractor", lambda name: extractors.wrap(lambda images: images, name)
     )
-    options = script.Options(
+    options = Options(
         out=tmp_path / "run",
         steps=40,
         batch_size=8,
@@ -411,7 +416,7 @@ def test_a_run_measures_itself_and_keeps_its_best(tmp_path, monkeypatch):
         eval_extractor="lenet",
     )
     config = vae.Config(shape=(8, 8, 1), hidden=(4,), z_dim=2, batch_size=8)
-    assert script.train("vae", vae.recipe(config), config, script.load_data(options), options) == 0
+    assert script.train("vae", vae.recipe(config), script.load_data(options), options).step == 40
     assert [row["eval/fd_lenet"] for row in rows(tmp_path / "run")] == [3, 1, 2, 4]
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["20", "40"]
 
@@ -420,13 +425,11 @@ def test_a_finished_run_has_the_weights_of_its_last_step_whatever_lay_there(
     tmp_path, monkeypatch, capsys
 ):
     """It may have been killed between its last checkpoint and them, beside those of an earlier SIGTERM."""
-    options = script.Options(out=tmp_path / "run", steps=4, batch_size=8, log_every=2, save_every=2)
+    options = Options(out=tmp_path / "run", steps=4, batch_size=8, log_every=2, save_every=2)
     config = vae.Config(shape=(8, 8, 1), hidden=(4,), z_dim=2, batch_size=8, decay_steps=3)
-    monkeypatch.setattr(script, "lock", lambda run: None)  # of this process, until it ends
-    train = lambda: script.train(
-        "vae", vae.recipe(config), config, script.load_data(options), options
-    )
-    assert train() == 0
+    monkeypatch.setattr(run_folder, "lock", lambda run: None)  # of this process, until it ends
+    train = lambda: script.train("vae", vae.recipe(config), script.load_data(options), options)
+    assert train().step == 4
     assert (
         "rates are 0 from step 3 on: with --steps 4 give --model.decay-steps, too"
         in capsys.readouterr().err
@@ -435,7 +438,7 @@ def test_a_finished_run_has_the_weights_of_its_last_step_whatever_lay_there(
     whole = path.read_bytes()
     for stale in (lambda: path.write_bytes(b"of another step"), path.unlink):
         stale()
-        assert train() == 0
+        assert train().step == 4
         assert path.read_bytes() == whole
 
 
@@ -454,7 +457,7 @@ def test_what_the_machine_lacks_is_said_in_a_line(error, said, capsys):
     def run():
         raise error
 
-    assert script.guarded(run) == 2
+    assert shell.guarded(run) == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith(f": {said}")
 
 
@@ -463,7 +466,7 @@ def test_an_os_error_that_says_nothing_keeps_its_traceback():
         raise OSError("odd")
 
     with pytest.raises(OSError, match="odd"):
-        script.guarded(run)
+        shell.guarded(run)
 
 
 @pytest.mark.parametrize(
@@ -478,11 +481,11 @@ def test_an_os_error_that_says_nothing_keeps_its_traceback():
 )
 def test_measuring_that_means_nothing_is_refused(options, said):
     with pytest.raises(InputError, match=said):
-        script.begin(script.Options(**options))
+        script.begin(Options(**options))
 
 
 def test_what_cannot_measure_itself_is_said():
-    options, recipe = script.Options(eval_every=5), vae.recipe(vae.Config(shape=(8, 8, 1)))
+    options, recipe = Options(eval_every=5), vae.recipe(vae.Config(shape=(8, 8, 1)))
     with pytest.raises(InputError, match="--eval-every 5: the model draws no images"):
         script.evaluation(object(), None, options)
     with pytest.raises(InputError, match="--eval-every with --random-crop"):
@@ -496,18 +499,18 @@ TOY = vae.Config(shape=(8, 8, 1), hidden=(4,), z_dim=2, batch_size=8)
 
 def trained(out, steps, fork=False, config=TOY, **options):
     """The exit code of a toy run in this process, whose lock is left out."""
-    options = script.Options(
+    options = Options(
         out=out,
         steps=steps,
         batch_size=8,
         **{"log_every": 2, "save_every": 2, "sample_every": 2, "fork": fork} | options,
     )
-    return script.train("vae", vae.recipe(config), config, script.load_data(options), options)
+    return script.train("vae", vae.recipe(config), script.load_data(options), options)
 
 
 def test_grids_that_a_kill_prevented_are_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr(script, "lock", lambda run: None)
-    assert trained(tmp_path / "run", 4) == 0
+    monkeypatch.setattr(run_folder, "lock", lambda run: None)
+    assert trained(tmp_path / "run", 4).step == 4
     grids = {path.name: path.read_bytes() for path in (tmp_path / "run/samples").glob("*4.png")}
     assert grids
     for steps in (4, 6):  # of a finished run, and of one that goes on
@@ -518,12 +521,12 @@ def test_grids_that_a_kill_prevented_are_drawn(tmp_path, monkeypatch):
 
 
 def test_a_run_without_a_checkpoint_takes_other_settings(tmp_path, monkeypatch):
-    monkeypatch.setattr(script, "lock", lambda run: None)
+    monkeypatch.setattr(run_folder, "lock", lambda run: None)
     bad = dataclasses.replace(TOY, learning_rate=1e38)
     assert trained(tmp_path / "run", 4, config=bad, log_every=1, save_every=1) == 1
     for folder in (tmp_path / "run/checkpoints").iterdir():  # of a step that was finite still
         shutil.rmtree(folder)
-    assert trained(tmp_path / "run", 4) == 0
+    assert trained(tmp_path / "run", 4).step == 4
     settings = json.loads((tmp_path / "run/config.json").read_text())
     assert (settings["config"]["learning_rate"], settings.get("forked", [])) == (
         TOY.learning_rate,
@@ -534,8 +537,8 @@ def test_a_run_without_a_checkpoint_takes_other_settings(tmp_path, monkeypatch):
 
 
 def test_a_damaged_config_is_replaced_by_a_fork(tmp_path, monkeypatch):
-    monkeypatch.setattr(script, "lock", lambda run: None)
-    assert trained(tmp_path / "run", 2) == 0
+    monkeypatch.setattr(run_folder, "lock", lambda run: None)
+    assert trained(tmp_path / "run", 2).step == 2
     (tmp_path / "run/config.json").write_bytes(b"{")
     with pytest.raises(InputError, match=r"config\.json.* --fork"):
         trained(tmp_path / "run", 4)
@@ -564,7 +567,7 @@ def test_numbers_out_of_range_are_rejected_by_the_parser(given, monkeypatch, cap
 
     monkeypatch.setattr(sys, "argv", ["vae.py", *given])
     with pytest.raises(SystemExit) as exit:
-        script.main(train_vae.Arguments, lambda args: pytest.fail("was parsed"))
+        command_line.main("vae", train_vae.Arguments, lambda args: pytest.fail("was parsed"))
     (said,) = capsys.readouterr().err.splitlines()
     assert exit.value.code == 2
     assert given[0] in said

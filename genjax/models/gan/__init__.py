@@ -15,9 +15,19 @@ from genjax.core import Array, Plan, Sampler, State
 from genjax.models.gan import step, verbs
 from genjax.models.gan.config import Config, TwoPlayerConfig, check, check_two_player
 from genjax.models.gan.networks import Discriminator, Generator
+from genjax.models.gan.step import diversity
 from genjax.models.protocols import Interpolate, OfImages, OfLatents, Sample
 
-__all__ = ["GAN", "Config", "TwoPlayerConfig", "check", "check_two_player", "recipe", "two_player"]
+__all__ = [
+    "GAN",
+    "Config",
+    "TwoPlayerConfig",
+    "check",
+    "check_two_player",
+    "diversity",
+    "recipe",
+    "two_player",
+]
 
 
 class GAN(NamedTuple):
