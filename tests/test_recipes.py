@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import skeleton
 
 from genjax import core, data
 from genjax.models import cyclegan, dcgan, gan, stylegan2, vae
@@ -76,6 +77,10 @@ def gan_verbs(m, w, k, x):
 
 # name -> (recipe, verbs to try: (model, weights, key, images) -> arrays)
 CASES = {
+    "skeleton": (
+        skeleton.recipe(skeleton.Config(shape=(8, 8, 1), batch_size=BATCH)),
+        lambda m, w, k, x: {"sample": m.sample(w, k, 5)},
+    ),
     "vae": (
         vae.recipe(vae.Config(**TINY)),
         lambda m, w, k, x: {

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import Literal
 
-from genjax.runtime import shell as shell  # before JAX: it reports a bad environment
+from genjax.runtime import shell as shell  # isort: skip  # before JAX: it reports a bad environment
+from genjax.models import RECIPES
 
-MODELS = ("cyclegan", "dcgan", "gan", "stylegan2", "vae")
+MODELS = tuple(sorted(RECIPES))
 
 
 def run(model: str, options: Sequence[str]) -> None:
@@ -20,11 +21,11 @@ def run(model: str, options: Sequence[str]) -> None:
     importlib.import_module(f"genjax.cli.train.{model}").main()
 
 
-def train(model: Literal["cyclegan", "dcgan", "gan", "stylegan2", "vae"], /) -> int:
+def train(model: Literal[MODELS], /) -> int:  # pyright: ignore[reportInvalidTypeForm]
     """Train a model. `genjax train MODEL --help` lists its options, such as --data and --out.
 
     Args:
-        model: cyclegan, dcgan, gan, stylegan2 or vae
+        model: name of the model
     """
     run(model, ())
     return 0
