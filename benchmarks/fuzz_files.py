@@ -38,7 +38,13 @@ from genjax.training import checkpoint, hooks, run_folder
 CANARY = "executed"  # the file that hostile payloads would create
 GAN = gan.Config(shape=(8, 8, 1), hidden=(8,), z_dim=4, batch_size=8)
 STYLEGAN2 = stylegan2_model.Config(
-    shape=(8, 8, 3), z_dim=4, w_dim=4, mapping_layers=1, channels=32, channel_max=4, batch_size=4
+    shape=(8, 8, 3),
+    z_dim=4,
+    w_dim=4,
+    mapping_layers=1,
+    channel_base=32,
+    channel_max=4,
+    batch_size=4,
 )
 STEPS = (10, 20)  # steps of the run's checkpoints
 

@@ -16,7 +16,7 @@ import optax
 from genjax import core, data
 from genjax.errors import InputError
 from genjax.nn import augment, layers
-from genjax.training import checkpoint
+from genjax.training import run_folder
 
 # Test accuracy below which a count of modes would say more about the classifier than
 # about the generator.
@@ -108,14 +108,14 @@ def trained(spec: str, resolution: int, folder: Path | None) -> tuple[core.PyTre
     test = load(spec, "test", resolution)
     like = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *test.shape)))
     saved = folder / f"classifier-{resolution}" if folder else None
-    if saved and (saved / checkpoint.WEIGHTS).exists():
-        params = checkpoint.read_weights(saved, like)["params"]
+    if saved and (saved / run_folder.WEIGHTS).exists():
+        params = run_folder.read_weights(saved, like)["params"]
     else:
         print("training the classifier", file=sys.stderr, flush=True)
         params = train(load(spec, "train", resolution))
         if saved:
             saved.mkdir(parents=True, exist_ok=True)
-            checkpoint.export(saved, {"params": params})
+            run_folder.export(saved, {"params": params})
     if (reached := accuracy(params, test)) < WANTED:
         raise InputError(
             f"--mnist {spec}: the classifier is right on {reached:.2%} of the test digits; "
@@ -130,8 +130,9 @@ def load(spec: str, split: str, resolution: int) -> data.Source:
     Raises:
         InputError: the set is not resident or has another number of labels
     """
-    form = {"resolution": resolution, "channels": 1}
-    source = data.load(spec, split=split, field="mnist", adjustable=(), **form)
+    source = data.load(
+        spec, split=split, resolution=resolution, channels=1, field="mnist", adjustable=()
+    )
     if source.arrays is None or source.num_labels != 10:
         raise InputError(f"--mnist {spec}: {source.name}; must be a resident set with ten labels")
     return source

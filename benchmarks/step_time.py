@@ -208,7 +208,7 @@ def ours(
         return run, {"compile_sec": compile_sec, "peak_mb": peak / 1e6}
 
     # The first step has all lazy terms.
-    *lazy, step = trainer.parts(recipe, 0)
+    *lazy, step = trainer.programs_of(recipe, 0)
     programs = {part.name: compiled(part) for part in lazy}
     programs["step"] = compiled(step)
     return (

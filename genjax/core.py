@@ -1,11 +1,8 @@
-"""The contract: a model is a value, a tuple of pure functions; a `State` is all that
-training carries.
+"""The contract: a model is a value, a tuple of pure functions over a `State`.
 
-The trainer, the checkpoints and the metrics know this file and no model. The models
-know this file and none of them."""
+The trainer and the metrics know this file and no model; models know none of them.
+"""
 
-import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -41,9 +38,33 @@ class State(flax.struct.PyTreeNode):
     aux: dict[str, PyTree]  # replay pool, ADA probability, path-length mean, w average
 
 
-Step = Callable[[State, Batch, Array, Plan], tuple[State, Metrics]]
+class Step(Protocol):
+    """(state, batch, key, plan) -> (State, metrics): one step, or one term of it."""
+
+    def __call__(
+        self, state: State, batch: Batch, key: Array, plan: Plan
+    ) -> tuple[State, Metrics]: ...
+
+
+class Init(Protocol):
+    """key -> the State at step 0."""
+
+    def __call__(self, key: Array) -> State: ...
+
+
+class PlanOf(Protocol):
+    """Number of a step -> its Plan; on the host."""
+
+    def __call__(self, step: int) -> Plan: ...
+
+
+class Preview(Protocol):
+    """(weights, key, batch) -> images by name, for sample grids."""
+
+    def __call__(self, weights: Weights, key: Array, batch: Batch) -> dict[str, Array]: ...
+
+
 Draw = Callable[[Weights, Array, Any, Any], Array]  # labels: int32 [n], or None
-Preview = Callable[[Weights, Array, Batch], dict[str, Array]]
 
 
 class Sampler(NamedTuple):
@@ -74,34 +95,17 @@ class Recipe(Protocol):
     @property
     def config(self) -> Any: ...
     @property
-    def init(self) -> Callable[[Array], State]: ...
+    def init(self) -> Init: ...
     @property
     def step(self) -> Step: ...
     @property
-    def plan(self) -> Callable[[int], Plan]: ...
+    def plan(self) -> PlanOf: ...
     @property
     def preview(self) -> Preview: ...
     @property
     def lazy(self) -> Mapping[str, Step]: ...
     @property
     def sampler(self) -> Sampler | None: ...
-
-
-def bind(function: Callable[..., Any], first: Any) -> Any:
-    """Return `function` with its first argument given, its name and documentation
-    retained.
-
-    So `help(model.sample)` shows what a user passes: the signature without that
-    argument."""
-
-    def bound(*args: Any, **kwargs: Any) -> Any:
-        return function(first, *args, **kwargs)
-
-    signature = inspect.signature(function)
-    functools.update_wrapper(bound, function)
-    rest = list(signature.parameters.values())[1:]
-    bound.__dict__["__signature__"] = signature.replace(parameters=rest)
-    return bound
 
 
 def new_state(
@@ -136,17 +140,9 @@ def descend(
 ) -> tuple[PyTree, PyTree, PyTree]:
     """One optimizer step on `loss_fn(params, *batch) -> (scalar, aux)`.
 
-    Args:
-        tx: the optimizer
-        loss_fn: the loss, and anything to return with it
-        params: what is trained
-        opt: state of the optimizer
-        batch: tuple of pytrees with a leading batch axis
-        accumulate: number of slices that the batch is cut into, whose gradients and aux
-            are averaged: the same step in less memory, for losses that are a mean over
-            images
-
-    Returns (params, opt, aux).
+    `batch` is a tuple of pytrees with a leading batch axis. With `accumulate` > 1 it is cut
+    into that many slices, whose gradients and aux are averaged: the same step in less
+    memory, for losses that are a mean over images. Returns (params, opt, aux).
     """
     gradient = jax.grad(loss_fn, has_aux=True)
     if accumulate == 1:

@@ -7,7 +7,7 @@ package of config, networks, step and verbs, as the other models are. The confor
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -18,7 +18,7 @@ import optax
 from genjax import core
 from genjax.core import Array, Batch, Metrics, Plan, Sampler, State, Weights
 from genjax.models import checks
-from genjax.models.protocols import OfLatents, Sample
+from genjax.models.protocols import OfLatents, Sample, bind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,9 +39,9 @@ class Skeleton(NamedTuple):
     """What `recipe(config)` returns: pure functions over weights."""
 
     config: Config
-    init: Callable[[Array], State]
+    init: core.Init
     step: core.Step
-    plan: Callable[[int], Plan]
+    plan: core.PlanOf
     preview: core.Preview
     lazy: Mapping[str, core.Step]
     sampler: Sampler
@@ -61,7 +61,7 @@ def check(config: Config) -> None:
 def recipe(config: Config) -> Skeleton:
     """Return the skeleton of a Config. Raises ConfigError for a Config that makes no sense."""
     check(config)
-    bound = functools.partial(core.bind, first=config)
+    bound = functools.partial(bind, first=config)
     sampler = Sampler(config.shape, config.z_dim, 0, bound(draw), has_truncation=True)
     return Skeleton(
         config=config,

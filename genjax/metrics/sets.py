@@ -82,7 +82,7 @@ def open_set(
     if not 0 <= seed < 2**32:
         raise ConfigError("seed", seed, f"must be from 0 to {2**32 - 1}")
     if is_run(what):
-        return open_run(Path(what))[1](50_000 if count is None else count, seed)
+        return open_run(Path(str(what)))[1](50_000 if count is None else count, seed)
     if isinstance(what, (str, Path)):
         form: dict[str, Any] = {"crop": "whole", "own_sizes": own_sizes}
         if shape:

@@ -84,6 +84,7 @@ def numbers(config: Any) -> None:
         small = all(abs(x) <= most for x in entries if isinstance(x, int))
         demand(config, small, name, f"must be at most {most}")
         if name == "shape":
+            demand(config, len(entries) == 3, name, "must be height, width, channels")
             demand(config, all(x >= 1 for x in entries), name, "must be at least 1")
 
 

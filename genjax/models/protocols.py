@@ -5,7 +5,10 @@ Weights are `core.weights(state)` or those of `genjax.load`; images float32 [n, 
 in [-1, 1]; latents float32 [n, z_dim]; labels int32 [n], of a conditional model.
 """
 
-from typing import Protocol
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from genjax.core import Array, Weights
 
@@ -43,3 +46,20 @@ class Interpolate(Protocol):
     def __call__(
         self, weights: Weights, first: Array, second: Array, count: int, labels: Array | None = None
     ) -> Array: ...
+
+
+def bind(function: Callable[..., Any], first: Any) -> Any:
+    """Return `function` with its first argument given, its name and documentation
+    retained.
+
+    So `help(model.sample)` shows what a user passes: the signature without that
+    argument."""
+
+    def bound(*args: Any, **kwargs: Any) -> Any:
+        return function(first, *args, **kwargs)
+
+    signature = inspect.signature(function)
+    functools.update_wrapper(bound, function)
+    rest = list(signature.parameters.values())[1:]
+    bound.__dict__["__signature__"] = signature.replace(parameters=rest)
+    return bound

@@ -6,13 +6,14 @@ come back.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from genjax import core
-from genjax.core import Array, Plan, PyTree, Sampler, State, Weights
+from genjax.core import Array, PyTree, Sampler, Weights
 from genjax.models.cyclegan import step, verbs
 from genjax.models.cyclegan.config import Config, check, multiple
+from genjax.models.protocols import bind
 
 __all__ = ["Config", "CycleGAN", "check", "multiple", "recipe"]
 
@@ -56,9 +57,9 @@ class CycleGAN(NamedTuple):
     """
 
     config: Config
-    init: Callable[[Array], State]
+    init: core.Init
     step: core.Step
-    plan: Callable[[int], Plan]
+    plan: core.PlanOf
     preview: core.Preview
     lazy: Mapping[str, core.Step]
     sampler: Sampler | None  # None: it draws no images of its own
@@ -74,7 +75,7 @@ def recipe(config: Config) -> CycleGAN:
     Raises ConfigError for a Config that makes no sense.
     """
     check(config)
-    bound = functools.partial(core.bind, first=config)
+    bound = functools.partial(bind, first=config)
     return CycleGAN(
         config=config,
         init=bound(step.init),

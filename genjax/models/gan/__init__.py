@@ -5,18 +5,18 @@ is trained so; a model brings its networks. The plain GAN's are two MLPs.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import flax.linen as nn
 
 from genjax import core
-from genjax.core import Array, Plan, Sampler, State
+from genjax.core import Sampler
 from genjax.models.gan import step, verbs
 from genjax.models.gan.config import Config, TwoPlayerConfig, check, check_two_player
 from genjax.models.gan.networks import Discriminator, Generator
 from genjax.models.gan.step import diversity
-from genjax.models.protocols import Interpolate, OfImages, OfLatents, Sample
+from genjax.models.protocols import Interpolate, OfImages, OfLatents, Sample, bind
 
 __all__ = [
     "GAN",
@@ -39,9 +39,9 @@ class GAN(NamedTuple):
     """
 
     config: TwoPlayerConfig
-    init: Callable[[Array], State]
+    init: core.Init
     step: core.Step
-    plan: Callable[[int], Plan]
+    plan: core.PlanOf
     preview: core.Preview
     lazy: Mapping[str, core.Step]
     sampler: Sampler
@@ -72,7 +72,7 @@ def two_player(config: TwoPlayerConfig, generator: nn.Module, discriminator: nn.
     """
     check_two_player(config)
     players = step.Players(config, generator, discriminator)
-    bound = functools.partial(core.bind, first=players)
+    bound = functools.partial(bind, first=players)
     draw = bound(verbs.draw)
     return GAN(
         config=config,

@@ -6,12 +6,12 @@ R1 of the discriminator, and the path lengths of the synthesis network.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from genjax import core
-from genjax.core import Array, Plan, Sampler, State, Weights
-from genjax.models.protocols import Number, OfImages
+from genjax.core import Array, Sampler, Weights
+from genjax.models.protocols import Number, OfImages, bind
 from genjax.models.stylegan2 import step, verbs
 from genjax.models.stylegan2.config import Config, check, levels, num_classes, num_styles
 
@@ -87,9 +87,9 @@ class StyleGAN2(NamedTuple):
     """
 
     config: Config
-    init: Callable[[Array], State]
+    init: core.Init
     step: core.Step
-    plan: Callable[[int], Plan]
+    plan: core.PlanOf
     preview: core.Preview
     lazy: Mapping[str, core.Step]
     sampler: Sampler
@@ -107,7 +107,7 @@ def recipe(config: Config) -> StyleGAN2:
     Raises ConfigError for a Config that makes no sense.
     """
     check(config)
-    bound = functools.partial(core.bind, first=config)
+    bound = functools.partial(bind, first=config)
     sampler = Sampler(
         shape=config.shape,
         z_dim=config.z_dim,

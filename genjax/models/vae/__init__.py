@@ -4,12 +4,12 @@ With `importance_samples` above 1 it is trained on the importance-weighted bound
 Burda et al. 2016 (arXiv 1509.00519)."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from genjax import core
-from genjax.core import Array, Plan, Sampler, State, Weights
-from genjax.models.protocols import Interpolate, Number, OfImages, OfLatents
+from genjax.core import Array, Sampler, Weights
+from genjax.models.protocols import Interpolate, Number, OfImages, OfLatents, bind
 from genjax.models.vae import step, verbs
 from genjax.models.vae.config import Config, check
 
@@ -82,9 +82,9 @@ class VAE(NamedTuple):
     model takes each class in turn. `help(model.sample)` describes a function."""
 
     config: Config
-    init: Callable[[Array], State]
+    init: core.Init
     step: core.Step
-    plan: Callable[[int], Plan]
+    plan: core.PlanOf
     preview: core.Preview
     lazy: Mapping[str, core.Step]
     sampler: Sampler
@@ -104,7 +104,7 @@ def recipe(config: Config) -> VAE:
     Raises ConfigError for a Config that makes no sense.
     """
     check(config)
-    bound = functools.partial(core.bind, first=config)
+    bound = functools.partial(bind, first=config)
     classes = 0 if config.conditional == "none" else config.num_labels
     return VAE(
         config=config,
