@@ -125,7 +125,7 @@ def new_state(
 
 
 def weights(state: State) -> Weights:
-    """Return what sampling needs: the averaged parameters where there are, else the trained."""
+    """Return what sampling needs: averaged parameters where there are, else trained."""
     return {"params": {**state.params, **state.ema}, "stats": state.stats}
 
 
@@ -140,9 +140,9 @@ def descend(
 ) -> tuple[PyTree, PyTree, PyTree]:
     """One optimizer step on `loss_fn(params, *batch) -> (scalar, aux)`.
 
-    `batch` is a tuple of pytrees with a leading batch axis. With `accumulate` > 1 it is cut
-    into that many slices, whose gradients and aux are averaged: the same step in less
-    memory, for losses that are a mean over images. Returns (params, opt, aux).
+    `batch` is a tuple of pytrees with a leading batch axis. With `accumulate` > 1 it is
+    cut into that many slices, whose gradients and aux are averaged: the same step in
+    less memory, for losses that are a mean over images. Returns (params, opt, aux).
     """
     gradient = jax.grad(loss_fn, has_aux=True)
     if accumulate == 1:
@@ -166,10 +166,10 @@ def descend(
 
 
 def over_devices(x: Array) -> Array:
-    """Split [batch, ...] over the devices of the trainer; elsewhere return it unchanged.
+    """Split [batch, ...] over the trainer's devices; elsewhere return it unchanged.
 
-    For what a step draws: nothing else tells XLA to split latents, and every device would
-    run the generator for the full batch.
+    For what a step draws: nothing else tells XLA to split latents, and every device
+    would run the generator for the full batch.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if "data" not in mesh.axis_names or x.shape[0] % mesh.shape["data"]:
@@ -178,17 +178,17 @@ def over_devices(x: Array) -> Array:
 
 
 def ema(average: PyTree, params: PyTree, decay: float | Array) -> PyTree:
-    """Exponential moving average: decay * average + (1 - decay) * params, leaf by leaf."""
+    """Average exponentially, per leaf: decay * average + (1 - decay) * params."""
     return jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), average, params)
 
 
 def ema_decay(batch_size: int, half_life_images: float) -> float:
-    """Return the decay per step with this half-life; 0, no averaging, for a half-life of 0."""
+    """Return the decay per step with this half-life; 0, no averaging, for 0 images."""
     return 0.5 ** (batch_size / half_life_images) if half_life_images > 0 else 0.0
 
 
 def ramped_ema_decay(step: Array, batch_size: int, half_life_images: float, ramp: float) -> Array:
-    """Return `ema_decay` with a half-life of at most `ramp` times the images trained on.
+    """Return `ema_decay` with a half-life of at most `ramp` * images trained on.
 
     `step` is the number of steps done before. Karras et al. 2020 (arXiv 1912.04958).
     """

@@ -181,7 +181,7 @@ def mnist(tmp_path):
 
 def test_a_run_on_stacked_digits_resumes(mnist, tmp_path, capsys, monkeypatch):
     # This process stands for several: no lock, and their programs are compiled once.
-    monkeypatch.setattr(modes.script, "lock", lambda run: None)
+    monkeypatch.setattr(modes.run_folder, "lock", lambda run: None)
     monkeypatch.setattr(modes.dcgan, "recipe", functools.cache(dcgan.recipe))
     programs, trainer = {}, modes.trainer
     monkeypatch.setattr(modes, "trainer", lambda *args: programs.setdefault("run", trainer(*args)))
@@ -209,7 +209,7 @@ def test_a_run_on_stacked_digits_resumes(mnist, tmp_path, capsys, monkeypatch):
 
 def test_penalty_intervals_must_fit(mnist):
     model = dcgan.Config(disc_norm="none", r1_gamma=1.0, penalty_interval=3)
-    with pytest.raises(InputError, match="penalty-every 3"):
+    with pytest.raises(InputError, match="penalty-interval 3"):
         modes.main(modes.Stacked(mnist=str(mnist), every=4, steps=6, model=model))
 
 

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 
 import jax
@@ -189,8 +190,6 @@ def test_translated_pictures_are_not_translated_again(run, tmp_path, monkeypatch
 def test_a_picture_that_cannot_be_written_or_needs_too_much_memory_is_left_out(
     run, tmp_path, monkeypatch, capsys
 ):
-    from genjax.edit import tiles
-
     for name, width in (("a.png", 8), ("long.png", 16_384), ("odd.png", 9), ("huge.png", 10)):
         paint(tmp_path / "in" / name, width, 8)
     (tmp_path / "in/long.png").rename(tmp_path / "in/long.webp")  # which a WebP cannot be
@@ -207,7 +206,7 @@ def test_a_picture_that_cannot_be_written_or_needs_too_much_memory_is_left_out(
 
         return translated
 
-    monkeypatch.setattr(tiles, "translator", translator)
+    monkeypatch.setattr(sys.modules["genjax.cli.translate"], "translator", translator)
     assert cli.translate(run, tmp_path / "in", out=tmp_path / "out") == 1
     output = capsys.readouterr().err
     assert (

@@ -7,7 +7,8 @@ import pytest
 from commands import WALK, assert_refused, everything, make_inputs
 from PIL import Image
 
-from genjax import cli, sampling
+from genjax import sampling
+from genjax.cli import arguments
 from genjax.errors import InputError
 from genjax.files import grids
 from genjax.training import run_folder
@@ -71,8 +72,10 @@ def test_a_grid_has_its_gap_between_images_only(tmp_path, gap):
 
 def test_classes_go_by_name_or_number(runs, load_once):
     model, _ = load_once(runs / "labelled")
-    names = cli._classes(runs / "labelled")
-    chosen = [sampling.class_index(model, label, names) for label in ("", "cat", "dog", "7", "1")]
+    names = arguments.class_names(runs / "labelled")
+    chosen = [
+        sampling.class_index(model.sampler, label, names) for label in ("", "cat", "dog", "7", "1")
+    ]
     assert chosen == [None, 1, 2, 0, 1]  # of "7" the name, for there is one
     for label, why in (
         ("cats", "--label cats: one of its 3 classes, such as cat, or a number from 0 to 2"),
@@ -82,9 +85,9 @@ def test_classes_go_by_name_or_number(runs, load_once):
         ("\u0663", "or a number from 0 to 2"),
     ):
         with pytest.raises(InputError, match=why):
-            sampling.class_index(model, label, names)
+            sampling.class_index(model.sampler, label, names)
     with pytest.raises(InputError, match="--label cat: from 0 to 2"):
-        sampling.class_index(model, "cat", [])
+        sampling.class_index(model.sampler, "cat", [])
     with pytest.raises(InputError, match="--label cat: the model was trained without labels"):
         sampling.class_index(load_once(runs / "styled")[0], "cat", names)
 
@@ -111,7 +114,7 @@ def test_what_a_runs_settings_are_not_is_said_without_options_that_the_command_l
     shutil.copytree(runs / "labelled", tmp_path / "run")
     settings = run_folder.read_config(tmp_path / "run")
     for change, why in (
-        ({"shape": [7, 8, 1]}, "resolution 7 8: each side"),
+        ({"shape": [7, 8, 1]}, "shape 7x8: each side"),
         ({"channels": 0}, "channels 0"),
     ):
         run_folder.write_config(

@@ -135,7 +135,7 @@ def test_convert_replaces_only_what_it_wrote(genjax, runs, tmp_path):
 def test_a_killed_conversion_is_done_when_repeated(genjax, tmp_path, monkeypatch):
     assert genjax("export", "RUN/styled", "--out", "net.safetensors")[0] == 0
     code = (
-        "import os, signal; from genjax.training import checkpoint; from genjax import cli\n"
+        "import os, signal; from genjax.training import run_folder; from genjax import cli\n"
         "run_folder.export = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "cli.main()"
     )

@@ -1,6 +1,6 @@
 """Classes of the samples measured during training: as frequent as in the data."""
 
-import types
+import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,13 +18,8 @@ class Showing:
     """Draws one pixel that is its label; draws no classes of its own."""
 
     def __init__(self, num_labels, batch_size=8):
-        self.config = types.SimpleNamespace(
-            batch_size=batch_size,
-            num_labels=num_labels,
-            conditional="concat",
-            shape=(1, 1, 1),
-            z_dim=1,
-        )
+        fields = {"num_labels": num_labels, "conditional": "concat", "batch_size": batch_size}
+        self.config = dataclasses.make_dataclass("Config", fields)(**fields)
         self.sampler = core.Sampler((1, 1, 1), 1, num_labels, lambda *_: None)
 
     def sample(self, weights, key, n, labels):

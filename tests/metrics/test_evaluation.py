@@ -9,7 +9,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
@@ -23,6 +22,7 @@ from safetensors.numpy import save
 
 import genjax.runtime.cache
 from genjax import cli, data, sampling
+from genjax.core import Sampler
 from genjax.errors import InputError
 from genjax.files import outputs
 from genjax.metrics import evaluate, evaluation, extractors, features, frechet, kid, prdc, sets
@@ -360,7 +360,9 @@ def test_a_run_is_drawn_from_three_times(tmp_path):
     run_folder.write_config(run, {"model": "dcgan", "config": dataclasses.asdict(config)})
     weights = toys.weights(model, scale=0.5)
     run_folder.export(run, weights)
-    drawn = np.concatenate(list(sampling.drawn(model, weights, sampling.drawer(model), 70, 5)))
+    drawn = np.concatenate(
+        list(sampling.drawn(model.sampler, weights, sampling.drawer(model.sampler), 70, 5))
+    )
     sampled = np.asarray(jax.jit(model.sample, static_argnums=2)(weights, jax.random.key(5), 70))
     np.testing.assert_allclose(drawn, 127.5 * (sampled + 1), atol=0.51)
     toy = extractors.wrap(lambda images: project(images[:, ::2, ::2]), "toy")
@@ -579,7 +581,7 @@ def test_labels_are_as_frequent_in_every_kind_of_source(tmp_path, streamed):
     real = sets.open_set(source._replace(read=None))
     expected = np.repeat([0, 1], [40, 10])
     np.testing.assert_array_equal(real.labels(np.arange(50)), expected)
-    model = SimpleNamespace(num_labels=2)
+    model = Sampler((4, 4, 3), 1, 2, lambda *_: None)
     drawn = sets.class_labels(model, 5000, 7, real)
     np.testing.assert_array_equal(drawn, np.random.default_rng(7).choice(expected, 5000))
     assert drawn.mean() == pytest.approx(0.2, abs=0.02)
@@ -588,8 +590,8 @@ def test_labels_are_as_frequent_in_every_kind_of_source(tmp_path, streamed):
     np.testing.assert_array_equal(
         sets.open_set(source, 12, seed=1).labels(np.arange(12)), expected[chosen]
     )
-    assert sets.class_labels(SimpleNamespace(num_labels=0), 9, 0, real) is None
-    few = SimpleNamespace(num_labels=1)
+    assert sets.class_labels(Sampler((4, 4, 3), 1, 0, lambda *_: None), 9, 0, real) is None
+    few = Sampler((4, 4, 3), 1, 1, lambda *_: None)
     with pytest.raises(
         InputError,
         match=r"real: 50 images.*: has 2 classes, but the model draws 1; give the set that it was",

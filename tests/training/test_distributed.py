@@ -85,8 +85,8 @@ def test_two_processes_train_as_one(tmp_path, streamed):
 
 ALONE = """
 import sys
-from genjax.training import script
 from genjax.cli.train import vae
+from genjax.runtime import processes
 processes.JOIN_SECONDS = 2
 sys.argv = ["vae.py", "--out", sys.argv[1], "--distributed", sys.argv[2]]
 vae.main()
@@ -127,5 +127,5 @@ def test_who_waits_says_for_whom_and_gives_up(tmp_path, index, whom):
     ],
 )
 def test_what_names_no_process_is_refused(given, why):
-    with pytest.raises(InputError, match=f"--distributed {given}: {why}; auto under SLURM"):
+    with pytest.raises(InputError, match=f"distributed {given}: {why}; auto under SLURM"):
         processes.join(given)

@@ -72,5 +72,5 @@ def test_labels_that_the_model_does_not_use_are_told(folder, capsys, config, tol
     source = data.load(folder, say=print)
     assert source.classes == ("1", "2", "10")
     script.configured(config, source, Options(batch_size=getattr(config, "batch_size", 128)))
-    line = "the data have 3 labels, which the model does not use; --model.conditional makes it\n"
+    line = "the data have 3 labels, which the model does not use; --model.conditional uses them\n"
     assert capsys.readouterr().err == (line if told else "")

@@ -18,8 +18,8 @@ import pytest
 import toys
 
 import genjax
-from genjax import cli
-from genjax.errors import InputError
+from genjax import cli, data
+from genjax.errors import InputError, NotFinite
 from genjax.metrics import evaluation, extractors
 from genjax.models import cyclegan, dcgan, gan, stylegan2, vae
 from genjax.runtime import shell
@@ -242,9 +242,8 @@ def test_bad_options_end_in_one_line_and_code_2(tmp_path, arguments, monkeypatch
 
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    options = Options(out=tmp_path)
     with pytest.raises(InputError, match="is not a run of genjax"):
-        run_folder.open_run(tmp_path, {}, options)
+        run_folder.open_run(tmp_path, {})
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -390,8 +389,7 @@ def test_pictures_without_a_preset_are_told_of_larger_networks(argv, said, monke
         )
     assert end.value.code == 0
     assert (
-        "sized for the embedded digits; for pictures there is --preset small"
-        in capsys.readouterr().err
+        "sized for the embedded digits; for pictures use --preset small" in capsys.readouterr().err
     ) == said
 
 
@@ -472,11 +470,11 @@ def test_an_os_error_that_says_nothing_keeps_its_traceback():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"eval_every": 50, "log_every": 20}, "--eval-every 50: a multiple of --log-every"),
-        ({"eval_every": -1, "log_every": 1, "save_every": 1}, "--eval-every -1"),
-        ({"eval_images": 1}, "--eval-images 1"),
-        ({"resident_mb": float("nan")}, "--resident-mb nan: 0 or more"),
-        ({"resident_mb": -1}, "--resident-mb -1: 0 or more"),
+        ({"eval_every": 50, "log_every": 20}, "eval_every 50: a multiple of `log_every`"),
+        ({"eval_every": -1, "log_every": 1, "save_every": 1}, "eval_every -1"),
+        ({"eval_images": 1}, "eval_images 1"),
+        ({"resident_mb": float("nan")}, "resident_mb nan: must be at least 0"),
+        ({"resident_mb": -1}, "resident_mb -1: must be at least 0"),
     ],
 )
 def test_measuring_that_means_nothing_is_refused(options, said):
@@ -486,19 +484,20 @@ def test_measuring_that_means_nothing_is_refused(options, said):
 
 def test_what_cannot_measure_itself_is_said():
     options, recipe = Options(eval_every=5), vae.recipe(vae.Config(shape=(8, 8, 1)))
-    with pytest.raises(InputError, match="--eval-every 5: the model draws no images"):
-        script.evaluation(object(), None, options)
-    with pytest.raises(InputError, match="--eval-every with --random-crop"):
-        script.evaluation(recipe, None, dataclasses.replace(options, random_crop=(4,)))
-    with pytest.raises(InputError, match="--eval-extractor none: one of inception, "):
-        script.evaluation(recipe, None, dataclasses.replace(options, eval_extractor="none"))
+    source = data.load("digits")
+    with pytest.raises(InputError, match="eval_every 5: the model draws no images"):
+        script.evaluation(recipe._replace(sampler=None), source, options)
+    with pytest.raises(InputError, match="eval_every 5: not with `random_crop`"):
+        script.evaluation(recipe, data.load("digits", random_crop=4), options)
+    with pytest.raises(InputError, match="eval_extractor none: one of inception, "):
+        script.evaluation(recipe, source, dataclasses.replace(options, eval_extractor="none"))
 
 
 TOY = vae.Config(shape=(8, 8, 1), hidden=(4,), z_dim=2, batch_size=8)
 
 
 def trained(out, steps, fork=False, config=TOY, **options):
-    """The exit code of a toy run in this process, whose lock is left out."""
+    """What a toy run in this process returns, its lock left out."""
     options = Options(
         out=out,
         steps=steps,
@@ -516,14 +515,15 @@ def test_grids_that_a_kill_prevented_are_drawn(tmp_path, monkeypatch):
     for steps in (4, 6):  # of a finished run, and of one that goes on
         for name in grids:
             (tmp_path / "run/samples" / name).unlink()
-        assert trained(tmp_path / "run", steps) == 0
+        assert trained(tmp_path / "run", steps).step == steps
         assert {name: (tmp_path / "run/samples" / name).read_bytes() for name in grids} == grids
 
 
 def test_a_run_without_a_checkpoint_takes_other_settings(tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder, "lock", lambda run: None)
     bad = dataclasses.replace(TOY, learning_rate=1e38)
-    assert trained(tmp_path / "run", 4, config=bad, log_every=1, save_every=1) == 1
+    with pytest.raises(NotFinite):
+        trained(tmp_path / "run", 4, config=bad, log_every=1, save_every=1)
     for folder in (tmp_path / "run/checkpoints").iterdir():  # of a step that was finite still
         shutil.rmtree(folder)
     assert trained(tmp_path / "run", 4).step == 4
@@ -540,9 +540,9 @@ def test_a_damaged_config_is_replaced_by_a_fork(tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder, "lock", lambda run: None)
     assert trained(tmp_path / "run", 2).step == 2
     (tmp_path / "run/config.json").write_bytes(b"{")
-    with pytest.raises(InputError, match=r"config\.json.* --fork"):
+    with pytest.raises(InputError, match=r"config\.json.* `fork`"):
         trained(tmp_path / "run", 4)
-    assert trained(tmp_path / "run", 4, fork=True) == 0
+    assert trained(tmp_path / "run", 4, fork=True).step == 4
     assert "config.json" in json.loads((tmp_path / "run/config.json").read_text())["forked"][0][0]
 
 

@@ -105,12 +105,12 @@ def test_a_folder_with_train_a_and_train_b_is_both_sides(tmp_path, wrapped):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"data_a": "x"}, "--data-b"),
-        ({"data_b": "x"}, "--data-a"),
-        ({"task": "colour"}, "--task colour: one of dehaze"),
-        ({"task": "dehaze", "data_a": "x", "data_b": "y"}, "--task dehaze"),
-        ({"random_crop": (64,)}, "--random-crop 64 64"),
-        ({"random_crop": (0,)}, "--random-crop 0"),
+        ({"data_a": "x"}, "data_b"),
+        ({"data_b": "x"}, "data_a"),
+        ({"task": "colour"}, "task colour: one of dehaze"),
+        ({"task": "dehaze", "data_a": "x", "data_b": "y"}, "task dehaze"),
+        ({"random_crop": (64,)}, "random_crop 64 64"),
+        ({"random_crop": (0,)}, "random_crop 0"),
         ({"data_a": "digits", "data_b": "nowhere"}, "data_b 'nowhere'"),
     ],
 )

@@ -26,22 +26,26 @@ def test_a_preset_is_a_whole_setting(name):
 def test_auto_follows_sides_and_batch_but_not_over_what_is_given():
     auto = dataclasses.replace(train.PRESETS["auto"].model, shape=(256, 256, 3), batch_size=32)
     found = train.automatic(auto)
-    assert (found.channels, found.learning_rate, found.ema_half_life_images) == (
+    assert (found.channel_base, found.learning_rate, found.ema_half_life_images) == (
         16384,
         2.5e-3,
         10_000,
     )
-    assert found.r1 == pytest.approx(0.4096)
+    assert found.r1_gamma == pytest.approx(0.4096)
     large = train.automatic(dataclasses.replace(auto, shape=(1024, 1024, 3), batch_size=4))
-    assert (large.channels, large.learning_rate, large.ema_half_life_images) == (32768, 2e-3, 1250)
-    assert train.automatic(dataclasses.replace(auto, r1_gamma=3.0)).r1 == 3.0
+    assert (large.channel_base, large.learning_rate, large.ema_half_life_images) == (
+        32768,
+        2e-3,
+        1250,
+    )
+    assert train.automatic(dataclasses.replace(auto, r1_gamma=3.0)).r1_gamma == 3.0
     plain = train.Config()  # what is given may be what it would be without the preset
     given = {
         field: getattr(plain, field)
-        for field in ("channel_base", "learning_rate", "r1", "ema_half_life_images")
+        for field in ("channel_base", "learning_rate", "r1_gamma", "ema_half_life_images")
     }
     assert train.automatic(dataclasses.replace(auto, **given)) == dataclasses.replace(auto, **given)
-    with pytest.raises(InputError, match="--batch-size 0"):
+    with pytest.raises(InputError, match="batch_size 0"):
         train.stylegan2.check(train.automatic(dataclasses.replace(auto, batch_size=0)))
     for name, preset in train.PRESETS.items():
         assert name == "auto" or train.automatic(preset.model) == preset.model
@@ -67,5 +71,5 @@ def test_a_run_is_written_and_loaded(tmp_path):
     }
     loaded, weights = genjax.load(tmp_path / "run")
     assert loaded.sample(weights, jax.random.key(0), 2).shape == (2, 8, 8, 1)
-    with pytest.raises(InputError, match="--batch-size 6"):
+    with pytest.raises(InputError, match="batch_size 6"):
         train.run(train.Arguments(**{**options, "batch_size": 6}, steps=1))
