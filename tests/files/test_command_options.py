@@ -78,7 +78,7 @@ def test_classes_go_by_name_or_number(runs, load_once):
     ]
     assert chosen == [None, 1, 2, 0, 1]  # of "7" the name, for there is one
     for label, why in (
-        ("cats", "--label cats: one of its 3 classes, such as cat, or a number from 0 to 2"),
+        ("cats", "label cats: one of its 3 classes, such as cat, or a number from 0 to 2"),
         ("3", "or a number from 0 to 2"),
         ("-1", "or a number from 0 to 2"),
         ("9" * 5000, "or a number from 0 to 2"),
@@ -86,10 +86,10 @@ def test_classes_go_by_name_or_number(runs, load_once):
     ):
         with pytest.raises(InputError, match=why):
             sampling.class_index(model.sampler, label, names)
-    with pytest.raises(InputError, match="--label cat: from 0 to 2"):
+    with pytest.raises(InputError, match="label cat: from 0 to 2"):
         sampling.class_index(model.sampler, "cat", [])
-    with pytest.raises(InputError, match="--label cat: the model was trained without labels"):
-        sampling.class_index(load_once(runs / "styled")[0], "cat", names)
+    with pytest.raises(InputError, match="label cat: the model was trained without labels"):
+        sampling.class_index(load_once(runs / "styled")[0].sampler, "cat", names)
 
 
 @pytest.mark.parametrize(
