@@ -93,7 +93,7 @@ class Hang(BaseException):
     """A case took too long."""
 
 
-# --- files ---------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------
 
 
 def file_cases(intact: Path, seed: int, numbers: range, only: str = "") -> Iterator[Result]:
@@ -295,7 +295,7 @@ def last_place(error: BaseException) -> str:
     return f"at {Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
 
 
-# --- files, in workers that may be killed --------------------------------------------
+# --- files, in workers that may be killed ---------------------------------------------
 
 
 def from_workers(intact: Path, seed: int, count: int, only: str, workers: int) -> Iterator[Result]:
@@ -370,7 +370,7 @@ def resident(process: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-# --- the campaign --------------------------------------------------------------------
+# --- the campaign ---------------------------------------------------------------------
 
 
 def summary(results: list[Result]) -> list[dict[str, Any]]:

@@ -77,7 +77,7 @@ PATHS = ("nowhere", "nowhere/x.png", "/dev/zero", "/dev/full", "/dev/stdin", "/p
 PATHS += ("IN", *(f"IN/{name}" for name in INPUTS.split()), "~", "..", ".")
 
 
-# --- inputs --------------------------------------------------------------------------
+# --- inputs ---------------------------------------------------------------------------
 
 
 def make(folder: Path) -> None:
@@ -124,7 +124,7 @@ def write_run(run: Path, model: str, config: Any, weights: core.Weights) -> None
     run_folder.write_config(run, settings)
 
 
-# --- lines ---------------------------------------------------------------------------
+# --- lines ----------------------------------------------------------------------------
 
 
 def options(what: str) -> dict[str, tuple[str, ...]]:

@@ -61,7 +61,7 @@ class Kind(NamedTuple):
     mended: bool = False  # the reader repairs or replaces the file
 
 
-# --- intact files --------------------------------------------------------------------
+# --- intact files ---------------------------------------------------------------------
 
 
 def make(folder: Path) -> None:
@@ -222,7 +222,7 @@ class Payload:
         return os.system, (f"touch {CANARY}",)
 
 
-# --- readers -------------------------------------------------------------------------
+# --- readers --------------------------------------------------------------------------
 
 
 def read_set(folder: Path, target: Path) -> Outcome:
@@ -364,7 +364,7 @@ def kinds() -> dict[str, Kind]:
     }
 
 
-# --- damage --------------------------------------------------------------------------
+# --- damage ---------------------------------------------------------------------------
 
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 EXTREMES += (2**40, 2**63 - 1, 2**64 - 1)

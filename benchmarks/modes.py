@@ -166,7 +166,7 @@ class Stacked:
     )
 
 
-# --- training ------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------
 
 # (key, count) -> images [count, h, w, c]
 Draw = Callable[[jax.Array, int], jax.Array]
@@ -202,7 +202,7 @@ def start(model: gan.GAN, seed: int) -> tuple[core.State, jax.Array]:
     return model.init(jax.random.fold_in(root, 2**31)), root
 
 
-# --- counting ------------------------------------------------------------------------
+# --- counting -------------------------------------------------------------------------
 
 
 def reverse_kl(counts: np.ndarray, p: np.ndarray) -> float | None:
@@ -258,7 +258,7 @@ def write(row: dict[str, Any]) -> str:
     return line
 
 
-# --- Gaussians -----------------------------------------------------------------------
+# --- Gaussians ------------------------------------------------------------------------
 
 
 def drawer(mixture: Mixture) -> Draw:
@@ -349,7 +349,7 @@ def picture(points: np.ndarray, mixture: Mixture, size: int = 384) -> np.ndarray
     return image
 
 
-# --- Stacked-MNIST -------------------------------------------------------------------
+# --- Stacked-MNIST --------------------------------------------------------------------
 
 
 def stack(digits: jax.Array, key: jax.Array, n: int) -> jax.Array:

@@ -223,8 +223,8 @@ def render(
     """The tables of these parts, one per machine, each with its device, versions and
     date.
 
-    With `commands`, each table is followed by the commands that made it; with `columns`,
-    it has only these.
+    With `commands`, each table is followed by the commands that made it; with
+    `columns`, it has only these.
     """
     texts = []
     for part in parts:

@@ -131,7 +131,7 @@ def cycle(
     return report(run, step, figures, pictures=source.name, direction=direction)
 
 
-# --- pictures ------------------------------------------------------------------------
+# --- pictures -------------------------------------------------------------------------
 
 # Path, input and reference, uint8 [h, w, 3].
 Triples = Iterator[tuple[Path, np.ndarray, np.ndarray]]
@@ -219,7 +219,7 @@ def aod_net_values(weights: Mapping[str, np.ndarray], x: jax.Array) -> jax.Array
         return jax.nn.relu(k * x - k + 1)
 
 
-# --- figures -------------------------------------------------------------------------
+# --- figures --------------------------------------------------------------------------
 
 
 def measure(

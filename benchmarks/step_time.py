@@ -315,7 +315,7 @@ def counted(
     return operations
 
 
-# --- shared with sample_time.py and scaling.py ---------------------------------------
+# --- shared with sample_time.py and scaling.py ----------------------------------------
 
 
 def case_parser(description: str) -> argparse.ArgumentParser:

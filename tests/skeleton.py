@@ -1,8 +1,8 @@
 """A whole model in one file, to copy: a linear generator fitted to the data's mean.
 
-Copy it to genjax/models/NAME.py, and follow CONTRIBUTING.md. Past 400 lines it becomes a
-package of config, networks, step and verbs, as the other models are. The conformance tables
-(test_recipes.py, test_samplers.py) ask this model what they ask of every other.
+Copy it to genjax/models/NAME.py, and follow CONTRIBUTING.md. Past 400 lines it becomes
+a package of config, networks, step and verbs, as the other models are. The conformance
+tables (test_recipes.py, test_samplers.py) ask this model what they ask of every other.
 """
 
 import dataclasses
@@ -59,7 +59,10 @@ def check(config: Config) -> None:
 
 
 def recipe(config: Config) -> Skeleton:
-    """Return the skeleton of a Config. Raises ConfigError for a Config that makes no sense."""
+    """Return the skeleton of a Config.
+
+    Raises ConfigError for a Config that makes no sense.
+    """
     check(config)
     bound = functools.partial(bind, first=config)
     sampler = Sampler(config.shape, config.z_dim, 0, bound(draw), has_truncation=True)

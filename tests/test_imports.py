@@ -9,9 +9,9 @@ import genjax
 
 PACKAGE = Path(genjax.__file__).parent
 
-# Floors of the house, from the ground up, and what a room on each may import from those below.
-# A room is a module or package below genjax; its longest name here counts. Anything may import
-# errors and shapes.
+# Floors of the house, from the ground up, and what a room on each may import from those
+# below. A room is a module or package below genjax; its longest name here counts.
+# Anything may import errors and shapes.
 FLOORS: list[dict[str, set[str]]] = [
     {"errors": set(), "shapes": set(), "__init__": set()},
     {"losses": set(), "nn": set(), "runtime": set()},

@@ -1,4 +1,7 @@
-"""The conformance table: what every recipe promises, asked of each at toy size. A new model adds one row to CASES."""
+"""The conformance table: what every recipe promises, asked of each at toy size.
+
+A new model adds one row to CASES.
+"""
 
 import functools
 
@@ -203,7 +206,8 @@ CASES = {
 }
 
 
-# One worker has all of the file (--dist loadfile), so that what two tests of a model need is compiled, and trained, once.
+# One worker has all of the file (--dist loadfile), so that what two tests of a model
+# need is compiled, and trained, once.
 @pytest.fixture(params=CASES)
 def name(request):
     return request.param
@@ -221,7 +225,9 @@ def init(name):
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_once():
-    """What a part of a step compiles to for the same devices, through all runs of this file."""
+    """What a part of a step compiles to for the same devices, through all runs of this
+    file.
+    """
     with pytest.MonkeyPatch.context() as patch:
         repeated, made = trainer.repeated, {}
 
@@ -313,7 +319,9 @@ def test_init_is_abstract_and_deterministic(name, model):
 
 
 def test_steps_keep_what_a_program_is_compiled_for(model):
-    """So that there are as many programs as plans: shapes, dtypes and weak types stay, and metrics are float32 scalars."""
+    """So that there are as many programs as plans: shapes, dtypes and weak types stay,
+    and metrics are float32 scalars.
+    """
     describe = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
     state = jax.eval_shape(model.init, jax.random.key(0))
     for plan in {model.plan(step) for step in range(5)}:
@@ -411,7 +419,10 @@ def test_verbs_are_deterministic_and_pure(name):
 
 
 def test_verbs_called_from_python_are_compiled(model):
-    """Operation by operation they would take ten times as long. A style_mix is the exception: its work is synthesis."""
+    """Operation by operation they would take ten times as long.
+
+    A style_mix is the exception: its work is synthesis.
+    """
     for verb in set(model._fields) - {
         "config",
         "init",

@@ -1,4 +1,6 @@
-"""Runs that version 0.1 saved load, sample as they did, and resume to the weights that it reached (tests/fixtures/make_runs.py)."""
+"""Runs that version 0.1 saved load, sample as they did, and resume to the weights that
+it reached (tests/fixtures/make_runs.py).
+"""
 
 import json
 import os

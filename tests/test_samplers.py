@@ -1,4 +1,7 @@
-"""The conformance table of everything that draws: `core.Sampler` as each model declares it."""
+"""The conformance table of everything that draws:
+
+`core.Sampler` as each model declares it.
+"""
 
 import jax
 import jax.numpy as jnp

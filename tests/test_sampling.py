@@ -1,4 +1,6 @@
-"""genjax.load of a run in any state of damage: one line that names the file and the field; nothing is made of wrong settings or weights."""
+"""genjax.load of a run in any state of damage: one line that names the file and the
+field; nothing is made of wrong settings or weights.
+"""
 
 import dataclasses
 import json

@@ -1,4 +1,6 @@
-"""States and weights made by NumPy, since to compile a model's `init` takes longer; files as PyTorch's; what commands are run with."""
+"""States and weights made by NumPy, since to compile a model's `init` takes longer;
+files as PyTorch's; what commands are run with.
+"""
 
 import contextlib
 import os
@@ -18,7 +20,9 @@ ONE_DEVICE = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_c
 
 
 def state(model, scale=0.02):
-    """A first State: kernels normal with this standard deviation, the same in an average, constants with 1, all else 0 (not for batch norm)."""
+    """A first State: kernels normal with this standard deviation, the same in an
+    average, constants with 1, all else 0 (not for batch norm).
+    """
     scales = {"kernel": scale, "const": 1.0}
 
     def fill(path, leaf):
@@ -40,7 +44,9 @@ def weights(model, scale=0.02):
 
 @contextlib.contextmanager
 def memory_below(limit: float):
-    """Fails where more bytes than `limit` are held at once meanwhile, as Python counts them."""
+    """Fails where more bytes than `limit` are held at once meanwhile, as Python counts
+    them.
+    """
     tracemalloc.start()
     try:
         yield

@@ -1,4 +1,7 @@
-"""Train a variational autoencoder. `genjax train vae` is the same from the installed package: genjax/cli/train/vae.py."""
+"""Train a variational autoencoder.
+
+`genjax train vae` is the same from the installed package: genjax/cli/train/vae.py.
+"""
 
 from genjax.cli.train.vae import main
 

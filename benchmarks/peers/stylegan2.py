@@ -332,7 +332,7 @@ def channels(config: Any, size: int) -> int:
     return min(config.channel_base // size, config.channel_max)
 
 
-# --- the race: benchmarks/step_time.py -----------------------------------------------
+# --- the race: benchmarks/step_time.py ------------------------------------------------
 
 
 class Both(nn.Module):

@@ -1,4 +1,7 @@
-"""The `genjax` command: training, and what comes after. Each subcommand is a thin typed function."""
+"""The `genjax` command: training, and what comes after.
+
+Each subcommand is a thin typed function.
+"""
 
 import functools
 import sys
@@ -48,7 +51,9 @@ _ARGUMENTS |= {name: name for name in ("run", "real", "fake", "input", "source",
 
 
 def _option(field: str) -> str:
-    """Return the option or positional argument of a command that sets a library's field."""
+    """Return the option or positional argument of a command that sets a library's
+    field.
+    """
     return _ARGUMENTS.get(field) or shell.option(field)
 
 

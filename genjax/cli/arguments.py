@@ -1,4 +1,6 @@
-"""What commands share: checks of their arguments, the run they read, the files they write."""
+"""What commands share: checks of their arguments, the run they read, the files they
+write.
+"""
 
 import math
 import re
@@ -39,7 +41,7 @@ def check_counts(**options: int) -> None:
 
 
 def class_names(run: Path) -> list[str]:
-    """Return the names of a run's classes by number; [] where its config.json has none."""
+    """Return a run's class names by number; [] where its config.json has none."""
     classes = run_folder.read_config(run).get("data", {}).get("classes")
     named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     return classes if named else []
@@ -48,7 +50,9 @@ def class_names(run: Path) -> list[str]:
 def check_sheet(
     out: Path, shape: tuple[int, ...], count: int, columns: int | None, rows: int | None
 ) -> None:
-    """Raise InputError if so many images of a shape do not fit into one picture of this format."""
+    """Raise InputError if so many images of a shape do not fit into one picture of this
+    format.
+    """
     if count > (most := PICTURE_BYTES // math.prod(shape)):
         size = "x".join(map(str, shape))
         limit = f"one picture holds at most {most} of {size}"
@@ -60,7 +64,8 @@ def check_sheet(
 
 
 def single_files(out: Path) -> tuple[Path, str] | None:
-    """Return the folder and the pattern of names that --out asks for; None for one picture.
+    """Return the folder and the pattern of names that --out asks for; None for one
+    picture.
 
     Raises InputError.
     """

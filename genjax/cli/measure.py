@@ -36,27 +36,34 @@ def evaluate(
     save_stats: Path | None = None,
     force: bool = False,
 ) -> int:
-    """Measure how near a set of images is to real ones: distances over features, precision and recall, and more.
+    """Measure a set of images against real ones: distances, precision, recall ...
 
     Args:
-        real: a folder or zip of images, anything else that --data takes, or a .npz of mu and sigma (fd alone); of two runs the first, which draws
-        fake: the same, or the folder of a training run, whose model draws; several are measured one after another, a column each
-        metrics: of fd (Frechet; fid is its name with the inception), fd_infinity, kid (kernel), prdc (precision, recall, density, coverage),
-            is, classes, vendi, nearest
-        extractor: whose features: inception, vgg16, alexnet, resnet20, resnet32, lenet (all need --weights), or the pixels themselves
-        weights: the file of its weights; if not given, under its published name in the folder that GENJAX_WEIGHTS names
-        protocol: tf_legacy, pytorch_fid, clean or nvidia; distances of two protocols do not compare
-        n: images of the second set; 0: all, of a run as many as the protocol's published results use
-        real_n: images of the first set; 0: all
-        split: which part of the first set, where it has parts
-        fake_split: which part of the second
+        real: the real images: a folder or zip, anything else that --data takes, or a
+            .npz of mu and sigma (for fd only)
+        fake: the images to measure: as `real`, or a training run, whose model draws
+            them; several are measured one after another, one column each
+        metrics: fd (Frechet distance; called fid with inception), fd_infinity, kid
+            (kernel distance), prdc (precision, recall, density, coverage), is, classes,
+            vendi, nearest
+        extractor: features: inception, vgg16, alexnet, resnet20, resnet32, lenet (all
+            need --weights), or pixels
+        weights: file of its weights; default: its published name in the folder
+            GENJAX_WEIGHTS
+        protocol: tf_legacy, pytorch_fid, clean or nvidia; distances of different
+            protocols do not compare
+        n: number of fake images; 0: all, or for a run the protocol's usual number
+        real_n: number of real images; 0: all
+        split: split of the real images, where they have splits
+        fake_split: split of the fake images
         truncation: of a run's images
         seed: of a run's images, and of every random choice
-        draws: how often a run is drawn from, for the spread; 0: 3 times
-        step: of the second run, checkpoint step to load (works during training); 0: the final weights
-        max_bad: share of unreadable files of a set that is skipped
-        json: write the result, with all that it depends on, to this file; of several second sets a list
-        save_stats: write mu and sigma of the first set's features to this .npz, as pytorch-fid and clean-fid do
+        draws: number of sets drawn from a run, for the spread; 0: 3
+        step: checkpoint step of the fake run (works during training); 0: final weights
+        max_bad: largest share of unreadable files that is skipped
+        json: file for the result, with all that it depends on; a list for several sets
+        save_stats: .npz for mu and sigma of the real features, as pytorch-fid and
+            clean-fid write it
         force: replace a file that genjax wrote
     """
     check_counts(n=n, real_n=real_n, draws=draws, step=step)
@@ -105,7 +112,8 @@ def evaluate(
         say(
             result.fake,
             f"against {result.real}",
-            f"extractor {result.extractor} {result.digest[:8]}, protocol {result.protocol}, seed {seed}",
+            f"extractor {result.extractor} {result.digest[:8]}, "
+            f"protocol {result.protocol}, seed {seed}",
         )
         results.append(result)
     if sets.is_run(real):
@@ -146,25 +154,29 @@ def nearest(
     out: Path = Path("nearest.png"),
     force: bool = False,
 ) -> int:
-    """Look for copies: a model's images beside the nearest of those that it was trained on.
+    """Look for copies: show samples beside their nearest training images.
 
     Args:
-        real: the data it was trained on: a folder or zip of images, or anything else that --data takes
-        fake: the folder of the training run, whose model draws, or a set of images
-        n: images of the second set that are measured; 0: all, of a run 1000
-        rows: of these, so many are shown, a row each: it, then its neighbours. First where one training image is much nearer than the next
-        k: neighbours
-        held_out: images that the model was not trained on: the ratio of the samples' distances to theirs is then given, near 0 for copies
-        held_out_split: which part of them, where they have parts; if not given, test of the training data itself, of another set train
-        extractor: nearest in pixels, or in the features of inception, vgg16, alexnet, resnet20, resnet32 or lenet
-        weights: the file of its weights; if not given, under its published name in the folder that GENJAX_WEIGHTS names
-        split: which part of the training data, where it has parts
-        fake_split: which part of the second set
+        real: the training data: a folder or zip, or anything else that --data takes
+        fake: the training run, whose model draws, or a set of images
+        n: number of fake images that are measured; 0: all, of a run 1000
+        rows: number of them that are shown, one row each with its neighbours, most
+            suspicious first: where one training image is much nearer than the next
+        k: number of neighbours
+        held_out: images that the model was not trained on; gives the ratio of the
+            samples' distances to theirs, near 0 for copies
+        held_out_split: their split; default: test of the training data, else train
+        extractor: what is compared: pixels, or the features of inception, vgg16,
+            alexnet, resnet20, resnet32 or lenet
+        weights: file of its weights; default: its published name in the folder
+            GENJAX_WEIGHTS
+        split: split of the training data, where they have splits
+        fake_split: split of the fake images
         truncation: of a run's images
         seed: of a run's images
-        step: of a run, checkpoint step to load (works during training); 0: the final weights
-        max_bad: share of unreadable files of a set that is skipped
-        out: the picture to write: .png, .jpg, .webp, .bmp or .tif
+        step: checkpoint step of a run (works during training); 0: final weights
+        max_bad: largest share of unreadable files that is skipped
+        out: picture to write: .png, .jpg, .webp, .bmp or .tif
         force: replace a file that genjax wrote
     """
     check_counts(n=n, step=step)

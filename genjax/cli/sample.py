@@ -42,18 +42,21 @@ def sample(
     """Draw images from a trained model, as one grid or as single files.
 
     Args:
-        run: the folder of a finished training run, or what `genjax convert` wrote
-        n: number of images; as many as --grid holds if not given, else 64
-        seed: of the latents of all images of a grid; of single files the first one's, each next file has the next seed
-        seeds: instead of both, one seed per image, such as 0-3,7: an image depends on its seed only
-        label: class of all images, of a conditional model: its name in config.json, else its number; each class in turn if not given
-            (of --seeds and single files: the seed modulo the classes)
-        truncation: below 1, pulls latents or styles, and so images, toward their mean
-        grid: columns x rows, such as 8x4; near a square if not given
-        out: NAME.png (or .jpg, .webp, .bmp, .tif): one grid. A folder, or a pattern such as "img-{seed}.png": one file per seed, of
-            the model's exact size; the same command again goes on where it stopped
+        run: folder of a finished training run, or of `genjax convert`
+        n: number of images; default: as many as --grid holds, else 64
+        seed: seed of the latents of a grid; for single files the first file's, each
+            next file having the next seed
+        seeds: instead of --n and --seed, one seed per image, such as 0-3,7; an image
+            depends on its seed only
+        label: class of all images of a conditional model, by name or number; default:
+            each class in turn (by seed for --seeds and single files)
+        truncation: below 1 pulls latents (or w) toward their mean
+        grid: columns x rows, such as 8x4; default: nearly square
+        out: NAME.png (or .jpg, .webp, .bmp, .tif) for one grid; a folder, or a pattern
+            such as "img-{seed}.png", for one file per seed of the model's size, where
+            the same command continues after an interruption
         force: replace files that genjax wrote
-        step: checkpoint step to load (works during training); 0: the final weights
+        step: checkpoint step to load (works during training); 0: final weights
     """
     columns, rows = sampling.grid(grid) if grid else (None, None)
     check_counts(step=step)
@@ -70,7 +73,8 @@ def sample(
     files = single_files(out)
     if files and grid:
         raise InputError(
-            f"--grid {grid}: --out {out} is for single files; give a name such as grid.png, or leave it out"
+            f"--grid {grid}: --out {out} is for single files; give a name such as grid.png, "
+            "or leave it out"
         )
     if files and not seeds:
         if seed + count > 2**32:
@@ -126,25 +130,27 @@ def interpolate(
     force: bool = False,
     step: int = 0,
 ) -> int:
-    """Walk from the latents of one seed to those of the next, and from the last back to the first: a video without a seam.
+    """Make a seamless video of a walk from seed to seed, and back to the first.
 
     Args:
-        run: the folder of a training run, or what `genjax convert` wrote
+        run: folder of a training run, or of `genjax convert`
         seeds: two or more, such as 1,5,9
-        seconds: length of one round
-        out: a .mp4 (needs the extra `video`) or .gif; a name without a dot is a folder of PNG frames
-        fps: frames per second; 0: 30, of a .gif 20
-        space: z, along arcs between latents, or w, along lines between a StyleGAN2's styles
-        truncation: below 1, pulls latents or styles, and so images, toward their mean
-        label: class of all images, of a conditional model: its name in config.json, else its number
+        seconds: length of one round in seconds
+        out: a .mp4 (needs the extra `video`) or .gif; a name without a dot is a folder
+            of PNG frames
+        fps: frames per second; 0: 30, for a .gif 20
+        space: z, along arcs between latents, or w, along lines between styles
+        truncation: below 1 pulls latents (or w) toward their mean
+        label: class of all images of a conditional model, by name or number
         force: replace files that genjax wrote
-        step: checkpoint step to load (works during training); 0: the final weights
+        step: checkpoint step to load (works during training); 0: final weights
     """
     check_counts(step=step)
     stops = sampling.numbers("seeds", seeds)
     if any(before == after for before, after in zip(stops, stops[1:] + stops[:1], strict=True)):
         raise InputError(
-            f"--seeds {seeds}: two or more, each another than the one before, the first than the last"
+            f"--seeds {seeds}: two or more, each different from the one before, the first "
+            "from the last"
         )
     videos.check(out, force, [run])
     kind = out.suffix.lower()
@@ -157,7 +163,8 @@ def interpolate(
     if not len(stops) / rate <= seconds <= sampling.MOST / rate:
         limits = f"{len(stops) / rate:.4g} to {sampling.MOST / rate:.4g}"
         raise InputError(
-            f"--seconds {seconds}: from {limits} with {len(stops)} seeds and {rate} frames per second"
+            f"--seconds {seconds}: from {limits} with {len(stops)} seeds and {rate} frames "
+            "per second"
         )
     count = round(seconds * rate)
     if not kind:
@@ -208,18 +215,20 @@ def style_mix(
     force: bool = False,
     step: int = 0,
 ) -> int:
-    """Mix the styles of a StyleGAN2's images: a table with the row's image, some layers' styles from the column's, in one PNG.
+    """Make a table of mixed styles: the row's, and in some layers the column's.
 
     Args:
-        run: the folder of a training run of StyleGAN2, or what `genjax convert` wrote
+        run: folder of a training run of StyleGAN2, or of `genjax convert`
         rows: seeds of the first column's images, such as 85,100
         columns: seeds of the first row's images
-        layers: whose styles are the column's, such as 0-6: low ones pose and shape, high ones colour and texture
-        out: the picture to write: .png, .jpg, .webp, .bmp or .tif
-        truncation: below 1, pulls styles, and so images, toward their mean
-        label: class of all images, of a conditional model: its name in config.json, else its number; the seed modulo the classes if not given
+        layers: layers that take the column's style, such as 0-6: low ones set pose and
+            shape, high ones colour and texture
+        out: picture to write: .png, .jpg, .webp, .bmp or .tif
+        truncation: below 1 pulls w toward its mean
+        label: class of all images of a conditional model, by name or number; default:
+            by seed
         force: replace a file that genjax wrote
-        step: checkpoint step to load (works during training); 0: the final weights
+        step: checkpoint step to load (works during training); 0: final weights
     """
     check_counts(step=step)
     given = {"rows": rows, "columns": columns}
@@ -252,6 +261,7 @@ def style_mix(
     check()
     grids.save_grid(pixels, out, columns=table[1])
     say(
-        f"{table[0] - 1} rows and {table[1] - 1} columns of {'x'.join(map(str, pixels.shape[1:]))} in {out}"
+        f"{table[0] - 1} rows and {table[1] - 1} columns of "
+        f"{'x'.join(map(str, pixels.shape[1:]))} in {out}"
     )
     return 0

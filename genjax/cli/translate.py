@@ -31,17 +31,19 @@ def translate(
     overlap: int = 64,
     step: int = 0,
 ) -> int:
-    """Translate a picture, or all of a folder, with a trained CycleGAN; names and sizes stay. The same command again goes on.
+    """Translate a picture, or a folder of them, with a CycleGAN; names and sizes stay.
+
+    The same command again continues after an interruption.
 
     Args:
-        run: the folder of a training run, or what `genjax convert` wrote
+        run: folder of a training run, or of `genjax convert`
         input: a picture, or a folder of pictures
         direction: a2b or b2a
-        out: the folder to write to
+        out: folder to write to
         force: replace files that genjax wrote
-        tile: larger pictures are done in tiles of this side, in pixels, which bounds the memory
-        overlap: pixels over which tiles fade into each other
-        step: checkpoint step to load (works during training); 0: the final weights
+        tile: side in pixels of the tiles of larger pictures, which bounds the memory
+        overlap: pixels over which tiles blend
+        step: checkpoint step to load (works during training); 0: final weights
     """
     check_counts(step=step)
     if not 8 <= tile <= 2**14 or not 0 <= 2 * overlap <= tile:
@@ -107,7 +109,9 @@ def translate(
 
 
 def _sources(input: Path, out: Path) -> list[tuple[Path, Path]]:
-    """(name below `input`, path) of the pictures to translate: those that an earlier try wrote into `out`, where that lies in it, are none."""
+    """(name below `input`, path) of the pictures to translate: those that an earlier
+    try wrote into `out`, where that lies in it, are none.
+    """
     found = [
         (path.relative_to(input) if input.is_dir() else Path(path.name), path)
         for path in pictures.find(input, say)

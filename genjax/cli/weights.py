@@ -20,13 +20,15 @@ from genjax.training import checkpoint, run_folder
 
 
 def convert(kind: str, source: Path, /, out: Path, force: bool = False) -> int:
-    """Turn published PyTorch weights into a run's folder, which the other commands read. Nothing in a file is executed.
+    """Convert published PyTorch weights to a run folder; nothing in a file is executed.
 
     Args:
         kind: cyclegan or stylegan2
-        source: of cyclegan, a checkpoint folder with latest_net_G_A.pth and the like, or one .pth of a generator; of stylegan2, a
-            .safetensors, .npz or .pth of the arrays of NVIDIA's PyTorch networks: G_ema's (with that prefix or none) and D's
-        out: the folder to make
+        source: for cyclegan a checkpoint folder with latest_net_G_A.pth and the like,
+            or one .pth of a generator; for stylegan2 a .safetensors, .npz or .pth with
+            the arrays of NVIDIA's PyTorch networks G_ema (with or without that prefix)
+            and D
+        out: folder to make
         force: replace a folder that `genjax convert` wrote
     """
     if kind not in ("cyclegan", "stylegan2"):
@@ -80,13 +82,15 @@ def _check_converted(out: Path, source: Path, force: bool) -> None:
 
 
 def export(run: Path, /, out: Path, force: bool = False, step: int = 0) -> int:
-    """Write a StyleGAN2's arrays under the key names of NVIDIA's PyTorch networks; `genjax convert` reads them back.
+    """Export a StyleGAN2 under the names of NVIDIA's PyTorch networks.
+
+    `genjax convert` reads the file back.
 
     Args:
-        run: the folder of a training run of StyleGAN2
-        out: the .safetensors to write
+        run: folder of a training run of StyleGAN2
+        out: .safetensors to write
         force: replace a file that genjax wrote
-        step: checkpoint step to load (works during training); 0: the final weights
+        step: checkpoint step to load (works during training); 0: final weights
     """
     check_counts(step=step)
     if out.suffix != ".safetensors":
@@ -113,10 +117,10 @@ def export(run: Path, /, out: Path, force: bool = False, step: int = 0) -> int:
 
 
 def checkpoints(run: Path, /) -> int:
-    """List a run's checkpoints: steps to give as --step, when they were written, their metrics; the best is marked.
+    """List a run's checkpoints: step, time, metrics; the best is marked.
 
     Args:
-        run: the folder of a training run, which may be going on
+        run: folder of a training run; works during training
     """
     rows = checkpoint.listing(run)
     names = sorted({name for row in rows for name in row.metrics if "/" in name})

@@ -318,7 +318,8 @@ def _check_filters(arrays: Arrays, config: stylegan2.Config) -> None:
     for name, x in arrays.items():
         if name.endswith(BUFFER) and (x.shape != taps.shape or not np.allclose(x, taps, atol=1e-4)):
             raise InputError(
-                f"{name!r} is another filter than that of taps {' '.join(map(str, config.resample_filter))}"
+                f"{name!r} is another filter than that of taps "
+                f"{' '.join(map(str, config.resample_filter))}"
             )
 
 

@@ -49,7 +49,7 @@ DAMAGE = (
 )
 
 
-# --- opening -------------------------------------------------------------------------
+# --- opening --------------------------------------------------------------------------
 
 
 def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
@@ -136,7 +136,7 @@ def _no_number(text: str) -> Any:
     raise Malformed(f"holds {text}, which is no number")
 
 
-# --- archives ------------------------------------------------------------------------
+# --- archives -------------------------------------------------------------------------
 
 
 def _check_directory(data: bytes, most: int, count: int) -> None:

@@ -141,7 +141,7 @@ def _view(values: np.ndarray, tensor: Tensor) -> np.ndarray:
     return np.asarray(view, order="C")
 
 
-# --- reading in bounds ---------------------------------------------------------------
+# --- reading in bounds ----------------------------------------------------------------
 
 
 def check_size(file: IO[bytes], claimed: int) -> None:
@@ -160,7 +160,7 @@ def read_bytes(stream: IO[bytes], size: int) -> np.ndarray:
     return values
 
 
-# --- the two layouts -----------------------------------------------------------------
+# --- the two layouts ------------------------------------------------------------------
 
 Load = Callable[[Storage], np.ndarray]
 
@@ -242,7 +242,7 @@ def _read_legacy(file: IO[bytes]) -> tuple[Any, Load]:
     return top, load
 
 
-# --- the pickle's instructions -------------------------------------------------------
+# --- the pickle's instructions --------------------------------------------------------
 
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}

@@ -84,7 +84,7 @@ def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
             )
 
 
-# --- the two formats -----------------------------------------------------------------
+# --- the two formats ------------------------------------------------------------------
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:

@@ -41,7 +41,7 @@ class Sample(Protocol):
 
 
 class Interpolate(Protocol):
-    """Two batches and a number -> images [n, count, h, w, c] on the way between them."""
+    """Two batches and a number -> images [n, count, h, w, c] between them."""
 
     def __call__(
         self, weights: Weights, first: Array, second: Array, count: int, labels: Array | None = None

@@ -121,7 +121,9 @@ def option(field: str) -> str:
 
 
 def command(arguments: type[T], run: Callable[[T], int]) -> NoReturn:
-    """Parse the command line into a dataclass, run, and exit with the code that `run` returns."""
+    """Parse the command line into a dataclass, run, and exit with the code that `run`
+    returns.
+    """
     import tyro
 
     args = parsed(lambda: tyro.cli(arguments))

@@ -292,7 +292,7 @@ def _digest(sums: dict[str, int], record: dict[str, Any]) -> str:
 
 
 def _read(manager, step: int, like: State) -> State:
-    """Read a State; raise OtherState for another structure, anything else for damage."""
+    """Read a State; raise OtherState for another structure, others for damage."""
     import orbax.checkpoint as ocp
 
     folder = Path(manager.directory) / str(step)

@@ -24,7 +24,7 @@ class Dispatch(NamedTuple):
 
 
 class Meter:
-    """Accumulates metrics; time of compiling and of hooks does not count as training."""
+    """Accumulates metrics; compiling and hooks do not count as training time."""
 
     def __init__(self, step: int):
         self.row: dict[str, float] = {"step": step}

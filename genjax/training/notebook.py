@@ -26,23 +26,24 @@ def fit(
     log_every: int = 100,
     save_every: int = 1000,
 ) -> Result:
-    """Train a model, with a progress bar: `result = genjax.fit(recipe, "digits", steps=1000)`.
+    """Train a model, with a progress bar: `result = genjax.fit(recipe, "digits",
+    steps=1000)`.
 
         source = data.load("photos.zip", resolution=64)
         model = dcgan.recipe(dcgan.Config(shape=source.shape))
         result = genjax.fit(model, source, steps=1000)
         images = model.sample(core.weights(result.state), jax.random.key(0), 16)
 
-    Ctrl-C (interrupting the kernel) ends the training after the current steps and returns;
-    with `out` the state is saved first. Calling it again continues: with `out` from the last
-    checkpoint, else from the `state` that is given.
+    Ctrl-C (interrupting the kernel) ends the training after the current steps and
+    returns; with `out` the state is saved first. Calling it again continues: with `out`
+    from the last checkpoint, else from the `state` that is given.
 
     Args:
         recipe: the model, of a Config whose `shape` is the source's
         source: the data, or a SPEC for `data.load`
         steps: number of optimizer steps in all, those done before included
-        out: folder for checkpoints, log, sample grids and weights, as of a training script;
-            None writes nothing
+        out: folder for checkpoints, log, sample grids and weights, as of a training
+            script; None writes nothing
         seed: of the weights, the order of the data and all noise
         state: to start from, which is donated: do not use it afterwards; not with `out`
         hooks: more hooks (`training.hooks.every`), run after the progress bar's
@@ -51,7 +52,8 @@ def fit(
 
     Returns the State and the signal that ended the training early, if any.
 
-    Raises ConfigError for a Config that does not fit the data, and as `trainer.fit` does.
+    Raises ConfigError for a Config that does not fit the data, and as `trainer.fit`
+    does.
     """
     if isinstance(source, str):
         source = data.load(source)

@@ -226,7 +226,7 @@ def export(run: Path, weights: Weights) -> None:
 
 
 def weights_id(weights: Weights) -> str:
-    """Return the SHA-256 of names, shapes and values of weights, which identifies them."""
+    """Return the SHA-256 of names, shapes and values of weights: their identity."""
     digest = hashlib.sha256()
     for name, leaf in flatten(weights).items():
         array = np.asarray(jax.device_get(leaf), order="C")

@@ -1,4 +1,6 @@
-"""genjax sample, interpolate, style-mix, convert stylegan2 and export as a person calls them, on weights that nobody trained."""
+"""genjax sample, interpolate, style-mix, convert stylegan2 and export as a person calls
+them, on weights that nobody trained.
+"""
 
 import dataclasses
 import functools
@@ -80,7 +82,9 @@ def loaded(run):
 
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
-    """Runs `genjax ...` in an empty folder -> (exit code, what it said on standard error)."""
+    """Runs `genjax ...` in an empty folder -> (exit code, what it said on standard
+    error).
+    """
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
@@ -116,7 +120,7 @@ def assert_same(first, second):
     assert np.abs(first - second).max() <= 1
 
 
-# --- sample --------------------------------------------------------------------------------------------------------------
+# --- sample ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["styled", "labelled", "coded"])
@@ -229,7 +233,7 @@ def test_numbers_are_ranges_and_lists():
             sampling.numbers("--seeds", text)
 
 
-# --- interpolate ---------------------------------------------------------------------------------------------------------
+# --- interpolate ----------------------------------------------------------------------
 
 
 def frames_of(folder):
@@ -397,7 +401,7 @@ def test_a_walk_that_fails_leaves_what_was_there(tmp_path):
     assert [path.read_text() for path in tmp_path.iterdir()] == ["dear"]
 
 
-# --- style-mix -----------------------------------------------------------------------------------------------------------
+# --- style-mix ------------------------------------------------------------------------
 
 
 def test_a_table_has_rows_columns_and_their_mixtures(runs, command):
@@ -415,7 +419,7 @@ def test_a_table_has_rows_columns_and_their_mixtures(runs, command):
     assert_same(got[1:, 1:], levels(model.style_mix(weights, rows, columns, np.array([0, 1, 3]))))
 
 
-# --- convert and export --------------------------------------------------------------------------------------------------
+# --- convert and export ---------------------------------------------------------------
 
 
 def test_what_is_exported_is_converted_and_drawn_from(runs, command, tmp_path):
@@ -517,7 +521,7 @@ def test_other_arrays_are_refused(runs, command, tmp_path, change, said):
     assert not (tmp_path / "run").exists()
 
 
-# --- refusals ------------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from genjax.errors import InputError
 from genjax.files import grids
 from genjax.training import run_folder
 
-# --- single files ------------------------------------------------------------------
+# --- single files ---------------------------------------------------------------------
 
 
 def test_single_files_are_of_the_models_size_and_of_their_seed_alone(genjax, tmp_path):
@@ -67,7 +67,7 @@ def test_a_grid_has_its_gap_between_images_only(tmp_path, gap):
     assert (pixels[50 : 50 + gap] == 255).all()
 
 
-# --- what options may say ----------------------------------------------------------
+# --- what options may say -------------------------------------------------------------
 
 
 def test_classes_go_by_name_or_number(runs, load_once):
@@ -176,7 +176,7 @@ def test_what_means_nothing_is_refused_before_anything_is_written(
     assert_refused(genjax, words.split(), said, tmp_path)
 
 
-# --- going on ----------------------------------------------------------------------
+# --- going on -------------------------------------------------------------------------
 
 
 def test_frames_go_on_after_a_kill(genjax, tmp_path):

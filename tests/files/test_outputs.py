@@ -20,7 +20,7 @@ PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
 PNG = grids.encode(PIXELS, ".png")
 
 
-# --- the mark ----------------------------------------------------------------------
+# --- the mark -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", grids.FORMATS)
@@ -47,7 +47,7 @@ def test_only_files_that_genjax_wrote_are_known_as_such(tmp_path):
         assert not outputs.ours(tmp_path / name)
 
 
-# --- one file ----------------------------------------------------------------------
+# --- one file -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_a_link_is_followed(tmp_path):
     assert (tmp_path / "real.json").read_bytes() == b"new"
 
 
-# --- a folder of files -------------------------------------------------------------
+# --- a folder of files ----------------------------------------------------------------
 
 
 NAMES = ["a.png", "b.png", "sub/c.png"]

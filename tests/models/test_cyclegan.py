@@ -45,7 +45,9 @@ def made(**fields):
 
 @functools.cache
 def steps(count=1, **fields):
-    """The states before and after each of `count` steps, of which the first batch is `BATCH`, and the first one's metrics."""
+    """The states before and after each of `count` steps, of which the first batch is
+    `BATCH`, and the first one's metrics.
+    """
     model = made(**fields)
     state, step = toys.state(model), jax.jit(model.step, static_argnums=3)
     states, rows = [state], []
@@ -194,7 +196,9 @@ def test_directions_are_two_networks_and_others_are_refused():
 
 
 def test_the_losses_are_those_of_the_paper():
-    """The logged terms of the first step, from the verbs: equations 1 and 2, with squares in place of logarithms, and section 5.2."""
+    """The logged terms of the first step, from the verbs: equations 1 and 2, with
+    squares in place of logarithms, and section 5.2.
+    """
     model, (states, metrics) = made(), steps(3)
     raw = {"params": states[0].params, "stats": {}}
     a, b = BATCH["images"], BATCH["images_b"]

@@ -1,4 +1,6 @@
-"""Convolutional GANs: shapes and parameter counts, batch norm's two modes, spectral norm, and blocks that start as the identity."""
+"""Convolutional GANs: shapes and parameter counts, batch norm's two modes, spectral
+norm, and blocks that start as the identity.
+"""
 
 import dataclasses
 
@@ -20,7 +22,8 @@ def count(params):
 
 
 def test_dcgan_has_the_papers_size():
-    # 64x64: 3,576,704 and 2,765,568 without any bias; ours has one where no batch norm follows: 3 colours, 64 features, 1 logit.
+    # 64x64: 3,576,704 and 2,765,568 without any bias; ours has one where no batch norm
+    # follows: 3 colours, 64 features, 1 logit.
     params = jax.eval_shape(
         dcgan.recipe(dcgan.Config(shape=(64, 64, 3))).init, jax.random.key(0)
     ).params

@@ -1,4 +1,6 @@
-"""Two-player training on games whose answer is known, the plain GAN's verbs, and what a Config refuses."""
+"""Two-player training on games whose answer is known, the plain GAN's verbs, and what a
+Config refuses.
+"""
 
 import dataclasses
 
@@ -67,8 +69,10 @@ def advance(model, steps, images):
     "loss", ["minimax", "non_saturating", "hinge", "least_squares", "relativistic"]
 )
 def test_the_first_turns_of_a_dirac_gan_go_the_way_of_the_gradient(loss):
-    # Real 0, generated 1, D(x) = x / 2: the discriminator must call 1 fake, so lower its slope; the generator follows the new slope.
-    # (Least squares: D(1) = 1/2 is too high for a fake, and below the generator's target 1.) Adam's first step is of the rate's length.
+    # Real 0, generated 1, D(x) = x / 2: the discriminator must call 1 fake, so lower
+    # its slope; the generator follows the new slope. (Least squares: D(1) = 1/2 is too
+    # high for a fake, and below the generator's target 1.) Adam's first step is of the
+    # rate's length.
     state, _ = advance(dirac(loss=loss, disc_learning_rate=0.02), 1, jnp.zeros((4, 1, 1, 1)))
     np.testing.assert_allclose(state.params["disc"]["slope"], 0.5 - 0.02, atol=1e-5)
     np.testing.assert_allclose(state.params["gen"]["place"], 1.0 + 0.01, atol=1e-5)
@@ -119,7 +123,8 @@ def test_a_lazy_penalty_weighs_as_many_times_more_when_it_is_due():
     due, idle = (step(state, {"images": images}, jax.random.key(0), model.plan(i)) for i in (0, 1))
     np.testing.assert_allclose(due[1]["penalty/r1"], 0.25 * 0.25)
     assert "penalty/r1" not in idle[1]
-    # Adam's second moment is the squared gradient: of the loss alone, and with 3 times gamma * slope.
+    # Adam's second moment is the squared gradient: of the loss alone, and with 3 times
+    # gamma * slope.
     moment = lambda state: np.sqrt(float(state.opt["disc"][0].nu["slope"]) / 0.01)
     alone = 1 / (1 + np.exp(-0.5))
     np.testing.assert_allclose(
@@ -181,7 +186,7 @@ def test_a_metric_is_not_averaged_over_steps_that_lack_it():
     np.testing.assert_allclose(rows[0]["penalty/r1"], 0.25, rtol=1e-4)
 
 
-# --- verbs ---
+# --- verbs ----------------------------------------------------------------------------
 
 
 def build(**changes):

@@ -1,4 +1,6 @@
-"""StyleGAN2: sizes of the papers, shapes of any proportion, styles and truncation, what a step descends and when."""
+"""StyleGAN2: sizes of the papers, shapes of any proportion, styles and truncation, what
+a step descends and when.
+"""
 
 import dataclasses
 import functools
@@ -177,7 +179,9 @@ def test_lazy_penalties_are_due_at_their_steps():
 
 
 def test_a_step_descends_the_losses_of_the_paper():
-    """Path length's mean, w's mean and the penalties as logged, from the verbs on the state before."""
+    """Path length's mean, w's mean and the penalties as logged, from the verbs on the
+    state before.
+    """
     fields = {
         "style_mixing_prob": 0.0,
         "r1_interval": 1,
@@ -259,7 +263,10 @@ def test_frozen_layers_stay_and_slices_train():
 
 
 def test_slices_have_the_gradient_of_the_batch():
-    """Of R1, which draws nothing, and where no image is compared with others: Adam's second moment is its square."""
+    """Of R1, which draws nothing, and where no image is compared with others:
+
+    Adam's second moment is its square.
+    """
     squares = []
     for accumulate in (1, 2):
         model, _ = made(accumulate=accumulate, mbstd_group_size=1)
@@ -273,7 +280,9 @@ def test_slices_have_the_gradient_of_the_batch():
 
 
 def test_the_probability_of_augmentation_follows_the_logits_or_stays():
-    """Where the target is below all signs it rises each fourth step by 4 batches of 500 thousand images; a fixed one never moves."""
+    """Where the target is below all signs it rises each fourth step by 4 batches of 500
+    thousand images; a fixed one never moves.
+    """
     seen = {}
     for name, fields in {
         "follows": {"ada_target": -2.0, "ada_kimg": 0.1},

@@ -1,4 +1,6 @@
-"""The VAE: exact likelihoods of a linear-Gaussian one, its verbs, its objectives, and what its Config refuses."""
+"""The VAE: exact likelihoods of a linear-Gaussian one, its verbs, its objectives, and
+what its Config refuses.
+"""
 
 import dataclasses
 
@@ -33,7 +35,9 @@ def pictures(n=8, shape=(5, 6, 1), seed=0):
 
 
 def linear_gaussian(sigma=0.5):
-    """A VAE without hidden layers is x ~ N(W z + b, sigma^2), z ~ N(0, 1): p(x) is a Gaussian, known exactly."""
+    """A VAE without hidden layers is x ~ N(W z + b, sigma^2), z ~ N(0, 1): p(x) is a
+    Gaussian, known exactly.
+    """
     model = vae.recipe(
         dataclasses.replace(
             TINY, hidden=(), z_dim=2, likelihood="gaussian", obs_scale=sigma, dequantize=True
@@ -43,7 +47,8 @@ def linear_gaussian(sigma=0.5):
     loading = np.asarray(weights["params"]["dec"]["pixels"]["kernel"])
     offset = np.random.default_rng(3).normal(size=30).astype(np.float32) * 0.1
     weights["params"]["dec"]["pixels"]["bias"] = jnp.asarray(offset)
-    # The exact posterior: covariance (1 + W W' / sigma^2)^-1. The encoder is given its mean, and the variance of each latent.
+    # The exact posterior: covariance (1 + W W' / sigma^2)^-1. The encoder is given its
+    # mean, and the variance of each latent.
     precision = np.eye(2) + loading @ loading.T / sigma**2
     covariance = np.linalg.inv(precision)
     gain = (loading.T / sigma**2) @ covariance
@@ -59,7 +64,8 @@ def linear_gaussian(sigma=0.5):
 def test_iw_log_likelihood_converges_to_the_exact_one():
     model, weights, exact = linear_gaussian()
     images = pictures(4)
-    # The verb adds the dequantisation noise that its key gives, and then the exact density is of the same noisy images.
+    # The verb adds the dequantisation noise that its key gives, and then the exact
+    # density is of the same noisy images.
     key = jax.random.key(5)
     noisy = (
         images
@@ -170,8 +176,9 @@ def test_bits_per_dim_of_a_density_counts_256_levels():
 
 
 def test_bits_per_dim_counts_levels():
-    # A decoder that ignores its latents says the same of every image, and an encoder that gives the prior adds nothing: then the bits
-    # are exactly those of the logistic's mass in each pixel's bin.
+    # A decoder that ignores its latents says the same of every image, and an encoder
+    # that gives the prior adds nothing: then the bits are exactly those of the
+    # logistic's mass in each pixel's bin.
     model, weights = build(likelihood="logistic", hidden=(), obs_scale=0.2)
     weights["params"]["dec"]["pixels"] = {"kernel": jnp.zeros((3, 30)), "bias": jnp.full(30, 0.1)}
     weights["params"]["enc"]["posterior"] = {"kernel": jnp.zeros((30, 6)), "bias": jnp.zeros(6)}

@@ -1,4 +1,6 @@
-"""Checkpoints: what is kept, what damage does, what is refused; weights and settings on disk."""
+"""Checkpoints: what is kept, what damage does, what is refused; weights and settings on
+disk.
+"""
 
 import gc
 import json
@@ -19,7 +21,8 @@ from genjax.errors import InputError
 from genjax.files import outputs
 from genjax.training import checkpoint, run_folder
 
-# The reads that Orbax gives up on, of a damaged checkpoint, warn when they are collected: here, and not in some later test.
+# The reads that Orbax gives up on, of a damaged checkpoint, warn when they are
+# collected: here, and not in some later test.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings(
@@ -179,7 +182,9 @@ def files_of_a_checkpoint():
 @pytest.mark.parametrize("file", files_of_a_checkpoint())
 @pytest.mark.parametrize("damage", ["empty", "flip", "folder", "pipe", "link"])
 def test_whatever_happens_to_a_file_the_state_is_right(tmp_path, file, damage):
-    """It is either whole, verified by its sums, or that of the checkpoint before, and then the damaged one is set aside."""
+    """It is either whole, verified by its sums, or that of the checkpoint before, and
+    then the damaged one is set aside.
+    """
     with checkpoint.manager(tmp_path) as manager:
         fill(manager, {1: 3.0, 2: 2.0})
     for path in (tmp_path / "checkpoints/2").glob(file):

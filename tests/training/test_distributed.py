@@ -1,4 +1,6 @@
-"""Two processes over loopback, joined by jax.distributed, against one: the same losses and weights within rounding."""
+"""Two processes over loopback, joined by jax.distributed, against one: the same losses
+and weights within rounding.
+"""
 
 import json
 import os

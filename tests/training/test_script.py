@@ -1,4 +1,6 @@
-"""A run as a person starts it: files, resuming, kill, SIGTERM, other settings, bad input. Each command is a process of its own."""
+"""A run as a person starts it: files, resuming, kill, SIGTERM, other settings, bad
+input. Each command is a process of its own.
+"""
 
 import dataclasses
 import inspect
@@ -422,7 +424,9 @@ def test_a_run_measures_itself_and_keeps_its_best(tmp_path, monkeypatch):
 def test_a_finished_run_has_the_weights_of_its_last_step_whatever_lay_there(
     tmp_path, monkeypatch, capsys
 ):
-    """It may have been killed between its last checkpoint and them, beside those of an earlier SIGTERM."""
+    """It may have been killed between its last checkpoint and them, beside those of an
+    earlier SIGTERM.
+    """
     options = Options(out=tmp_path / "run", steps=4, batch_size=8, log_every=2, save_every=2)
     config = vae.Config(shape=(8, 8, 1), hidden=(4,), z_dim=2, batch_size=8, decay_steps=3)
     monkeypatch.setattr(run_folder, "lock", lambda run: None)  # of this process, until it ends

@@ -1,4 +1,6 @@
-"""The loop, driven with a recipe of a dozen lines: what it computes, when hooks run, what stops it."""
+"""The loop, driven with a recipe of a dozen lines: what it computes, when hooks run,
+what stops it.
+"""
 
 import os
 import signal
@@ -18,7 +20,9 @@ from genjax.training import hooks, trainer
 
 
 class Toy:
-    """Learns the mean image by averaging; `bad` makes a metric infinite at that step, `due` alternates between two programs, `lazy` splits one off."""
+    """Learns the mean image by averaging; `bad` makes a metric infinite at that step,
+    `due` alternates between two programs, `lazy` splits one off.
+    """
 
     def __init__(self, batch_size=4, bad=-1, due=False, lazy=False):
         self.batch_size, self.bad, self.due = batch_size, bad, due
@@ -89,7 +93,9 @@ def same(a, b):
 
 
 def test_steps_are_functions_of_seed_and_step(mesh):
-    """The loop equals its specification: the key folded from the step, the batch of (seed, step)."""
+    """The loop equals its specification: the key folded from the step, the batch of
+    (seed, step).
+    """
     recipe, images = Toy(), source().arrays
     state = recipe.init(jax.random.key(7))
     for step in range(6):
@@ -115,7 +121,9 @@ def test_how_steps_are_dispatched_does_not_matter(mesh, toy):
 
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_lazy_term_compiled_alone_is_that_of_the_step(mesh, resident):
-    """On the same batch and key, before it; of its metrics the mean is over its own runs."""
+    """On the same batch and key, before it; of its metrics the mean is over its own
+    runs.
+    """
     rows = []
     hook = hooks.every(6, lambda event: rows.append(event.row))
     fit = lambda toy: (
@@ -221,7 +229,9 @@ def test_a_signal_ends_the_run_after_its_last_hooks(mesh, number):
 def test_a_signal_while_compiling_leaves_the_state_of_the_step_before(
     mesh, monkeypatch, capfd, when
 ):
-    """Before any program of the step has run, a lazy term among them: going on from there ends as an uninterrupted run."""
+    """Before any program of the step has run, a lazy term among them: going on from
+    there ends as an uninterrupted run.
+    """
     saved, began, compiled = [], threading.Event(), trainer.compiled
 
     def slow(run, arguments, need, stop):

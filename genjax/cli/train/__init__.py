@@ -1,7 +1,8 @@
-"""Training from the command line: one module per model, with its options, presets and `main`.
+"""Training from the command line: one module per model, with its options, presets and
+`main`.
 
-`genjax train MODEL ...` of an installed package and `python train/MODEL.py ...` of a checkout
-run the same.
+`genjax train MODEL ...` of an installed package and `python train/MODEL.py ...` of a
+checkout run the same.
 """
 
 import importlib
@@ -22,7 +23,8 @@ def run(model: str, options: Sequence[str]) -> None:
 
 
 def train(model: Literal[MODELS], /) -> int:  # pyright: ignore[reportInvalidTypeForm]
-    """Train a model. `genjax train MODEL --help` lists its options, such as --data and --out.
+    """Train a model. `genjax train MODEL --help` lists its options, such as --data and
+    --out.
 
     Args:
         model: name of the model

@@ -1,11 +1,15 @@
 """Train a CycleGAN: translation between two unpaired sets of images.
 
-python train/cyclegan.py                           the embedded digits, and their negatives
-python train/cyclegan.py --preset paper --data-a horses/ --data-b zebras/    256x256, on a GPU
-python train/cyclegan.py --preset unet64 --data horse2zebra/     with folders trainA and trainB
-python train/cyclegan.py --preset unet64 --data-a monarch.zip --data-b sulphur.zip       64x64
-python train/cyclegan.py --preset photos --task dehaze --data photos/      haze, or the dark
-                                                   with --task lowlight, taken from photographs
+python train/cyclegan.py
+    the embedded digits, and their negatives
+python train/cyclegan.py --preset paper --data-a horses/ --data-b zebras/
+    256x256, on a GPU
+python train/cyclegan.py --preset unet64 --data horse2zebra/
+    with folders trainA and trainB
+python train/cyclegan.py --preset unet64 --data-a monarch.zip --data-b sulphur.zip
+    64x64
+python train/cyclegan.py --preset photos --task dehaze --data photos/
+    haze, or with --task lowlight the dark, made from photographs
 """
 
 import dataclasses
@@ -26,8 +30,8 @@ TASKS = {"dehaze": "haze", "lowlight": "lowlight", "deblur": "blur", "deblock": 
 class Arguments(Options):
     """Train a CycleGAN."""
 
-    # settings that go together, with learning rates that fall to 0; other options change them.
-    # paper | unet64 | photos
+    # settings that go together, with learning rates that fall to 0; other options
+    # change them. paper | unet64 | photos
     preset: str = ""
     # side a, as --data; a folder or zip with trainA and trainB is given as --data alone
     data_a: str = ""
@@ -41,10 +45,11 @@ class Arguments(Options):
     model: cyclegan.Config = cyclegan.Config(channels=16, blocks=2, disc_channels=16, disc_layers=2)
 
 
-# Zhu et al. 2017 train for 200 epochs of about 1300 images, the learning rate falling over the
-# last 100. A U-Net copies what stays the same from its first steps on: at 64x64 its
-# reconstructions after 300 steps equal those of 4500 steps of a ResNet that costs as much
-# (benchmarks/RESULTS.md). With half of their cycle weight it changes more.
+# Zhu et al. 2017 train for 200 epochs of about 1300 images, the learning rate falling
+# over the last 100. A U-Net copies what stays the same from its first steps on: at
+# 64x64 its reconstructions after 300 steps equal those of 4500 steps of a ResNet that
+# costs as much (benchmarks/RESULTS.md). With half of their cycle weight it changes
+# more.
 PAPER = cyclegan.Config(constant_steps=130_000, decay_steps=130_000)
 UNET = cyclegan.Config(
     network="unet",
@@ -56,10 +61,10 @@ UNET = cyclegan.Config(
     constant_steps=5500,
     decay_steps=4500,
 )
-# A generator that changes only light and colour needs no identity term and hardly any cycle
-# term: with Zhu et al.'s weights it stays the identity, its first state. Its discriminators
-# are not normalised, or they would not notice brightness. The average is slow, since the
-# weights circle around a good solution.
+# A generator that changes only light and colour needs no identity term and hardly any
+# cycle term: with Zhu et al.'s weights it stays the identity, its first state. Its
+# discriminators are not normalised, or they would not notice brightness. The average is
+# slow, since the weights circle around a good solution.
 PHOTOS = cyclegan.Config(
     network="affine",
     depth=2,

@@ -1,8 +1,9 @@
 """Train a convolutional GAN, with normalisation as DCGAN or without as R3GAN.
 
-python train/dcgan.py                                 the embedded digits, on a laptop's CPU
-python train/dcgan.py --preset mnist --data mnist/    MNIST's idx files; without --data from
-                                                      TensorFlow Datasets
+python train/dcgan.py
+    the embedded digits, on a laptop's CPU
+python train/dcgan.py --preset mnist --data mnist/
+    MNIST's idx files; without --data from TensorFlow Datasets
 python train/dcgan.py --preset emoji64 --data emoji.zip --model.network r3gan
 """
 
@@ -18,15 +19,16 @@ from genjax.training.options import Options
 class Arguments(Options):
     """Train a convolutional GAN."""
 
-    # settings that go together; learning rates fall to 0 over their steps; other options
-    # change them. mnist | fashion | cifar10 | emoji64
+    # settings that go together; learning rates fall to 0 over their steps; other
+    # options change them. mnist | fashion | cifar10 | emoji64
     preset: str = ""
     batch_size: int = 64  # images per discriminator step, over all devices
     model: dcgan.Config = dcgan.Config()
 
 
-# A discriminator without batch norm, its gradient penalised by R1, at high learning rates that
-# fall to 0: on MNIST far ahead of DCGAN's own settings (benchmarks/RESULTS.md).
+# A discriminator without batch norm, its gradient penalised by R1, at high learning
+# rates that fall to 0: on MNIST far ahead of DCGAN's own settings
+# (benchmarks/RESULTS.md).
 STEADY = dcgan.Config(
     disc_norm="none",
     r1_gamma=0.1,

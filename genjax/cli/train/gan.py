@@ -1,9 +1,11 @@
 """Train the plain GAN: two MLPs.
 
-python train/gan.py                                   the embedded digits, on a laptop's CPU
-python train/gan.py --data mnist/ --steps 50000       a folder with MNIST's idx files
-python train/gan.py --data mnist/ --model.loss wasserstein --model.gradient-penalty 10 \\
-    --model.disc-steps 5 --model.adam-b1 0
+python train/gan.py
+    the embedded digits, on a laptop's CPU
+python train/gan.py --data mnist/ --steps 50000
+    a folder with MNIST's idx files
+python train/gan.py --data mnist/ --model.loss wasserstein --model.disc-steps 5 \\
+    --model.gradient-penalty 10 --model.adam-b1 0
 """
 
 import dataclasses

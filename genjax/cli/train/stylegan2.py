@@ -1,9 +1,11 @@
 """Train a StyleGAN2.
 
-python train/stylegan2.py                  the embedded digits at 16x16, small enough for a CPU
-python train/stylegan2.py --preset tiny --data cats.zip --resolution 64 --flip     small, too
-python train/stylegan2.py --preset auto --data pictures/ --resolution 256 --dtype bfloat16
-                                           settings by resolution and batch size, on a GPU
+python train/stylegan2.py
+    the embedded digits at 16x16, small enough for a CPU
+python train/stylegan2.py --preset tiny --data cats.zip --resolution 64 --flip
+    images, as small
+python train/stylegan2.py --preset auto --data images/ --resolution 256 --dtype bfloat16
+    settings by resolution and batch size, on a GPU
 python train/stylegan2.py --preset cifar --data tfds:cifar10 --flip
 """
 
@@ -19,16 +21,16 @@ from genjax.training.options import Options
 class Arguments(Options):
     """Train a StyleGAN2."""
 
-    # settings that go together; other options change them. tiny | auto | cifar | paper256 |
-    # paper512 | paper1024 | stylegan2-f
+    # settings that go together; other options change them. tiny | auto | cifar |
+    # paper256 | paper512 | paper1024 | stylegan2-f
     preset: str = ""
     steps: int = 2000  # optimizer steps of each network in all
     batch_size: int = 16  # images per step, over all devices
     model: Config = Config()
 
 
-# Small networks, a slow average for few steps. Digits need a quarter of its channels, no
-# augmentation, and R1 against collapse.
+# Small networks, a slow average for few steps. Digits need a quarter of its channels,
+# no augmentation, and R1 against collapse.
 TINY = Config(
     augment="bgc",
     z_dim=128,

@@ -1,7 +1,9 @@
 """Train a variational autoencoder.
 
-python train/vae.py                              the embedded digits, seconds on a laptop's CPU
-python train/vae.py --data mnist/ --model.binarize dynamic       MNIST's idx files, likelihood
+python train/vae.py
+    the embedded digits, seconds on a laptop's CPU
+python train/vae.py --data mnist/ --model.binarize dynamic
+    a folder with MNIST's idx files, as a likelihood model
 python train/vae.py --data photos.zip --resolution 64 --model.network conv \\
     --model.likelihood logistic
 """

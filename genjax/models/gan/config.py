@@ -14,7 +14,7 @@ SMOOTHED = ("minimax", "non_saturating", "least_squares")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TwoPlayerConfig:
-    """Settings of two-player training with any networks; a model's Config adds its own."""
+    """Settings of two-player training; a model's Config adds those of its networks."""
 
     # height, width, channels of the images: training scripts take them from the data
     shape: tuple[int, int, int] = (28, 28, 1)

@@ -227,7 +227,7 @@ def latents(config: TwoPlayerConfig, key: Array, n: int) -> Array:
 
 
 def average_statistics(old: dict, new: dict, decay: float | Array) -> dict:
-    """Average batch norm's statistics with this decay; replace the other collections."""
+    """Average batch norm's statistics with this decay; replace other collections."""
     average = lambda name, value: core.ema(old[name], value, decay)
     return {
         name: average(name, value) if name == "batch_stats" else value
@@ -239,5 +239,5 @@ def diversity(images: Array) -> Array:
     """Return the standard deviation over the batch, mean over pixels, of [n, h, w, c]."""
     rows = images.reshape(len(images), -1)
     ones = jnp.full((1, len(rows)), 1 / len(rows))
-    mean = functools.partial(jnp.matmul, ones, precision="highest")  # 8 times as fast on a CPU
+    mean = functools.partial(jnp.matmul, ones, precision="highest")  # fast on a CPU
     return jnp.mean(jnp.sqrt(mean(jnp.square(rows - mean(rows)))))

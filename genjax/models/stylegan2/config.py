@@ -17,7 +17,7 @@ NOISES = ("const", "random", "none")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Settings of StyleGAN2; the defaults are those of Karras et al. 2020 (config F)."""
+    """Settings of StyleGAN2; defaults: config F of Karras et al. 2020."""
 
     # height, width, channels, from the data; height and width share a power-of-two
     # factor: (a*2^k, b*2^k)

@@ -66,7 +66,7 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """x [n, h, w, c] and a style [n, w_dim] -> an image [n, h, w, channels], float32."""
+    """x [n, h, w, c], a style [n, w_dim] -> an image [n, h, w, channels], float32."""
 
     config: Config
     dtype: jnp.dtype

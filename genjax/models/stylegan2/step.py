@@ -43,7 +43,7 @@ def optimizers(config: Config) -> tuple[optax.GradientTransformation, ...]:
 
 
 def map_latents(config: Config, params: PyTree, latents: Array, labels: Array) -> Array:
-    """Return w [n, w_dim] of latents [n, z_dim] and labels one-hot, before truncation."""
+    """Return w [n, w_dim], not truncated, of latents [n, z_dim] and labels one-hot."""
     mapping: Any = Mapping(config, config.w_dim, config.mapping_layers)
     return mapping.apply({"params": params["mapping"]}, latents, labels)
 

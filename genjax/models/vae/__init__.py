@@ -17,7 +17,7 @@ __all__ = ["VAE", "Config", "check", "recipe"]
 
 
 class Sample(Protocol):
-    """A key and a number -> images, with the standard deviation of z as `temperature`."""
+    """A key and a number -> images; `temperature`: standard deviation of z."""
 
     def __call__(
         self,

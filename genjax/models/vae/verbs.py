@@ -190,7 +190,7 @@ def bits_per_dim(
 
 
 def _noise(key: Array, samples: Array, n: int, z_dim: int) -> Array:
-    """Standard normal [n, k, z_dim], the noise of a sample depending on its index only."""
+    """Standard normal [n, k, z_dim]; a sample's noise depends on its index only."""
     draw = lambda index: jax.random.normal(jax.random.fold_in(key, index), (n, z_dim))
     return jnp.swapaxes(jax.vmap(draw)(samples), 0, 1)
 

@@ -1,4 +1,6 @@
-"""train/cyclegan.py: which sets become its sides, what it records and writes, and what it refuses."""
+"""train/cyclegan.py: which sets become its sides, what it records and writes, and what
+it refuses.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""train/stylegan2.py: its presets are the published settings, `auto` follows sides and batch, and a run writes what others read."""
+"""train/stylegan2.py: its presets are the published settings, `auto` follows sides and
+batch, and a run writes what others read.
+"""
 
 import dataclasses
 import json
