@@ -125,7 +125,8 @@ def log_weights(
     return log_p + log_ratio, losses.kl_standard_normal(mean, log_variance), log_p
 
 
-def networks(config: Config) -> tuple[Any, Any]:  # linen's `apply` has no useful type
+def networks(config: Config) -> tuple[Any, Any]:
+    """Return encoder and decoder; linen's `apply` has no useful type."""
     return cast(Any, Encoder(config)), cast(Any, Decoder(config))
 
 
