@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import skeleton
 
 from genjax import core, data
-from genjax.models import cyclegan, dcgan, gan, skeleton, stylegan2, vae
+from genjax.models import cyclegan, dcgan, gan, stylegan2, vae
 from genjax.training import checkpoint, hooks, run_folder, trainer
 
 BATCH = 8

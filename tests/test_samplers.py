@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import skeleton
 import toys
 
 from genjax import sampling
 from genjax.edit import walks
 from genjax.errors import ConfigError
-from genjax.models import dcgan, gan, skeleton, stylegan2, vae
+from genjax.models import dcgan, gan, stylegan2, vae
 
 SMALL = {"shape": (8, 8, 1), "z_dim": 3}
 CASES = {

@@ -16,7 +16,6 @@ RECIPES = {
     "dcgan": "genjax.models.dcgan",
     "cyclegan": "genjax.models.cyclegan",
     "stylegan2": "genjax.models.stylegan2",
-    "skeleton": "genjax.models.skeleton",
 }
 
 
