@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 
@@ -27,9 +27,23 @@ def caught() -> Iterator[list[str]]:
             raise KeyboardInterrupt
         names.append(signal.Signals(number).name)
 
+    previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        # Windows has no pipes that a signal may write to: there is no line at once there.
+        with contextlib.nullcontext() if os.name == "nt" else _announced(previous):
+            yield names
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _announced(numbers: Container[int]) -> Iterator[None]:
+    """Print a line, from another thread, at the first of these signals."""
+
     def announce() -> None:
         while number := os.read(reader, 1):
-            if number[0] in previous:
+            if number[0] in numbers:
                 name = signal.Signals(number[0]).name
                 line = f"{name}: the run saves its state and stops after the current steps"
                 print(line, file=sys.stderr, flush=True)
@@ -37,16 +51,13 @@ def caught() -> Iterator[list[str]]:
 
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     listener = threading.Thread(target=announce, daemon=True)
     listener.start()
     try:
-        yield names
+        yield
     finally:
         signal.set_wakeup_fd(before)
-        for number, handler in previous.items():
-            signal.signal(number, handler)
         os.close(writer)  # which ends the listener
         listener.join()
         os.close(reader)
