@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -87,25 +88,15 @@ def parse(arguments: type[T], default: T, words: list[str], note: str = "") -> T
     """
     import tyro
 
-    hidden: Any = lambda kind: tyro.conf.Suppress[tyro.conf.Fixed[kind]]
-    config: Any = default.model  # type: ignore[attr-defined]
-    kinds = {field.name: field.type for field in dataclasses.fields(config)}
-    shown_config = _subclass(
-        type(config), {name: hidden(kinds[name]) for name in DERIVED if name in kinds}, config
-    )
-    grouped = {field.name for kind in GROUPS.values() for field in dataclasses.fields(kind)}
-    annotations = {name: hidden(Any) for name in grouped}
-    values = {field.name: getattr(default, field.name) for field in dataclasses.fields(default)}
+    config: Any = default.model  # pyright: ignore[reportAttributeAccessIssue]
+    shown, shown_config = _shown(arguments, type(config))
+    values = _fields(default) | {"model": shown_config(**_fields(config))}
     for name, kind in GROUPS.items():
-        flat = tyro.conf.OmitArgPrefixes
-        annotations[f"{name}_group"] = Annotated[kind, flat, tyro.conf.arg(name=name)]
         fields = {field.name: values[field.name] for field in dataclasses.fields(kind)}
         values[f"{name}_group"] = kind(**fields)
-    annotations["model"] = shown_config
-    values["model"] = shown_config(**_fields(config))
-    shown = _subclass(arguments, annotations, None, values)
-    description = f"{arguments.__doc__} {note}".strip()
-    given = parsed(lambda: tyro.cli(shown, args=words, description=description))
+    start, description = shown(**values), f"{arguments.__doc__} {note}".strip()
+    call = lambda: tyro.cli(shown, args=words, default=start, description=description)
+    given: Any = parsed(call)
 
     # Back to the plain classes.
     fields = {name: getattr(given, name) for name in _fields(default)}
@@ -115,17 +106,28 @@ def parse(arguments: type[T], default: T, words: list[str], note: str = "") -> T
     return arguments(**fields)
 
 
+@functools.cache  # tyro has caches by a class's id, so that a class must live on
+def _shown(arguments: type[Options], config: type) -> tuple[Any, Any]:
+    """Return the classes that tyro parses: what is hidden or grouped is annotated so."""
+    import tyro
+
+    hidden: Any = lambda kind: tyro.conf.Suppress[tyro.conf.Fixed[kind]]
+    kinds = {field.name: field.type for field in dataclasses.fields(config)}
+    derived = {name: hidden(kinds[name]) for name in DERIVED if name in kinds}
+    shown_config = _subclass(config, derived)
+    grouped = {field.name for kind in GROUPS.values() for field in dataclasses.fields(kind)}
+    annotations = {name: hidden(Any) for name in grouped}
+    for name, kind in GROUPS.items():
+        flat = tyro.conf.OmitArgPrefixes
+        annotations[f"{name}_group"] = Annotated[kind, flat, tyro.conf.arg(name=name)]
+    return _subclass(arguments, annotations | {"model": shown_config}), shown_config
+
+
 def _fields(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
-def _subclass(
-    base: type, annotations: dict[str, Any], default: Any, values: dict[str, Any] | None = None
-) -> Any:
-    """Return a subclass of a dataclass with other annotations and defaults for some
-    fields.
-    """
-    defaults = values or {name: getattr(default, name) for name in annotations}
+def _subclass(base: type, annotations: dict[str, Any]) -> Any:
+    """Return a subclass of a dataclass with other annotations for some fields."""
     body = {"__annotations__": annotations, "__doc__": base.__doc__, "__module__": base.__module__}
-    shown = type(base.__name__, (base,), {**body, **defaults})
-    return dataclasses.dataclass(frozen=True, kw_only=True)(shown)
+    return dataclasses.dataclass(frozen=True, kw_only=True)(type(base.__name__, (base,), body))
