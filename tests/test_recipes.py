@@ -54,7 +54,7 @@ STYLED = {
 
 
 def style_verbs(m, w, k, x):
-    labels = jnp.arange(x.shape[0]) % 3 if m.config.conditional else None
+    labels = jnp.arange(x.shape[0]) % 3 if m.config.conditional != "none" else None
     first, second = jax.random.normal(k, (2, 2, 4))
     rows = m.mapping(w, first, None if labels is None else labels[:2])
     return {

@@ -254,7 +254,7 @@ class Generator(nn.Module):
 
     def __init__(self, config: Any):
         super().__init__()
-        labels = config.num_labels if config.conditional else 0
+        labels = config.num_labels if config.conditional != "none" else 0
         self.mapping = Mapping(
             config.z_dim, labels, config.w_dim, config.mapping_layers, averaged=True
         )
@@ -288,9 +288,9 @@ class Discriminator(nn.Module):
             else:
                 block.conv = Conv(out + 1, out, 3, config.resample_filter)
                 block.fc = Dense(out * 16, out)
-                block.out = Dense(out, out if config.conditional else 1)
+                block.out = Dense(out, out if config.conditional != "none" else 1)
             setattr(self, f"b{size}", block)
-        if config.conditional:
+        if config.conditional != "none":
             width, depth = channels(config, 4), config.disc_mapping_layers
             self.mapping = Mapping(0, config.num_labels, width, depth, averaged=False)
 

@@ -80,7 +80,7 @@ def test_images_and_logits_are_those_of_pytorch(config, network):
     gen, disc, model, weights = both(config)
     random = np.random.default_rng(0)
     latents = random.standard_normal((4, config.z_dim)).astype(np.float32)
-    labels = np.array([0, 3, 4, 3], np.int32) if config.conditional else None
+    labels = np.array([0, 3, 4, 3], np.int32) if config.conditional != "none" else None
     hot = None if labels is None else torch.eye(5)[torch.tensor(labels).long()]
     styles = gen.mapping(torch.tensor(latents), hot)
     for cutoff in (None, 3):
