@@ -16,6 +16,7 @@ from genjax.models.gan import step, verbs
 from genjax.models.gan.config import Config, TwoPlayerConfig, check, check_two_player
 from genjax.models.gan.networks import Discriminator, Generator
 from genjax.models.gan.step import diversity
+from genjax.models.labels import num_classes
 from genjax.models.protocols import Interpolate, OfImages, OfLatents, Sample, bind
 
 __all__ = [
@@ -81,7 +82,7 @@ def two_player(config: TwoPlayerConfig, generator: nn.Module, discriminator: nn.
         plan=bound(step.plan),
         preview=bound(verbs.preview),
         lazy={},
-        sampler=Sampler(config.shape, config.z_dim, step.num_classes(config), draw, True),
+        sampler=Sampler(config.shape, config.z_dim, num_classes(config), draw, True),
         sample=bound(verbs.sample),
         generate=bound(verbs.generate),
         discriminate=bound(verbs.discriminate),

@@ -12,7 +12,8 @@ import optax
 from genjax import core, losses
 from genjax.core import Array, Batch, Metrics, Plan, PyTree, State
 from genjax.models.gan.config import PENALTIES, TwoPlayerConfig
-from genjax.nn import augment, layers
+from genjax.models.labels import one_hot
+from genjax.nn import augment
 
 STATS_DECAY = 0.9  # of the discriminator's batch norm statistics, per step
 
@@ -23,16 +24,6 @@ class Players(NamedTuple):
     config: TwoPlayerConfig
     gen: Any  # linen module: (latents, labels one-hot, train) -> images
     disc: Any  # linen module: (images, labels one-hot, train) -> logits [n]
-
-
-def num_classes(config: TwoPlayerConfig) -> int:
-    """Return the number of classes that the model is conditional on; 0 for none."""
-    return 0 if config.conditional == "none" else config.num_labels
-
-
-def one_hot(config: TwoPlayerConfig, labels: Array | None, n: int) -> Array:
-    """Return labels one-hot [n, num_labels]; [n, 0] of an unconditional model."""
-    return layers.one_hot_labels(labels, n, size=num_classes(config))
 
 
 def optimizers(config: TwoPlayerConfig) -> tuple[optax.GradientTransformation, ...]:

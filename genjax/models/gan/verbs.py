@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from genjax.core import Array, Batch, Weights
-from genjax.models.gan.step import Players, latents, num_classes, one_hot
+from genjax.models.gan.step import Players, latents
+from genjax.models.labels import num_classes, one_hot
 from genjax.models.protocols import Number
 from genjax.nn import ops
 

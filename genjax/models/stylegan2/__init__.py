@@ -11,9 +11,10 @@ from typing import NamedTuple, Protocol
 
 from genjax import core
 from genjax.core import Array, Sampler, Weights
+from genjax.models.labels import num_classes
 from genjax.models.protocols import Number, OfImages, bind
 from genjax.models.stylegan2 import step, verbs
-from genjax.models.stylegan2.config import Config, check, levels, num_classes, num_styles
+from genjax.models.stylegan2.config import Config, check, levels, num_styles
 
 __all__ = ["Config", "StyleGAN2", "check", "levels", "num_styles", "recipe"]
 
@@ -116,7 +117,7 @@ def recipe(config: Config) -> StyleGAN2:
         has_truncation=True,
         num_styles=num_styles(config),
         map_latents=bound(verbs.mapping),
-        draw_styles=bound(verbs.draw_styles),
+        draw_styles=bound(verbs.synthesis),
     )
     return StyleGAN2(
         config=config,

@@ -109,11 +109,6 @@ def num_styles(config: Config) -> int:
     return 2 * len(levels(config))
 
 
-def num_classes(config: Config) -> int:
-    """Return the number of classes that the model is conditional on; 0 for none."""
-    return 0 if config.conditional == "none" else config.num_labels
-
-
 def path_batch(config: Config) -> int:
     """Return the number of images in the path length penalty."""
     return max(config.accumulate, config.batch_size // config.pl_batch_shrink)

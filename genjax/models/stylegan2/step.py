@@ -11,16 +11,12 @@ import optax
 from genjax import core, losses
 from genjax.core import Array, Batch, Metrics, Plan, PyTree, State
 from genjax.models.gan.step import diversity
-from genjax.models.stylegan2.config import Config, num_classes, num_styles, path_batch
+from genjax.models.labels import num_classes, one_hot
+from genjax.models.stylegan2.config import Config, num_styles, path_batch
 from genjax.models.stylegan2.networks import Discriminator, Mapping, Synthesis, disc_layers
-from genjax.nn import augment, layers
+from genjax.nn import augment
 
 LOSS = losses.ADVERSARIAL["non_saturating"]
-
-
-def one_hot(config: Config, labels: Array | None, n: int) -> Array:
-    """Return labels one-hot [n, num_labels]; [n, 0] of an unconditional model."""
-    return layers.one_hot_labels(labels, n, size=num_classes(config))
 
 
 def optimizers(config: Config) -> tuple[optax.GradientTransformation, ...]:

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from genjax import core
 from genjax.core import Array, Batch, Weights
+from genjax.models.labels import num_classes, one_hot
 from genjax.models.protocols import Number
 from genjax.models.stylegan2 import step as training
-from genjax.models.stylegan2.config import NOISES, Config, num_classes, num_styles
+from genjax.models.stylegan2.config import NOISES, Config, num_styles
 from genjax.nn import ops
 
 PREVIEW = 64  # images on a sheet of samples
@@ -32,7 +33,7 @@ def mapping(
     truncation: below 1 pulls w toward its mean; 0 is the mean
     truncation_cutoff: number of first layers that truncation applies to; None: all
     """
-    labels = training.one_hot(config, labels, latents.shape[0])
+    labels = one_hot(config, labels, latents.shape[0])
     styles = training.map_latents(config, weights["params"]["gen"], latents, labels)
     mean = weights["stats"]["gen"]["mean_style"][None]
     truncated = styles + (1 - truncation) * (mean - styles)
@@ -56,11 +57,6 @@ def synthesis(
         raise ValueError(f"noise is one of {names}, and random takes a key; not {noise!r}")
     gen, stats = weights["params"]["gen"], weights["stats"]["gen"]
     return training.synthesize(config, gen, stats, styles, noise, key)
-
-
-def draw_styles(config: Config, weights: Weights, styles: Array) -> Array:
-    """Draw images with constant noise, as `core.Sampler` asks."""
-    return synthesis(config, weights, styles)
 
 
 def draw(
@@ -150,7 +146,7 @@ def discriminate(
 
     images: float32 [n, h, w, c] in [-1, 1]; labels: int32 [n], of a conditional model
     """
-    labels = training.one_hot(config, labels, images.shape[0])
+    labels = one_hot(config, labels, images.shape[0])
     return training.discriminate(config, weights["params"]["disc"], images, labels)
 
 

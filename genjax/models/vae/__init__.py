@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from genjax import core
 from genjax.core import Array, Sampler, Weights
+from genjax.models.labels import num_classes
 from genjax.models.protocols import Interpolate, Number, OfImages, OfLatents, bind
 from genjax.models.vae import step, verbs
 from genjax.models.vae.config import Config, check
@@ -105,7 +106,6 @@ def recipe(config: Config) -> VAE:
     """
     check(config)
     bound = functools.partial(bind, first=config)
-    classes = 0 if config.conditional == "none" else config.num_labels
     return VAE(
         config=config,
         init=bound(step.init),
@@ -113,7 +113,7 @@ def recipe(config: Config) -> VAE:
         plan=bound(step.plan),
         preview=bound(verbs.preview),
         lazy={},
-        sampler=Sampler(config.shape, config.z_dim, classes, bound(verbs.draw)),
+        sampler=Sampler(config.shape, config.z_dim, num_classes(config), bound(verbs.draw)),
         sample=bound(verbs.sample),
         encode=bound(verbs.encode),
         decode=bound(verbs.decode),

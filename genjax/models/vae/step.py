@@ -10,9 +10,9 @@ import optax
 
 from genjax import core, losses
 from genjax.core import Array, Batch, Metrics, Plan, State
+from genjax.models.labels import one_hot
 from genjax.models.vae.config import Config
 from genjax.models.vae.networks import Decoder, Encoder
-from genjax.nn import layers
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:
@@ -43,12 +43,6 @@ def bound_name(config: Config) -> str:
     if not is_likelihood(config):
         return f"loss/{bound}"
     return f"nats/{bound}" + (f"_{config.binarize}" if config.likelihood == "bernoulli" else "")
-
-
-def one_hot(config: Config, labels: Array | None, n: int) -> Array:
-    """Return labels one-hot [n, num_labels]; [n, 0] of an unconditional model."""
-    size = config.num_labels if config.conditional != "none" else 0
-    return layers.one_hot_labels(labels, n, size=size)
 
 
 def observe(config: Config, key: Array, images: Array) -> Array:

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from genjax.core import Array, Batch, Weights
+from genjax.models.labels import num_classes, one_hot
 from genjax.models.vae.config import Config
-from genjax.models.vae.step import is_likelihood, log_weights, networks, observe, one_hot
+from genjax.models.vae.step import is_likelihood, log_weights, networks, observe
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -66,8 +67,8 @@ def sample(
     labels: int32 [n] of a conditional model; None takes each class in turn
     temperature: standard deviation of z
     """
-    if labels is None and config.conditional != "none":
-        labels = jnp.arange(n) % config.num_labels
+    if labels is None and (classes := num_classes(config)):
+        labels = jnp.arange(n) % classes
     latents = jax.random.normal(key, (n, config.z_dim))
     return decode(config, weights, temperature * latents, labels)
 
