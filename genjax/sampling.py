@@ -18,7 +18,8 @@ from genjax import __version__, core, models
 from genjax.core import Sampler, Weights
 from genjax.errors import ConfigError, InputError, printable
 from genjax.nn import ops
-from genjax.training import run_folder
+from genjax.runtime.shell import say
+from genjax.training import checkpoint, run_folder
 
 MOST = 65_536  # images per command
 TRUNCATION = 100  # beyond which latents overflow rather than draw
@@ -39,7 +40,7 @@ def load(directory: str | Path, step: int | None = None) -> tuple[Any, Weights]:
     checkpoint.
     """
     run = Path(directory)
-    settings = run_folder.read_config(run)
+    settings = run_folder.read_config(run, say)
     try:
         model = models.build(settings["model"], settings["config"])
     except InputError as error:
@@ -48,8 +49,6 @@ def load(directory: str | Path, step: int | None = None) -> tuple[Any, Weights]:
         raise InputError(f"{run / run_folder.CONFIG}: {error} ({versions})") from None
     like = jax.eval_shape(model.init, jax.random.key(0))
     if step is not None:
-        from genjax.training import checkpoint
-
         return model, core.weights(checkpoint.read(run, like, step))
     return model, run_folder.read_weights(run, core.weights(like))
 

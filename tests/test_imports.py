@@ -18,7 +18,7 @@ FLOORS: list[dict[str, set[str]]] = [
     {"core": set(), "files": {"nn"}},
     {"data": {"files", "runtime"}, "models": {"core", "losses", "nn"}},
     {"training": {*("core", "nn", "runtime", "data", "files")}},
-    {"sampling": {"core", "nn", "models", "training", "__init__"}},
+    {"sampling": {"core", "nn", "runtime", "models", "training", "__init__"}},
     {
         "metrics": {
             *("core", "nn", "runtime", "files", "data", "training"),

@@ -17,6 +17,7 @@ T = TypeVar("T", bound=Options)
 
 # Fields of a model's Config that come from the data or from other options.
 DERIVED = ("shape", "num_labels", "batch_size", "dtype")
+DATA = ("data", "data_a", "data_b")  # options that name data
 
 
 def main(
@@ -43,7 +44,9 @@ def main(
     default = preset(presets or {"": arguments()}, words)
     names = ", ".join(filter(None, presets or {}))
     args = parse(arguments, default, words, f"Presets: {names}." if names else "")
-    if hint and not words_name_preset(words) and args.data != arguments().data:
+    specs = [field.name for field in dataclasses.fields(args) if field.name in DATA]
+    images = any(getattr(args, name) != getattr(default, name) for name in specs)
+    if hint and not words_name_preset(words) and images:
         name = Path(sys.argv[0]).name
         say(f"{name}: these networks are sized for the embedded digits; for pictures use {hint}")
     exit_with(guarded(lambda: run(args), lambda field: option_of(arguments, field)))

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from genjax.errors import ConfigError, InputError, printable, reason
 from genjax.files import bounded, tensors
 from genjax.files.outputs import sweep, write_atomically
 from genjax.runtime import processes
+from genjax.runtime.shell import say
 from genjax.training import aliases
 
 CONFIG, WEIGHTS, CHECKPOINTS = "config.json", "model.safetensors", "checkpoints"
@@ -36,12 +38,13 @@ FIELDS: dict[str, type] = {  # of config.json, and their types
 }
 
 
-def read_config(run: Path) -> dict[str, Any]:
+def read_config(run: Path, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Read run/config.json and check the types of its fields.
 
     The model's own fields are checked by `models.build`; those of version 0.1 get their
-    current names (`aliases`). Raises InputError where the
-    file is missing, cannot be read, or is not that of a run.
+    current names (`aliases`), which one line to `say` lists.
+
+    Raises InputError where the file is missing, cannot be read, or is not that of a run.
     """
     path = run / CONFIG
     try:
@@ -57,7 +60,9 @@ def read_config(run: Path) -> dict[str, Any]:
         if field in settings and type(settings[field]) is not kind:
             shown = printable(str(settings[field]), 40)
             raise InputError(f"{path}: {field} is {shown}, which no run has")
-    settings["config"], _ = aliases.current(settings["model"], settings["config"])
+    settings["config"], renamed = aliases.current(settings["model"], settings["config"])
+    if renamed:
+        say(f"{path}: names of version 0.1: {', '.join(renamed)}")
     return settings
 
 
@@ -99,7 +104,7 @@ def open_run(
     fresh = not (exists and begun(run))
     if not fresh:
         try:
-            before = read_config(run)
+            before = read_config(run, say)
             changed = changes(before, settings, earlier=earlier)
         except InputError as error:
             before, changed = {}, [str(error)]

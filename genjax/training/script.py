@@ -240,13 +240,28 @@ def train(
                 run_folder.export(run, core.weights(state))
             say(f"{run} is finished: {first} steps are done; give more --steps to continue")
             return Trained(state, first, "")
-        introduce(recipe, run, first, source, options)
-        result = loop(
-            recipe, source, options, state, mesh, run, manager, best, [*measured, *hooks], grids
-        )
+        introduce(recipe, abstract, run, first, source, options)
+        after: list[trainer.Hook] = []
+        if jax.process_index() == 0:
+            after.append(library.jsonl(run / "metrics.jsonl", options.log_every, first))
+            if options.tensorboard:
+                after.append(library.tensorboard(run / "tensorboard", options.log_every))
+        after += [library.save(manager, options.save_every, best), grids]
+        try:
+            result = loop(recipe, source, options, state, mesh, [*measured, *hooks], after)
+        finally:
+            manager.wait_until_finished()
+        step = int(jax.device_get(result.state.step))
+        if jax.process_index() == 0 and step:
+            run_folder.export(run, core.weights(result.state))
+        manager.close()
     finally:
         run_folder.unlock(run)
-    return result
+    if not result.stopped:
+        use = f"sample {run} --n 64 --out grid.png"
+        use = use if recipe.sampler else f"translate {run} PICTURES --out DIR"
+        say(f"done: {run / run_folder.WEIGHTS}; genjax {use}")
+    return Trained(result.state, step, result.stopped)
 
 
 def settings_of(
@@ -275,7 +290,14 @@ def settings_of(
     return settings
 
 
-def introduce(recipe: Recipe, run: Path, first: int, source: data.Source, options: Options) -> None:
+def introduce(
+    recipe: Recipe,
+    abstract: core.State,
+    run: Path,
+    first: int,
+    source: data.Source,
+    options: Options,
+) -> None:
     """Print what is about to happen: the data, the networks, the run."""
     config, names = recipe.config, _names(recipe.config)
     if "decay_steps" in names and config.decay_steps:
@@ -283,10 +305,9 @@ def introduce(recipe: Recipe, run: Path, first: int, source: data.Source, option
         if end < options.steps:
             advice = f"with --steps {options.steps} give --model.decay-steps, too"
             say(f"learning rates are 0 from step {end} on: {advice}")
-    shapes = jax.eval_shape(recipe.init, jax.random.key(0)).params
     counts = {
         name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
-        for name, tree in shapes.items()
+        for name, tree in abstract.params.items()
     }
     sizes = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     begins = f"{'resuming' if first else 'training'} {run}: step {first} of {options.steps}"
@@ -299,23 +320,17 @@ def loop(
     options: Options,
     state: core.State | None,
     mesh: Mesh,
-    run: Path,
-    manager: Any,
-    best: str,
-    measured: list[trainer.Hook],
-    grids: trainer.Hook,
-) -> Trained:
-    """Train with the hooks of a run folder, then export the weights."""
+    before: Sequence[trainer.Hook],
+    after: Sequence[trainer.Hook],
+) -> trainer.Result:
+    """Train with hooks that run before and after those of the progress bar.
+
+    Raises ConfigError where memory runs out.
+    """
     first = int(jax.device_get(state.step)) if state is not None else 0
     with library.progress(options.log_every, first, options.steps) as shown:
-        written = []
-        if jax.process_index() == 0:
-            written.append(library.jsonl(run / "metrics.jsonl", options.log_every, first))
-            if options.tensorboard:
-                written.append(library.tensorboard(run / "tensorboard", options.log_every))
-        written += [library.save(manager, options.save_every, best), grids]
         try:
-            result = trainer.fit(
+            return trainer.fit(
                 recipe,
                 source,
                 steps=options.steps,
@@ -323,24 +338,13 @@ def loop(
                 state=state,
                 mesh=mesh,
                 log_every=options.log_every,
-                hooks=[*measured, *shown, *written],
+                hooks=[*before, *shown, *after],
             )
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             needed = f"more memory than there is ({reason(error)})"
             raise trainer.too_large(options.batch_size, needed) from None
-        finally:
-            manager.wait_until_finished()
-    step = int(jax.device_get(result.state.step))
-    if jax.process_index() == 0 and step:
-        run_folder.export(run, core.weights(result.state))
-    manager.close()
-    if not result.stopped:
-        use = f"sample {run} --n 64 --out grid.png"
-        use = use if recipe.sampler else f"translate {run} PICTURES --out DIR"
-        say(f"done: {run / run_folder.WEIGHTS}; genjax {use}")
-    return Trained(result.state, step, result.stopped)
 
 
 def evaluation(

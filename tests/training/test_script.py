@@ -367,6 +367,7 @@ def test_an_unknown_preset_is_refused(capsys):
     ("argv", "said"),
     [
         (["--data", "pictures"], True),
+        (["--data-a", "pictures"], True),
         (["--data", "pictures", "--preset", "small"], False),
         ([], False),
     ],
@@ -377,6 +378,7 @@ def test_pictures_without_a_preset_are_told_of_larger_networks(argv, said, monke
         """Toy."""
 
         preset: str = ""  # a name
+        data_a: str = ""  # side a
         model: gan.Config = gan.Config()
 
     monkeypatch.setattr("sys.argv", ["train.py", *argv])
