@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import functools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -109,17 +108,15 @@ def parse(arguments: type[T], default: T, words: list[str], note: str = "") -> T
     return arguments(**fields)
 
 
-@functools.cache  # tyro has caches by a class's id, so that a class must live on
 def _shown(arguments: type[Options], config: type) -> tuple[Any, Any]:
     """Return the classes that tyro parses: what is hidden or grouped is annotated so."""
     import tyro
 
     hidden: Any = lambda kind: tyro.conf.Suppress[tyro.conf.Fixed[kind]]
-    kinds = {field.name: field.type for field in dataclasses.fields(config)}
-    derived = {name: hidden(kinds[name]) for name in DERIVED if name in kinds}
-    shown_config = _subclass(config, derived)
-    grouped = {field.name for kind in GROUPS.values() for field in dataclasses.fields(kind)}
-    annotations = {name: hidden(Any) for name in grouped}
+    derived = [field for field in dataclasses.fields(config) if field.name in DERIVED]
+    shown_config = _subclass(config, {field.name: hidden(field.type) for field in derived})
+    grouped = [field for kind in GROUPS.values() for field in dataclasses.fields(kind)]
+    annotations = {field.name: hidden(field.type) for field in grouped}
     for name, kind in GROUPS.items():
         flat = tyro.conf.OmitArgPrefixes
         annotations[f"{name}_group"] = Annotated[kind, flat, tyro.conf.arg(name=name)]
