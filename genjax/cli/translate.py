@@ -109,22 +109,26 @@ def translate(
 
 
 def _sources(input: Path, out: Path) -> list[tuple[Path, Path]]:
-    """(name below `input`, path) of the pictures to translate: those that an earlier
-    try wrote into `out`, where that lies in it, are none.
+    """Return (name below `input`, path) of the pictures to translate.
+
+    Where `out` lies inside `input`, pictures that an earlier call wrote are left out.
+    Raises InputError if none remain.
     """
-    found = [
+    pictures_below = [
         (path.relative_to(input) if input.is_dir() else Path(path.name), path)
         for path in pictures.find(input, say)
     ]
     if not input.is_dir():
-        return found
+        return pictures_below
     root = Path(os.path.realpath(out))
     inside = functools.cache(lambda folder: Path(os.path.realpath(folder)).is_relative_to(root))
     rest = [
-        (name, path) for name, path in found if not (inside(path.parent) and outputs.ours(path))
+        (name, path)
+        for name, path in pictures_below
+        if not (inside(path.parent) and outputs.ours(path))
     ]
-    if len(rest) < len(found):
-        say(f"{len(found) - len(rest)} of them are genjax's own, in {out}; left out")
+    if len(rest) < len(pictures_below):
+        say(f"{len(pictures_below) - len(rest)} of them are genjax's own, in {out}; left out")
     if not rest:
         raise InputError(f"{input}: holds no pictures but those of --out {out}")
     return rest

@@ -61,19 +61,22 @@ def mend_rows(path: Path, last: int) -> None:
     if not path.is_file():  # a folder, a device, a pipe, a broken link
         os.replace(path, run_folder.free_name(path.with_name(f"damaged-{path.name}")))
         return
-    dropped, whole = 0, True
+    dropped, complete = 0, True
     with (
         outputs.replacing(path) as temporary,
         path.open("rb") as file,
-        temporary.open("wb") as kept,
+        temporary.open("wb") as mended,
     ):
         while line := file.readline(LONGEST_ROW):
-            begins, whole = whole, line.endswith(b"\n")  # a longer line comes in several pieces
+            begins, complete = (
+                complete,
+                line.endswith(b"\n"),
+            )  # a longer line comes in several pieces
             step = _step(line) if begins else None
             if step is None:
                 dropped += begins
             elif step <= last:
-                kept.write(line.rstrip(b"\n") + b"\n")
+                mended.write(line.rstrip(b"\n") + b"\n")
     if dropped > 1:  # one is the line that a kill cut short
         warnings.warn(f"{path}: {dropped} damaged lines are dropped", stacklevel=2)
 
