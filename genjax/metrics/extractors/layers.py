@@ -176,7 +176,7 @@ def average_pool(x: Array) -> Array:
         inside = np.full(x.shape[axis], 3, np.float32)
         inside[0] -= 1
         inside[-1] -= 1
-        divisor = np.expand_dims(inside, [a for a in range(4) if a != axis])
+        divisor = np.expand_dims(inside, tuple(a for a in range(4) if a != axis))
         x = _pool(x, jax.lax.add, 0.0, axis, 3, 1, 1) / divisor
     return x
 
