@@ -5,13 +5,13 @@
 Prints one JSON line per run, or with --all-steps one per retained checkpoint (a run
 started with --keep 1000 retains them all), which shows whether a long run is stable.
 
-    mean_top_probability   mean probability of LeNet's predicted class: how clear digits
-    are share_min, share_max   share of samples of the least and the most frequent digit
+    mean_top_probability   mean probability of LeNet's predicted class: how clear the
+                           digits are
+    share_min, share_max   share of samples of the least and the most frequent digit
     shares                 share of samples classified as each of the ten digits
     as_asked               conditional runs: share classified as the requested label
     fd_lenet               Frechet distance of LeNet's 84 penultimate features to those
-    of
-                           the test set, 10,000 images. It grows as n shrinks, and is
+                           of the test set, 10,000 images. It grows as n shrinks, and is
                            not comparable with a distance in other features ("FID")
     fd_lenet_train         the same distance for the training set, for scale
 """

@@ -14,7 +14,8 @@ memory layouts, on one or all cores, whichever is faster. For one core each: `ta
     ratio, ratio_spread   the peer's time over ours, per round: median; first and third
                           quartile
     error                 norm of the difference of the features over the norm of the
-    peer's compile_sec           time to trace and compile our program, nothing cached
+                          peer's
+    compile_sec           time to trace and compile our program, nothing cached
     load                  the machine's load average before the start; should be about 0
 """
 

@@ -9,27 +9,25 @@ or resuming. A command line has one or two wrong options or a wrong folder. Noth
 downloaded. The outcomes:
 
     refused     with one line (InputError), or a picture skipped with a line that says
-    so same        as with the intact file: the damage had no effect, or was repaired
+                so
+    same        as with the intact file: the damage had no effect, or was repaired
     other       accepted with other values, where nothing in the file reveals the damage
     traceback   any other exception; for a command, a traceback or an undocumented exit
                 code
     hang        more than 20 seconds; for a command, which may be valid and work for
-    longer,
-                20 seconds without output
+                longer, 20 seconds without output
     memory      more than 2 GB resident; for a file, 1.5 GB more than before reading it
     silent      accepted without a message although the damage is detectable: other
-    values
-                from a file with checksums over all bytes (PNG, zip, gzip, .npz,
+                values from a file with checksums over all bytes (PNG, zip, gzip, .npz,
                 checkpoints, cached features), from a truncated file, from a file that
                 its reader repairs (log, checkpoint, features), or NaN in weights; for a
                 command, exit code 0 without output
     execution   a process was started, a pickle imported a name, or a canary file
-    appeared overwrite   an input changed that its reader does not repair, or a device
-    (/dev/null)
-                was replaced
+                appeared
+    overwrite   an input changed that its reader does not repair, or a device
+                (/dev/null) was replaced
     lost        a log, a checkpoint or features that the reader has to repair were
-    refused;
-                control characters on the terminal
+                refused; control characters on the terminal
 
 Prints one JSON line per kind of file and per command; with --show, one line per fault
 on standard error.

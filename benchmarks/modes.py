@@ -1,9 +1,9 @@
 """Mode coverage of GANs: mixtures of Gaussians, and the 1000 modes of Stacked-MNIST.
 
 python benchmarks/modes.py ring                     8 Gaussians on a circle, 5 seeds
-python benchmarks/modes.py grid --loss all          5 x 5 Gaussians, every loss python
-benchmarks/modes.py stacked --mnist mnist/   three random digits as the channels of
-                                                    an image: 1000 modes
+python benchmarks/modes.py grid --loss all          5 x 5 Gaussians, every loss
+python benchmarks/modes.py stacked --mnist mnist/   three random digits as the channels
+                                                    of an image: 1000 modes
 
 Ring: 8 at radius 2, standard deviation 0.02 (Metz et al. 2017, arXiv 1611.02163,
 appendix A; PacGAN, Lin et al. 2018, arXiv 1712.04086, section 4.1, has the same at half
@@ -15,14 +15,12 @@ discarded.
 - modes: number of modes with at least one sample within 3 standard deviations (PacGAN).
   Among 2500 samples one between modes easily hits a mode by chance, so `fair_modes`
   counts those with at least a quarter of their fair share within 3 standard deviations.
-- high_quality: share of samples within 3 standard deviations of the nearest mode; 98.9
-%
+- high_quality: share of samples within 3 standard deviations of the nearest mode; 98.9 %
   for the mixture itself.
 - spread: root mean square distance of those samples to their mode, relative to the
   mixture's. Below 1: narrowed modes.
 - reverse_kl: sum_k q(k) log(q(k) / p(k)) in nats, where q is the histogram of all
-samples
-  by nearest mode (or by the classifier's three digits) and p that of the data: 1/8,
+  samples by nearest mode (or by the classifier's three digits) and p that of the data: 1/8,
   1/25, or the product of the training digits' frequencies. For n samples of the data it
   is about (modes - 1) / 2n.
 """

@@ -15,8 +15,8 @@ channels last, with inputs and gradient converted beforehand) and on one or all 
 whichever is faster, chosen separately for forward and both. FIR filters are depthwise
 convolutions in PyTorch, the form that needs no custom kernels.
 
-    forward, both          medians of the rounds in ms: ours, xla, torch forward_ratio,
-    ratio   PyTorch's time over ours (peer "none": plain XLA's over ours),
+    forward, both          medians of the rounds in ms: ours, xla, torch
+    forward_ratio, ratio   PyTorch's time over ours (peer "none": plain XLA's over ours),
                            per round: median
     xla_forward_ratio, xla_ratio   PyTorch's time over plain XLA's
     torch                  PyTorch's fastest layout and number of threads: forward, both

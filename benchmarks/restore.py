@@ -81,12 +81,15 @@ def pairs(
     """Measure restorations a -> b against the clean pictures.
 
     Args:
-        run: folder of a training run clean: folder of the clean pictures degraded:
-        folder of the degraded pictures, with the same names making: haze | lowlight |
-        blur | blocks: degradation to apply to the clean pictures aodnet: published
-        weights of AOD-Net, measured for comparison seed: seed of the degradation step:
-        checkpoint step to load (works during training); 0 = final weights out: folder
-        for pictures of degraded, restored and clean side by side
+        run: folder of a training run
+        clean: folder of the clean pictures
+        degraded: folder of the degraded pictures, with the same names
+        making: haze | lowlight | blur | blocks: degradation to apply to the clean
+            pictures
+        aodnet: published weights of AOD-Net, measured for comparison
+        seed: seed of the degradation
+        step: checkpoint step to load (works during training); 0 = final weights
+        out: folder for pictures of degraded, restored and clean side by side
     """
     if (degraded is None) == (making == ""):
         raise InputError("--degraded FOLDER or --making NAME: give exactly one of them")

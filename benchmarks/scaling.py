@@ -14,8 +14,8 @@ communicate over loopback: only their losses are compared.
 
     loss_difference   largest relative difference of a metric from one device's, over
                       `--steps` steps
-    collectives       by kind: number per step, and bytes on each device predicted
-    by system: share of the ideal speed, with the same global batch and
+    collectives       by kind: number per step, and bytes on each device
+    predicted         by system: share of the ideal speed, with the same global batch and
                       with the same batch per device. A PREDICTION, not a measurement:
                       compute time is the first program's operations as XLA counts them,
                       at 40 % of the published bfloat16 peak; every byte goes over the

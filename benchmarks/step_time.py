@@ -25,21 +25,17 @@ raced separately; the time of a step includes its share of each.
     ratio, ratio_spread   the peer's time over ours, per round: median; first and third
                           quartile
     programs              with lazy penalties, for each program: its share of the steps,
-    ms
-                          on both sides, compile_sec
+                          ms on both sides, compile_sec
     compile_sec           time to trace and compile our programs, nothing cached
     peak_mb               peak memory that our compiled program declares, 10^6 bytes:
                           arguments, outputs that share no memory with them,
                           temporaries; without the resident data set
     gflop                 10^9 operations per step by the plain definition of its
-    layers:
-                          convolutions and products of the eager peer
+                          layers: convolutions and products of the eager peer
     share_of_peak         gflop over our time, relative to a large matrix product of
-    that
-                          dtype on this device (peak_gflops, by JAX)
+                          that dtype on this device (peak_gflops, by JAX)
     load                  the machine's load average before the start, by other
-    processes;
-                          should be about 0
+                          processes; should be about 0
 """
 
 import argparse

@@ -1,3 +1,5 @@
+"""The command line: `python -m genjax`."""
+
 from genjax.cli import main
 
 main()

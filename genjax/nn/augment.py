@@ -160,10 +160,11 @@ def diff_augment(
     each other; any height, width and number of channels.
 
     Args:
-        key: PRNG key images: images in [-1, 1] policy: names in DIFF_AUGMENT, applied
-        in this order p: probability of each transformation of each image, drawn
-        independently; the paper
-            always applies them (1)
+        key: PRNG key
+        images: images in [-1, 1]
+        policy: names in DIFF_AUGMENT, applied in this order
+        p: probability of each transformation of each image, drawn independently; the
+            paper always applies them (1)
 
     Raises:
         ValueError: `policy` has a name that is not in DIFF_AUGMENT.
@@ -659,9 +660,9 @@ def ada(
     geometry into one matrix; here blitting moves pixels first, exactly and unfiltered.
 
     Args:
-        key: PRNG key images: images in [-1, 1] of 1, 3 or 4 channels; the fourth,
-        alpha, is moved and cut out
-            but not changed otherwise
+        key: PRNG key
+        images: images in [-1, 1] of 1, 3 or 4 channels; the fourth, alpha, is moved and
+            cut out but not changed otherwise
         p: probability in [0, 1]; may be traced
         groups: names in GROUPS; static
 
@@ -690,10 +691,11 @@ def augment(
     """Augment by ADA if `policy` is a string, by DiffAugment if it is a tuple.
 
     Args:
-        key: PRNG key images: images in [-1, 1] policy: a name in PRESETS (ADA), or
-        names in DIFF_AUGMENT; "color" is in both p: probability of each transformation
-        of each image; at 1, the papers' DiffAugment, or
-            all that ADA has
+        key: PRNG key
+        images: images in [-1, 1]
+        policy: a name in PRESETS (ADA), or names in DIFF_AUGMENT; "color" is in both
+        p: probability of each transformation of each image; at 1, the papers'
+            DiffAugment, or all that ADA has
 
     Raises:
         ValueError: a name is unknown.
