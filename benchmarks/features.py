@@ -31,6 +31,7 @@ from peers import inception as peer
 from peers.tensors import to_layout
 from step_time import SEED, Run, device_name, fastest, load, race, show, summary
 
+from genjax import target
 from genjax.metrics import extractors
 from genjax.metrics.extractors import protocols
 from genjax.runtime import memory, xla
@@ -86,7 +87,7 @@ def ours(path: Path, images: np.ndarray, protocol: str) -> tuple[Run, np.ndarray
     lowered = jax.jit(extractor.apply, static_argnums=2).lower(
         extractor.params, jnp.asarray(images), ("features",)
     )
-    program = lowered.compile(xla.options(*xla.FEATURES))
+    program = lowered.compile(xla.options(target.platform(), *xla.FEATURES))
     took = time.perf_counter() - began
 
     def run(count: int) -> None:

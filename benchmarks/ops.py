@@ -39,6 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 from step_time import SEED, Run, calibrate, device_name, fastest, say, seconds, show
 
+from genjax import target
 from genjax.nn import ops
 from genjax.runtime import memory, xla
 
@@ -307,7 +308,9 @@ def jax_runs(
 
         began = time.perf_counter()
         if many:
-            program = jax.jit(loop).lower(1, inputs).compile(xla.options(*xla.STEP))
+            program = (
+                jax.jit(loop).lower(1, inputs).compile(xla.options(target.platform(), *xla.STEP))
+            )
         else:
             program = jax.jit(f).lower(*inputs).compile()
         compile_sec = time.perf_counter() - began

@@ -11,9 +11,9 @@ PACKAGE = Path(genjax.__file__).parent
 
 # Floors of the house, from the ground up, and what a room on each may import from those
 # below. A room is a module or package below genjax; its longest name here counts.
-# Anything may import errors and shapes.
+# Anything may import errors, shapes and target.
 FLOORS: list[dict[str, set[str]]] = [
-    {"errors": set(), "shapes": set(), "__init__": set()},
+    {"errors": set(), "shapes": set(), "target": set(), "__init__": set()},
     {"losses": set(), "nn": set(), "runtime": set()},
     {"core": set(), "files": {"nn"}},
     {"data": {"files", "runtime"}, "models": {"core", "losses", "nn"}},
@@ -41,7 +41,7 @@ FLOORS: list[dict[str, set[str]]] = [
     {"__main__": {"cli"}},
 ]
 ROOMS = {room: below for floor in FLOORS for room, below in floor.items()}
-EVERYWHERE = {"errors", "shapes"}
+EVERYWHERE = {"errors", "shapes", "target"}
 
 
 def room(module: str) -> str:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from genjax import target
 from genjax.shapes import Array
 
 FEW = 4  # at most this many channels: pixels rather than features
@@ -50,7 +51,7 @@ class Geometry(NamedTuple):
 
 def lowering(
     role: str,
-    backend: str,
+    platform: str,
     geometry: Geometry,
     batch: int,
     channels: int,
@@ -63,19 +64,19 @@ def lowering(
     or else 2, where the matrix products are wide and numerous enough to outweigh its
     sums; im2col on the side with few channels; at stride 2 the value and the gradient
     to the kernel share their patches, and a large kernel is not rotated for small
-    outputs; otherwise the form with the fewest copies. Other backends use XLA's own
+    outputs; otherwise the form with the fewest copies. Other platforms use XLA's own
     form, which is not measured.
 
     Args:
         role: partial derivative to compute
-        backend: platform the program is compiled for
+        platform: what the program is compiled for
         geometry: sizes of the convolution
         batch: number of images
         channels: number of channels of x
         features: number of channels of y
         dtype: dtype of the computation
     """
-    if backend != "cpu":
+    if platform != "cpu":
         return "xla"
     k, stride, _, _, (height, width) = geometry
     wide = (
@@ -108,7 +109,7 @@ def lowering(
 def correlate(geometry: Geometry, x: Array, kernel: Array) -> Array:
     """Compute the value y."""
     chosen = lowering(
-        "value", jax.default_backend(), geometry, len(x), kernel.shape[2], kernel.shape[3], x.dtype
+        "value", target.platform(), geometry, len(x), kernel.shape[2], kernel.shape[3], x.dtype
     )
     return VALUE[chosen](geometry, x, kernel)
 
@@ -117,7 +118,7 @@ def correlate(geometry: Geometry, x: Array, kernel: Array) -> Array:
 def transposed(geometry: Geometry, y: Array, kernel: Array) -> Array:
     """Compute the gradient to the image: x[stride i + a - low] += y[i] w[a]^T."""
     chosen = lowering(
-        "image", jax.default_backend(), geometry, len(y), kernel.shape[2], kernel.shape[3], y.dtype
+        "image", target.platform(), geometry, len(y), kernel.shape[2], kernel.shape[3], y.dtype
     )
     return IMAGE[chosen](geometry, y, kernel)
 
@@ -129,7 +130,7 @@ def kernel_gradient(geometry: Geometry, x: Array, y: Array) -> Array:
     w[a] = sum over i of x[stride i + a - low]^T y[i].
     """
     chosen = lowering(
-        "kernel", jax.default_backend(), geometry, len(x), x.shape[3], y.shape[3], x.dtype
+        "kernel", target.platform(), geometry, len(x), x.shape[3], y.shape[3], x.dtype
     )
     return KERNEL[chosen](geometry, x, y)
 
@@ -598,7 +599,7 @@ def materialised(x: Array) -> Array:
 
     A transpose, for example, stays out of a product. Later fusion may still merge them.
     """
-    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
+    return jax.lax.optimization_barrier(x) if target.platform() == "cpu" else x
 
 
 def pad_axis(x: Array, axis: int, low: int, high: int) -> Array:

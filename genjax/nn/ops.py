@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from genjax import target
 from genjax.nn.convolution import (
     Geometry,
     correlate,
@@ -72,7 +73,7 @@ def grouped_conv(
 
     PyTorch's `conv2d(padding="same", groups=groups)`.
     """
-    if jax.default_backend() != "cpu":
+    if target.platform() != "cpu":
         return jax.lax.conv_general_dilated(
             x,
             kernel,

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from genjax import target
 from genjax.errors import InputError
 from genjax.runtime.memory import available
 
@@ -28,13 +29,13 @@ FEATURES = ("reductions", "wide")  # for feature extractors
 STEP = (*FEATURES, "quick")  # for training steps
 
 
-def options(*names: str) -> dict[str, Any]:
-    """Compiler options of these names, on a CPU; none elsewhere.
+def options(platform: str, *names: str) -> dict[str, Any]:
+    """Compiler options of these names for a CPU; none for other platforms.
 
     Leaves out options that XLA_FLAGS mentions, and those that this version of XLA
     lacks.
     """
-    if jax.default_backend() != "cpu":
+    if platform != "cpu":
         return {}
     wanted = {
         option: value
@@ -85,14 +86,14 @@ def compiled(
     stop: Callable[[], object] = bool,
     **how: Any,
 ) -> Any:
-    """Compile `program` for these arguments, with `options(*names)`.
+    """Compile `program` for these arguments, with `options`.
 
     Compiles in a separate thread: Python handles signals between instructions of the
     main thread only, which would be inside XLA for minutes.
 
     Args:
         program: function to compile
-        arguments: example arguments
+        arguments: example arguments, on the devices to compile for
         names: names of compiler options, in CPU
         stop: returns true if the compilation should be abandoned
         **how: keyword arguments of `jax.jit`
@@ -101,7 +102,8 @@ def compiled(
         Interrupted: `stop()` became true.
         NotEnoughMemory: the program needs more memory than there is.
     """
-    make = lambda: jax.jit(program, **how).lower(*arguments).compile(options(*names))
+    chosen = options(target.platform_of(arguments), *names)
+    make = lambda: jax.jit(program, **how).lower(*arguments).compile(chosen)
     in_main = threading.current_thread() is threading.main_thread()
     executable = _beside(make, stop) if in_main else make()
     check_memory(executable)

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from genjax import core
+from genjax import core, target
 from genjax.core import Batch, Recipe, State
 from genjax.errors import ConfigError
 from genjax.files import grids, outputs
@@ -188,10 +188,9 @@ def samples(recipe: Recipe, directory: Path, n: int, batch: Batch, seed: int) ->
     split: Any = batch["images"].sharding
 
     def draw(weights, batch):
-        with jax.sharding.use_abstract_mesh(split.mesh.abstract_mesh):  # for core.over_devices
-            return recipe.preview(weights, jax.random.key(seed), batch)
+        return recipe.preview(weights, jax.random.key(seed), batch)
 
-    preview = jax.jit(draw, out_shardings=split)
+    preview = jax.jit(target.on(split.mesh, draw), out_shardings=split)
 
     def write(event):
         for name, pictures in preview(core.weights(event.state), batch).items():

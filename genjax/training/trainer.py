@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from genjax import data
+from genjax import data, target
 from genjax.core import Array, Metrics, Plan, Recipe, State, Step
 from genjax.errors import ConfigError, InputError
 from genjax.runtime import signals, xla
@@ -229,8 +229,7 @@ def repeated(
             step = state.step.astype(jnp.uint32)
             arrays = data.take(arrays, jnp.uint32(seed), step, plan.batch_size)
         batch = jax.lax.with_sharding_constraint(prepare(arrays, data_key), split)
-        with jax.sharding.use_abstract_mesh(split.mesh.abstract_mesh):  # for core.over_devices
-            return program.advance(state, batch, key, plan)
+        return program.advance(state, batch, key, plan)
 
     def run(state: State, root: Array, arrays: dict[str, Array], count: Array):
         def body(carry):
@@ -246,7 +245,7 @@ def repeated(
         done, state, sums, _ = jax.lax.while_loop(going, body, carry)
         return state, sums, done
 
-    return run
+    return target.on(split.mesh, run)
 
 
 def compiled(
@@ -282,8 +281,9 @@ def first_state(recipe: Recipe, root: Array, sharding: NamedSharding | None = No
 
     Raises InputError where memory is too small.
     """
+    init = target.on(sharding.mesh, recipe.init) if sharding else recipe.init
     try:
-        return xla.compiled(recipe.init, (root,), ("quick",), out_shardings=sharding)(root)
+        return xla.compiled(init, (root,), ("quick",), out_shardings=sharding)(root)
     except xla.NotEnoughMemory as error:
         raise InputError(
             f"the state of this model needs {error}; smaller networks take less"

@@ -12,9 +12,9 @@ from genjax.runtime import memory, xla
 
 def test_on_a_cpu_the_options_of_these_names(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
-    assert xla.options() == {}
-    assert xla.options("quick") == xla.CPU["quick"]
-    assert xla.options("reductions", "quick") == xla.CPU["reductions"] | xla.CPU["quick"]
+    assert xla.options("cpu") == {}
+    assert xla.options("cpu", "quick") == xla.CPU["quick"]
+    assert xla.options("cpu", "reductions", "quick") == xla.CPU["reductions"] | xla.CPU["quick"]
 
 
 @pytest.mark.parametrize(
@@ -22,21 +22,21 @@ def test_on_a_cpu_the_options_of_these_names(monkeypatch):
 )
 def test_a_word_in_the_environment_counts_more(option, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", f"--xla_some=1 --{option}=2")
-    assert set(xla.options("reductions", "quick")) == {
+    assert set(xla.options("cpu", "reductions", "quick")) == {
         "xla_backend_optimization_level",
         "xla_cpu_experimental_ynn_fusion_type",
     } - {option}
 
 
-def test_elsewhere_none(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert xla.options("reductions", "quick") == {}
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+def test_elsewhere_none(platform):
+    assert xla.options(platform, "reductions", "quick") == {}
 
 
 def test_what_this_xla_does_not_know_is_left_out(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     monkeypatch.setitem(xla.CPU, "gone", {"xla_cpu_of_another_year": True})
-    assert xla.options("gone", "quick") == xla.CPU["quick"]
+    assert xla.options("cpu", "gone", "quick") == xla.CPU["quick"]
 
 
 def test_products_are_xlas_own(monkeypatch):
@@ -44,7 +44,7 @@ def test_products_are_xlas_own(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     lowered = jax.jit(jnp.matmul).lower(jnp.ones((64, 784)), jnp.ones((784, 256)))
     assert "__ynn_fusion" in lowered.compile().as_text()
-    assert "__ynn_fusion" not in lowered.compile(xla.options("reductions")).as_text()
+    assert "__ynn_fusion" not in lowered.compile(xla.options("cpu", "reductions")).as_text()
 
 
 def test_a_program_that_needs_too_much_is_named_with_its_advice():

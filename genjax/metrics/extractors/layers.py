@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import target
 from genjax.errors import InputError
 from genjax.files import tensors
 from genjax.nn import ops
@@ -107,7 +108,7 @@ def conv(x: AnyArray, layer: Layer, stride: int = 1, pad: tuple[int, int] = (0, 
     out_height = (x.shape[1] + 2 * pad[0] - height) // stride + 1
     out_width = (x.shape[2] + 2 * pad[1] - width) // stride + 1
     size = out_height, out_width
-    cpu = jax.default_backend() == "cpu"
+    cpu = target.platform() == "cpu"
     same = (k, stride, pad) == ((3, 3), 1, (1, 1))
     if k == (1, 1) and stride == 1 and pad == (0, 0):
         y = _product(x, kernel.reshape(channels, features))

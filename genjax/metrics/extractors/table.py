@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import target
 from genjax.errors import ConfigError, InputError
 from genjax.files import tensors
 from genjax.metrics import checks
@@ -67,14 +68,16 @@ class Extractor(NamedTuple):
         if unknown := [tap for tap in taps if tap not in self.taps]:
             raise ValueError(f"{self.name} has no {unknown[0]!r}; it has {', '.join(self.taps)}")
         images = jnp.asarray(checks.image_bytes(images))
-        return _compiled()(self.apply, tuple(taps), self.params, images)
+        return _compiled(target.platform())(self.apply, tuple(taps), self.params, images)
 
     def outputs_resized(
         self, images: Float[AnyArray, "n h w c"], taps: Sequence[str]
     ) -> dict[str, Array]:
         """Return the `outputs` of images that `resized.image` returned."""
         assert self.resized
-        return _compiled()(self.resized.apply, tuple(taps), self.params, jnp.asarray(images))
+        return _compiled(target.platform())(
+            self.resized.apply, tuple(taps), self.params, jnp.asarray(images)
+        )
 
     def features(self, images: UInt8[AnyArray, "n h w c"]) -> Float[Array, "n d"]:
         """Return the features [n, d] of images uint8, which distances compare."""
@@ -90,12 +93,12 @@ class Extractor(NamedTuple):
 
 
 @functools.cache
-def _compiled() -> Callable[..., dict[str, Array]]:
+def _compiled(platform: str) -> Callable[..., dict[str, Array]]:
     """A compiled function of (apply, taps, params, images)."""
     return jax.jit(
         lambda apply, taps, params, images: apply(params, images, taps),
         static_argnums=(0, 1),
-        compiler_options=xla.options(*xla.FEATURES),
+        compiler_options=xla.options(platform, *xla.FEATURES),
     )
 
 
