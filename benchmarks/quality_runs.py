@@ -5,7 +5,7 @@ Each takes minutes to half an hour of one CPU core. The presets of train/ are GP
 
 SHORT = "--log-every 100 --sample-every 500 --save-every 500"
 VAE = f"vae.py --resolution 32 --model.network conv {SHORT}"
-GREY = f"stylegan2.py --resolution 32 --model.channels 512 --model.channel-max 64 {SHORT}"
+GREY = f"stylegan2.py --resolution 32 --model.channel-base 512 --model.channel-max 64 {SHORT}"
 # name: (data set, extractor of the features, script of train/ and its options)
 RUNS = {
     "vae-mnist": ("mnist", "lenet", f"{VAE} --steps 3000 --model.decay-steps 3000"),
@@ -39,7 +39,7 @@ RUNS = {
     "stylegan2-emoji": (
         "noto_emoji_128.zip",
         "resnet20",
-        "stylegan2.py --preset tiny --resolution 32 --channels 3 --model.channels 512 "
+        "stylegan2.py --preset tiny --resolution 32 --channels 3 --model.channel-base 512 "
         f"--model.channel-max 64 --model.ada-kimg 100 --steps 6000 {SHORT}",
     ),
     "vae-cats": (
@@ -56,7 +56,7 @@ RUNS = {
     "stylegan2-cats": (
         "cats_64.zip",
         "resnet20",
-        "stylegan2.py --preset tiny --resolution 32 --flip --model.channels 1024 "
-        f"--model.channel-max 64 --model.r1 0.01 --model.ada-kimg 100 --steps 4000 {SHORT}",
+        "stylegan2.py --preset tiny --resolution 32 --flip --model.channel-base 1024 "
+        f"--model.channel-max 64 --model.r1-gamma 0.01 --model.ada-kimg 100 --steps 4000 {SHORT}",
     ),
 }

@@ -80,9 +80,9 @@ CASES = {
         "resnet9-128": {"shape": (128, 128, 3), "blocks": 9, "batch_size": 1},
     },
     "stylegan2": {
-        "32x32": {"shape": (32, 32, 3), "channels": 4096, "batch_size": 8},
-        "64x64": {"shape": (64, 64, 3), "channels": 8192, "batch_size": 8},
-        "256x256": {"shape": (256, 256, 3), "channels": 16384, "batch_size": 16},
+        "32x32": {"shape": (32, 32, 3), "channel_base": 4096, "batch_size": 8},
+        "64x64": {"shape": (64, 64, 3), "channel_base": 8192, "batch_size": 8},
+        "256x256": {"shape": (256, 256, 3), "channel_base": 16384, "batch_size": 16},
     },
 }
 IMAGES, MAX_BYTES = 10_000, 2**28  # limits of the synthetic data set

@@ -1,7 +1,8 @@
 """The StyleGAN2 of genjax.models.stylegan2 in PyTorch, written from the papers.
 
-Networks and training step, in float32, without clamps and without augmentation. State
-dicts have the key names of the published weights, so that tests can convert them.
+Networks and training step, without clamps and without augmentation. State dicts have
+the key names of the published weights, so that tests can convert them. bfloat16 is
+autocast, at all resolutions (ours: the `num_low_precision_res` largest).
 """
 
 from collections.abc import Callable
@@ -34,7 +35,8 @@ def fir(
             n, c, h * up, w * up
         )
     x = functional.pad(x, (*pads, *pads))
-    kernel = torch.outer(torch.tensor(taps, dtype=x.dtype), torch.tensor(taps, dtype=x.dtype))
+    filter = torch.tensor(taps, dtype=x.dtype, device=x.device)
+    kernel = torch.outer(filter, filter)
     kernel = (kernel / kernel.sum() * up**2).expand(c, 1, -1, -1)
     return functional.conv2d(x, kernel, groups=c)[:, :, ::down, ::down]
 
@@ -403,6 +405,8 @@ def step_fn(
     gen_optimizer = adam(gen_params, config, config.pl_interval, fused=True)
     disc_optimizer = adam(disc_params, config, config.r1_interval, fused=True)
     update_average, length_mean = averaged(gen_params, config), torch.zeros([], device=device)
+    low = config.dtype == "bfloat16"
+    autocast = lambda: torch.autocast(device, torch.bfloat16, enabled=low)
 
     def real_batch() -> Tensor:
         """A random batch, float32 in [-1, 1]."""
@@ -427,11 +431,14 @@ def step_fn(
     def step() -> Tensor:
         """One training step without penalties; returns the sum of the losses."""
         real, styles = real_batch(), styles_of(n)
-        fake = synthesis(styles, "random")
-        loss = functional.softplus(-disc(real)) + functional.softplus(disc(fake.detach()))
+        with autocast():
+            fake = synthesis(styles, "random")
+            loss = functional.softplus(-disc(real)) + functional.softplus(disc(fake.detach()))
         loss = descend(disc_optimizer, loss.mean())
         requires_grad(disc_params, False)
-        objective = descend(gen_optimizer, functional.softplus(-disc(fake)).mean())
+        with autocast():
+            objective = functional.softplus(-disc(fake)).mean()
+        objective = descend(gen_optimizer, objective)
         requires_grad(disc_params, True)
         module.gen.mapping.w_avg.lerp_(styles[:, 0].detach().mean(dim=0), 1 - config.w_avg_beta)
         update_average()
@@ -440,7 +447,8 @@ def step_fn(
     def path() -> Tensor:
         """The path length penalty, which is applied every `pl_interval` steps."""
         styles = styles_of(max(1, n // config.pl_batch_shrink))
-        fake = module.gen.synthesis(styles, "random")
+        with autocast():
+            fake = module.gen.synthesis(styles, "random").float()
         directions = torch.randn_like(fake) / (fake.shape[2] * fake.shape[3]) ** 0.5
         (slopes,) = torch.autograd.grad((fake * directions).sum(), styles, create_graph=True)
         lengths = slopes.square().sum(dim=2).mean(dim=1).sqrt()
@@ -452,7 +460,9 @@ def step_fn(
     def r1() -> Tensor:
         """The R1 penalty, which is applied every `r1_interval` steps."""
         real = real_batch().requires_grad_(True)
-        (slopes,) = torch.autograd.grad(module.disc(real).sum(), real, create_graph=True)
+        with autocast():
+            logits = module.disc(real)
+        (slopes,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
         penalty = slopes.square().sum(dim=(1, 2, 3)).mean()
         return descend(disc_optimizer, config.r1_interval * config.r1_gamma / 2 * penalty)
 
