@@ -1,17 +1,19 @@
 """8 fake CPU devices, a compilation cache, strict ranks, shapes checked at calls."""
 
+import gc
 import os
 from importlib.metadata import version
 from pathlib import Path
 
 # Most of the suite's time is compiling: half without LLVM's optimisations, a third less
-# again without XLA's newer emitters of loops. Later releases have these emitters only,
+# again without XLA's newer emitters of loops, a tenth less without LLVM's slow passes. Later releases have these emitters only,
 # and XLA aborts the process at a flag that it does not know.
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",
         "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
         "--xla_cpu_use_fusion_emitters=false"
         if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11)
         else "",
@@ -35,6 +37,9 @@ install_import_hook(
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Full collections of the many objects that JAX keeps took a sixteenth of the suite.
+gc.set_threshold(10_000, 20, 200)
+
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_of_one_process():
@@ -43,6 +48,17 @@ def programs_of_one_process():
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > 25_000:
         jax.clear_caches()
+
+
+@pytest.fixture
+def plain_convolutions(monkeypatch):
+    """XLA's own convolutions, which compile in two thirds of the time of those for CPUs.
+
+    tests/nn compares the two.
+    """
+    from genjax.nn import convolution
+
+    monkeypatch.setattr(convolution, "lowering", lambda *_: "xla")
 
 
 SHARED = Path(__file__).parents[2] / "shared"

@@ -124,7 +124,9 @@ for model in (
     gan.recipe(gan.Config(**small, hidden=(4,), augment=("color", "translation", "cutout"))),
     dcgan.recipe(dcgan.Config(**small, channels=4)),
 ):
-    jax.jit(model.step, static_argnums=3)(model.init(jax.random.key(0)), {{"images": jnp.zeros((2, 8, 8, 1))}}, jax.random.key(0), model.plan(0))
+    state = jax.eval_shape(model.init, jax.random.key(0))
+    batch = {{"images": jnp.zeros((2, 8, 8, 1))}}
+    jax.eval_shape(lambda *given: model.step(*given, model.plan(0)), state, batch, jax.random.key(0))
 """)
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import skeleton
+from jax.sharding import NamedSharding, PartitionSpec
 
 from genjax import core, data
 from genjax.models import cyclegan, dcgan, gan, stylegan2, vae
@@ -220,7 +221,15 @@ def model(name):
 
 @functools.cache
 def init(name):
+    """The compiled `init`: its results are what `trainer.first_state` returns."""
     return jax.jit(CASES[name][0].init)
+
+
+def trained(name, mesh, **how):
+    """The last state of a run on the devices of `mesh`."""
+    root, everywhere = jax.random.key(0), NamedSharding(mesh, PartitionSpec())
+    how.setdefault("state", jax.device_put(jax.device_get(init(name)(root)), everywhere))
+    return trainer.fit(CASES[name][0], noise(), mesh=mesh, **how).state
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -248,6 +257,13 @@ def compiled_once():
         yield programs
 
 
+@pytest.fixture(autouse=True)
+def quick(request):
+    """To compile faster; XLA's own grouped convolutions are not split over devices."""
+    if "r3gan" not in request.node.name:
+        request.getfixturevalue("plain_convolutions")
+
+
 @functools.cache
 def one_device_run(name):
     """Of 6 steps: the parameters and the metrics' row after each."""
@@ -257,14 +273,7 @@ def one_device_run(name):
         row = {key: value for key, value in event.row.items() if "/" in key}
         steps.append((run_folder.flatten(jax.device_get(event.state.params)), row))
 
-    state = trainer.fit(
-        CASES[name][0],
-        noise(),
-        steps=6,
-        mesh=one_device(),
-        log_every=1,
-        hooks=[hooks.every(1, note)],
-    ).state
+    state = trained(name, one_device(), steps=6, log_every=1, hooks=[hooks.every(1, note)])
     return jax.device_get(state), steps
 
 
@@ -350,13 +359,11 @@ def test_steps_move_every_network(name, model):
 
 def test_a_run_cut_in_two_is_bitwise_the_same(name, model, tmp_path):
     manager = checkpoint.manager(tmp_path)
-    trainer.fit(
-        model, noise(), steps=3, mesh=one_device(), log_every=2, hooks=[hooks.save(manager, 3)]
-    )
+    trained(name, one_device(), steps=3, log_every=2, hooks=[hooks.save(manager, 3)])
     manager.wait_until_finished()
     restored = checkpoint.restore(manager, trainer.abstract_state(model, 0, one_device()))
     assert int(restored.step) == 3
-    cut = trainer.fit(model, noise(), steps=6, mesh=one_device(), log_every=6, state=restored).state
+    cut = trained(name, one_device(), steps=6, log_every=6, state=restored)
     assert identical(one_device_run(name)[0], jax.device_get(cut))
     manager.close()
 
@@ -368,9 +375,7 @@ def test_8_devices_train_as_1(name, model, compiled_once):
     note = hooks.every(
         1, lambda event: steps.append({k: v for k, v in event.row.items() if "/" in k})
     )
-    state = trainer.fit(
-        model, noise(), steps=4, mesh=trainer.data_mesh(), log_every=1, hooks=[note]
-    ).state
+    state = trained(name, trainer.data_mesh(), steps=4, log_every=1, hooks=[note])
     params, _ = one_device_run(name)[1][3]
     pairs = [
         *zip(steps, (row for _, row in one_device_run(name)[1][:4]), strict=True),
@@ -390,10 +395,7 @@ def test_8_devices_train_as_1(name, model, compiled_once):
 
 def operations(programs, model, mesh) -> float:
     """Of one device in a step without lazy terms, as XLA counts them."""
-    step, split = (
-        trainer.programs_of(model, 0)[-1],
-        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")),
-    )
+    step, split = (trainer.programs_of(model, 0)[-1], NamedSharding(mesh, PartitionSpec("data")))
     run = trainer.repeated(step, 0, noise().prepare, split, True)
     return programs[run].cost_analysis()["flops"]
 

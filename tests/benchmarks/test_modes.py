@@ -179,6 +179,7 @@ def mnist(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_run_on_stacked_digits_resumes(mnist, tmp_path, capsys, monkeypatch):
     # This process stands for several: no lock, and their programs are compiled once.
     monkeypatch.setattr(modes.run_folder, "lock", lambda run: None)

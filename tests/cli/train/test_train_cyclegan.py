@@ -12,6 +12,7 @@ from genjax.cli.train import cyclegan as train
 from genjax.edit import pictures
 from genjax.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("plain_convolutions")
 TOY = train.cyclegan.Config(channels=2, blocks=0, disc_channels=2, disc_layers=1)
 
 
