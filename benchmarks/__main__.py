@@ -2,9 +2,11 @@
 
     python -m benchmarks [--full] [--only PATTERN] [--out FILE] [--compare OLD] [--list]
                          [--runs FOLDER --data FOLDER]
+    python -m benchmarks targets [--only PATTERN] [--out FILE] [--compare OLD] [--list]
     python -m benchmarks report [--results FILE]
 
-The first form runs the cases below one after another, each in its own process: by
+`targets` compiles the programs of every model for TPUs and GPUs, which need not be here
+(targets.py; the extra `targets`): no figure of it is a measurement. The first form runs the cases below one after another, each in its own process: by
 default those that take about 20 minutes on two CPU cores, with --full all of them, for
 a GPU. It prints a table and writes the JSON lines of each script, with its command,
 date and versions, to FILE as soon as the script ends. FILE is results.jsonl beside this
@@ -89,6 +91,23 @@ FULL = [
     ("fuzz", "fuzz.py --files 3000 --commands 200 --show"),
     ("kills", "kills.py --kills 50"),
 ]
+TARGETS = [
+    ("targets", f"targets.py {case} --target {target} --dtype {dtype}")
+    for case in (
+        "vae --config conv32",
+        "gan",
+        "dcgan --config dcgan-64",
+        "dcgan --config r3gan-256",
+        "cyclegan --config resnet9-256",
+        "stylegan2 --config 64x64-b32",
+        "stylegan2 --config 64x64-ada",
+        "stylegan2 --config 256x256-ada",
+        "stylegan2 --config 512x512-ada",
+        "stylegan2 --config 1024x1024-ada",
+    )
+    for target in ("v5e-4", "v6e-4", "v5p-64", "h100", "h100x8")
+    for dtype in ("float32", "bfloat16")
+]
 QUALITY = [("quality", f"quality.py measure {name} --data DATA --runs RUNS") for name in RUNS]
 
 
@@ -98,7 +117,7 @@ def main() -> int:
         prog="python -m benchmarks", description="The benchmark suite."
     )
     option = parser.add_argument
-    option("what", nargs="?", choices=("run", "report"), default="run")
+    option("what", nargs="?", choices=("run", "targets", "report"), default="run")
     option("--full", action="store_true", help="all cases, for a GPU")
     option("--only", default="", help="regular expression: cases whose command matches it")
     option("--list", action="store_true", help="print the commands instead of running them")
@@ -115,6 +134,8 @@ def main() -> int:
     old = report.read(args.compare) if args.compare else []
     folders = {"RUNS": args.runs, "DATA": args.data}
     known = QUICK + FULL * args.full + QUALITY * all(folders.values())
+    if args.what == "targets":
+        known = TARGETS
     cases = [(part, command) for part, command in known if re.search(args.only, command)]
     if not cases:
         parser.error(f"--only {args.only}: no case matches; --list shows them")

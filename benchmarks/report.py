@@ -82,6 +82,18 @@ def count(name: str) -> Cell:
     return lambda row: str(row.get(name, ""))
 
 
+def fits(row: dict) -> str:
+    """Memory per device and its share of the chip's; the reason if it does not compile."""
+    if not row["compiles"]:
+        return f"**does not compile: {row['reason']}**"
+    return f"{number(row['memory_mb'])} ({100 * row['memory_share']:.0f} %)"
+
+
+def percent(name: str) -> Cell:
+    """A cell with a share in per cent."""
+    return lambda row: f"{100 * row[name]:.1f} %" if row.get(name) is not None else ""
+
+
 # The outcomes that fuzz.py counts as faults.
 FAULTS = ("traceback", "hang", "memory", "silent", "execution", "overwrite", "lost")
 case: Cell = lambda row: f"{row['model']} {row['config']}"
@@ -158,6 +170,22 @@ TABLES: dict[str, dict[str, Cell]] = {
         "kills": count("kills"),
         "rounds": count("rounds"),
         "lost": count("lost"),
+    },
+    "targets": {
+        "model": lambda row: f"{case(row)} {row['options']}".strip(),
+        "dtype": of("dtype"),
+        "global batch": of("batch_size"),
+        "CPU s to compile": of("compile_cpu_sec"),
+        "memory per device, MB": fits,
+        "GFLOP per device": of("gflop"),
+        "of them bfloat16": percent("bf16_share"),
+        "GB accessed": of("accessed_gb"),
+        "by moves that stand alone": percent("moves_share"),
+        "padding": of("padding"),
+        "collectives, MB": of("collectives_mb"),
+        "roofline, ms": of("roofline_ms"),
+        "ESTIMATE, ms": of("estimate_ms"),
+        "ESTIMATED images/s": of("estimated_images_per_sec"),
     },
     "quality": {
         "run": of("run"),
@@ -290,7 +318,8 @@ def figure(row: dict) -> tuple[str, float] | None:
     names = ["ratio", "images_per_sec"]
     if not row.get("device", "cpu").startswith("cpu"):
         names.reverse()
-    present = (name for name in (*names, "cpu_seconds", "loss_difference") if row.get(name))
+    others = ("cpu_seconds", "loss_difference", "estimated_images_per_sec", "accessed_gb")
+    present = (name for name in (*names, *others) if row.get(name))
     name = next(present, None)
     return (name, row[name]) if name else None
 

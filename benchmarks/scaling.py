@@ -25,9 +25,7 @@ communicate over loopback: only their losses are compared.
 import argparse
 import importlib
 import json
-import math
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -37,6 +35,7 @@ os.environ["XLA_FLAGS"] = (
     f"--xla_force_host_platform_device_count=8 {os.environ.get('XLA_FLAGS', '')}"
 )
 
+import hlo
 import jax
 import numpy as np
 import step_time
@@ -56,9 +55,6 @@ SYSTEMS = {
     "TPU v5e": (197e12, 100e9),
 }
 UTILISATION = 0.4
-# Bytes per element of XLA's types.
-WIDTHS = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4}
-WIDTHS |= {"s64": 8, "u64": 8, "f64": 8}
 Traffic = dict[str, dict[str, float]]  # by kind: {"count", "bytes"}
 # How often a ring sends a device's operands or results, in units of (n - 1) / n.
 TRAFFIC = {
@@ -186,7 +182,7 @@ def for_accelerators(
     convolution.lowering = usual
     jax.clear_caches()
     flops = count * sum(program.cost_analysis()["flops"] for program in programs)
-    return totals([collectives(program.as_text()) for program in programs]), flops
+    return totals([hlo.Program(program.as_text()).collectives() for program in programs]), flops
 
 
 def built(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int) -> tuple:
@@ -200,42 +196,6 @@ def built(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int) -> tup
         for part in trainer.programs_of(recipe, 0)
     ]
     return *inputs, [trainer.compiled(run, (*inputs, one), plan) for run, plan in programs]
-
-
-def collectives(text: str) -> Traffic:
-    """Collectives in one run of a compiled program, from its text.
-
-    Loops of unknown length, such as the trainer's loop over steps, count once.
-    """
-    bodies: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in text.splitlines():
-        if opening := re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line):
-            lines = bodies.setdefault("ENTRY" if opening[1] else opening[2], [])
-        lines.append(line)
-    return _of("ENTRY", bodies)
-
-
-def _of(name: str, bodies: dict[str, list[str]]) -> Traffic:
-    """Collectives of a computation and of those that it calls."""
-    traffic = []
-    for line in bodies[name]:
-        if kind := re.search(rf" ({'|'.join(TRAFFIC)})(?:-start)?\(", line):
-            arrays = re.findall(r"(\w+)\[([\d,]*)\]", line[: kind.start()].split("=", 1)[1])
-            size = sum(
-                WIDTHS[dtype] * math.prod(int(length) for length in shape.split(",") if length)
-                for dtype, shape in arrays
-            )
-            traffic.append({kind[1]: {"count": 1, "bytes": size}})
-            continue
-        trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
-        times = int(trips[1]) if trips else 1
-        for inner in re.findall(
-            r"(?:body|calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)", line
-        ):
-            if inner in bodies:
-                traffic += [_of(inner, bodies)] * times
-    return totals(traffic)
 
 
 def totals(traffic: Sequence[Traffic]) -> Traffic:

@@ -51,8 +51,22 @@ def programs_of_one_process():
 
 
 @pytest.fixture
+def on_platform():
+    """A context in which functions are traced as for "tpu" or "gpu", and run here."""
+    kinds = {"cpu": ("cpu", None), "tpu": ("TPU v5 lite", 1), "gpu": ("NVIDIA H100", 132)}
+
+    def context(platform):
+        device = jax.sharding.AbstractDevice(*kinds[platform], platform)
+        auto = (jax.sharding.AxisType.Auto,)
+        mesh = jax.sharding.AbstractMesh((1,), ("data",), auto, abstract_device=device)
+        return jax.sharding.use_abstract_mesh(mesh)
+
+    return context
+
+
+@pytest.fixture
 def plain_convolutions(monkeypatch):
-    """XLA's own convolutions, which compile in two thirds of the time of those for CPUs.
+    """XLA's own convolutions, which compile in two thirds of the time of a CPU's.
 
     tests/nn compares the two.
     """

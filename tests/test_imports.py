@@ -126,7 +126,8 @@ for model in (
 ):
     state = jax.eval_shape(model.init, jax.random.key(0))
     batch = {{"images": jnp.zeros((2, 8, 8, 1))}}
-    jax.eval_shape(lambda *given: model.step(*given, model.plan(0)), state, batch, jax.random.key(0))
+    step = lambda *given: model.step(*given, model.plan(0))
+    jax.eval_shape(step, state, batch, jax.random.key(0))
 """)
 
 

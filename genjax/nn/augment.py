@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.nn import ops
+from genjax.nn import interpolation, ops
 from genjax.shapes import Array, Float
 
 # --- DiffAugment: transformations -----------------------------------------------------
@@ -287,20 +287,9 @@ def resample(
     large = ops.fir(
         padded, [math.sqrt(2) * tap for tap in SYM6[::-1]], (2 * height + 12, 2 * width + 12), up=2
     )
-    # Positions 0 .. 2 n + 9 of the output at twice the size, in pixels from its centre:
-    # all that the downsampling filter sees, without padding.
-    y, x = ((jnp.arange(2 * size + 10) - CENTRE) / 2 - (size - 1) / 2 for size in (height, width))
-    source_x, source_y = (
-        (row[:, 0, None] * x[None] + row[:, 2, None])[:, None]
-        + (row[:, 1, None] * y[None])[:, :, None]
-        for row in (inverse[:, 0], inverse[:, 1])
-    )
-    rows, columns = (
-        2 * _padded_position(point + (size - 1) / 2, size) + CENTRE + 1
-        for point, size in ((source_y, height), (source_x, width))
-    )
+    rows, columns = source_points((height, width), inverse)
     small = ops.fir(
-        bilinear(large, rows, columns),
+        interpolation.bilinear(large, rows, columns),
         [tap / math.sqrt(2) for tap in SYM6],
         (height, width),
         down=2,
@@ -310,30 +299,26 @@ def resample(
     )
 
 
-def bilinear(
-    images: Float[Array, "n h w c"], rows: Float[Array, "n a b"], columns: Float[Array, "n a b"]
-) -> Float[Array, "n a b c"]:
-    """Interpolate between the 2x2 pixels around each point.
+def source_points(
+    shape: tuple[int, int], inverse: Float[Array, "n 3 3"]
+) -> tuple[Float[Array, "n a b"], Float[Array, "n a b"]]:
+    """Rows and columns at which `resample` interpolates its doubled image.
 
-    `rows` and `columns` are in pixels. Extrapolates linearly beyond the edges. The
-    images must be at least 2x2.
+    `shape` is the height and width of the images.
     """
-    _, height, width, channels = images.shape
-    row, column = (
-        jnp.clip(jnp.floor(place), 0, size - 2).astype(jnp.int32)
-        for place, size in ((rows, height), (columns, width))
+    # Positions 0 .. 2 n + 9 of the output at twice the size, in pixels from its centre:
+    # all that the downsampling filter sees, without padding.
+    y, x = ((jnp.arange(2 * size + 10) - CENTRE) / 2 - (size - 1) / 2 for size in shape)
+    source_x, source_y = (
+        (row[:, 0, None] * x[None] + row[:, 2, None])[:, None]
+        + (row[:, 1, None] * y[None])[:, :, None]
+        for row in (inverse[:, 0], inverse[:, 1])
     )
-    below, beside = (
-        (rows - row)[..., None].astype(images.dtype),
-        (columns - column)[..., None].astype(images.dtype),
+    rows, columns = (
+        2 * _padded_position(point + (size - 1) / 2, size) + CENTRE + 1
+        for point, size in zip((source_y, source_x), shape, strict=True)
     )
-    flat, first = images.reshape(len(images), height * width, channels), row * width + column
-    # No index is out of range; "clip" saves XLA the handling of those.
-    take = jax.vmap(lambda pixels, index: jnp.take(pixels, index, axis=0, mode="clip"))
-    above = (1 - beside) * take(flat, first) + beside * take(flat, first + 1)
-    return (1 - below) * above + below * (
-        (1 - beside) * take(flat, first + width) + beside * take(flat, first + width + 1)
-    )
+    return rows, columns
 
 
 def _padded_position(place: Array, size: int) -> Array:

@@ -1,15 +1,10 @@
 """The benchmark suite: running cases and keeping their rows, writing the tables,
-comparing files; and the bytes of collectives, from a program's text."""
+comparing files."""
 
-import json
-import os
 import sys
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import pytest
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from benchmarks import __main__ as suite
 from benchmarks import report
@@ -143,26 +138,3 @@ def test_on_a_gpu_images_per_second_are_compared():
     after = {"images_per_sec": 180_000.0, "ratio": 0.1, "ratio_spread": [0.1, 0.1]}
     text = report.compared([before], [before | after])
     assert "| images_per_sec | 90,000 | 180,000 | **2.00 times** |" in text
-
-
-def test_bytes_of_collectives_in_loops_count_as_often_as_they_run(monkeypatch):
-    if jax.device_count() < 8:
-        pytest.skip("needs 8 devices")
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # the import sets it
-    from benchmarks import scaling
-
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-    split, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
-
-    def sums(x):
-        """Five sums over the devices, each of the result of the last: 5 x 3 float32."""
-        step = lambda total, _: (total + jnp.sum(jnp.sin(x * total[None]), axis=0), None)
-        return jax.lax.scan(step, jnp.ones(3), length=5)[0]
-
-    x = jax.ShapeDtypeStruct((16, 3), jnp.float32, sharding=split)
-    text = jax.jit(sums, out_shardings=everywhere).lower(x).compile().as_text()
-    assert text is not None
-    traffic = scaling.collectives(text)
-    assert traffic == {"all-reduce": {"count": 5, "bytes": 60}}
-    assert json.loads(json.dumps(traffic)) == traffic

@@ -233,13 +233,14 @@ def test_a_signal_while_compiling_leaves_the_state_of_the_step_before(
     there ends as an uninterrupted run.
     """
     saved, began, compiled = [], threading.Event(), trainer.compiled
+    end = threading.Event()  # or later tests in this process would meet a compilation
 
     def slow(run, arguments, need, stop):
         if int(arguments[0].step) == when:
 
             def work():
                 began.set()
-                time.sleep(20)
+                end.wait(20)
 
             killer = threading.Thread(
                 target=lambda: (began.wait(), os.kill(os.getpid(), signal.SIGTERM))
@@ -257,6 +258,7 @@ def test_a_signal_while_compiling_leaves_the_state_of_the_step_before(
         result = trainer.fit(toy, source(), steps=8, mesh=mesh, hooks=[hook])
     assert time.monotonic() - start < 10
     assert xla.compiling()
+    end.set()
     assert result.stopped == "SIGTERM"
     assert int(result.state.step) == when
     assert saved == ([when] if when else [])
