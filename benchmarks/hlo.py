@@ -247,13 +247,15 @@ class Program:
         batch = image[left.index("b")] / (int(groups[1]) if groups else 1)
         return 2.0 * pairs * batch * kernel[right.index("i")] * kernel[right.index("o")]
 
-    def moves(self) -> list[tuple[str, int, Instruction]]:
+    def moves(self, entry: bool = True) -> list[tuple[str, int, Instruction]]:
         """(kind, bytes, instruction) of transposes, copies, pads and converts that stand
         alone: what is fused with arithmetic costs little. Bytes are read and written.
+
+        `entry` includes what is run once, outside of all loops.
         """
         found = []
         for name, instruction, times in self.instructions():
-            if name in self.fused:
+            if name in self.fused or (name == "ENTRY" and not entry):
                 continue
             kinds = {instruction.opcode}
             if instruction.opcode == "fusion":
@@ -266,6 +268,28 @@ class Program:
                 arrays += [s for operand in instruction.operands for s in shapes.get(operand, ())]
                 found.append((kind, times * sum(array.bytes for array in arrays), instruction))
         return found
+
+    def accessed(self) -> int:
+        """Bytes that all instructions read and write, without what slices leave alone.
+
+        Inside of a fusion every operand counts whole, which is too much where it is
+        sliced.
+        """
+        total = 0
+        ignored = (*FREE, "while", "conditional", "call", "after-all", "copy-done")
+        for name, instruction, times in self.instructions():
+            if name in self.fused or instruction.opcode in ignored:
+                continue
+            size = sum(shape.bytes for shape in instruction.shapes)
+            if instruction.opcode in ("gather", "dynamic-slice", "slice"):
+                total += times * 2 * size
+                continue
+            shapes = self.shapes[name]
+            operands = [s for operand in instruction.operands for s in shapes.get(operand, ())]
+            if instruction.opcode == "dynamic-update-slice":
+                operands, size = operands[1:], operands[1].bytes
+            total += times * (size + sum(operand.bytes for operand in operands))
+        return total
 
     def padding(self) -> tuple[int, int]:
         """Bytes of the convolutions' and products' operands: without, and with padding."""

@@ -17,7 +17,7 @@ those of step_time.py and PUBLISHED; batch sizes are per device.
                           products, and the share of those whose operands are bfloat16
     float32               the largest products of float32 operands, with their GFLOP
     accessed_gb           10^9 bytes that a step's operations read and write, as the
-                          compiler counts them
+                          compiler counts them (of GPUs: as hlo.py does)
     moves                 transposes, copies, pads and converts that stand alone, by
                           kind: number and bytes read and written; `moves_share` of
                           accessed_gb
@@ -231,13 +231,14 @@ def facts(compiled: Any, chip: Chip, resident: int) -> dict[str, Any]:
     flop = sum(operations for _, operations, _ in products)
     low = sum(operations for dtype, operations, _ in products if dtype in ("bf16", "f16"))
     moves: dict[str, dict[str, float]] = {}
-    for kind, size, _ in program.moves():
+    alone = program.moves(entry=False)  # what is outside of the loop is no part of a step
+    for kind, size, _ in alone:
         before = moves.setdefault(kind, {"count": 0, "gb": 0.0})
         moves[kind] = {"count": before["count"] + 1, "gb": before["gb"] + size / 1e9}
     plain, padded = program.padding()
     needed = memory.argument_size_in_bytes + memory.output_size_in_bytes
     needed += memory.temp_size_in_bytes - memory.alias_size_in_bytes - resident
-    accessed = cost.get("bytes accessed", 0.0)
+    accessed = cost.get("bytes accessed") or program.accessed()
     return {
         "memory_mb": needed / 1e6,
         "gflop": flop / 1e9,
@@ -245,7 +246,7 @@ def facts(compiled: Any, chip: Chip, resident: int) -> dict[str, Any]:
         "float32": largest([p for p in products if p[0] not in ("bf16", "f16")]),
         "accessed_gb": accessed / 1e9,
         "moves": moves,
-        "moved": largest([(kind, float(size), i) for kind, size, i in program.moves()]),
+        "moved": largest([(kind, float(size), i) for kind, size, i in alone]),
         "padding": padded / plain if plain else 1.0,
         "collectives": program.collectives(),
         "roofline_ms": 1000 * max(flop / chip.flops, accessed / chip.bandwidth),
