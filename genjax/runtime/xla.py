@@ -46,6 +46,17 @@ def options(platform: str, *names: str) -> dict[str, Any]:
     return {option: value for option, value in wanted.items() if _known(option, value)}
 
 
+def deterministic() -> None:
+    """Have GPUs sum in the same order in every run, for bits that are the same.
+
+    Sets an option of XLA that is read before JAX's first computation: call it before.
+    CPUs and TPUs do so anyway.
+    """
+    flag = "--xla_gpu_deterministic_ops=true"
+    if flag not in (flags := os.environ.get("XLA_FLAGS", "")):
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+
+
 @functools.cache
 def _known(option: str, value: Any) -> bool:
     """Whether this version of XLA has the option."""

@@ -110,6 +110,32 @@ def tensorboard(directory: Path, n: int) -> Hook:
     return every(n, write, at_end=True)
 
 
+def profile(directory: Path, n: int, first: int, steps: int) -> Hook:
+    """Trace n steps with JAX's profiler, from the first multiple of n after step `first`.
+
+    By then the programs of the first steps are compiled. The trace is for TensorBoard,
+    and for ui.perfetto.dev the file perfetto_trace.json.gz in it.
+
+    Raises ConfigError where the run ends before.
+    """
+    start = first - first % n + n
+    if start >= steps:
+        raise ConfigError("profile", n, f"needs more than {start} `steps`; the trace begins there")
+    tracing = False
+
+    def trace(event):
+        nonlocal tracing
+        if event.step == start and not tracing:
+            jax.profiler.start_trace(str(directory), create_perfetto_trace=True)
+            tracing = True
+        elif tracing:
+            jax.block_until_ready(event.state)
+            jax.profiler.stop_trace()
+            tracing = False
+
+    return every(n, trace, at_end=True)
+
+
 @contextlib.contextmanager
 def progress(n: int, first: int, steps: int) -> Iterator[list[Hook]]:
     """Hooks for standard error: on a terminal a bar (steps, time left, images/s,

@@ -50,6 +50,13 @@ class RunOptions:
     transfer: Path | None = None
     fork: bool = False  # resume although settings have changed
     tensorboard: bool = False  # write OUT/tensorboard too
+    # trace this many steps after the programs are compiled, into OUT/profile, for
+    # TensorBoard or Perfetto; 0: none
+    profile: int = 0
+    # on GPUs: the same bits in every run, by slower sums (--xla_gpu_deterministic_ops)
+    deterministic: bool = False
+    # compile the programs, print their memory and what would be written, and end
+    dry_run: bool = False
     # several processes: auto (SLURM, Cloud TPU, Open MPI) | ADDRESS:PORT,COUNT,INDEX
     distributed: str = ""
 

@@ -17,9 +17,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from genjax import __version__, core, data
 from genjax.core import Recipe
 from genjax.errors import ConfigError, NotFinite, printable, reason
-from genjax.runtime import processes
+from genjax.runtime import processes, xla
 from genjax.runtime.shell import say
-from genjax.training import checkpoint, run_folder, trainer
+from genjax.training import checkpoint, dry_run, run_folder, trainer
 from genjax.training import hooks as library
 from genjax.training.command_line import DERIVED
 from genjax.training.options import Options
@@ -121,6 +121,9 @@ def begin(options: Options) -> None:
     multiple = options.keep_every >= 0 and options.keep_every % save == 0
     _demand(options, multiple, "keep_every", f"a multiple of `save_every` {save}, or 0")
     _demand(options, options.eval_images >= 2, "eval_images", "must be at least 2")
+    _demand(options, options.profile >= 0, "profile", "a number of steps, or 0 for none")
+    if options.deterministic:
+        xla.deterministic()
     if options.distributed:
         processes.join(options.distributed)
 
@@ -214,6 +217,11 @@ def train(
 
     # The first state: of a checkpoint, of another run's weights, or a new one.
     start = None
+    if options.dry_run:
+        abstract = trainer.abstract_state(recipe, options.seed, mesh)
+        introduce(recipe, abstract, run, 0, source, options)
+        dry_run.describe(recipe, source, options, run, mesh)
+        return Trained(abstract, 0, "")
     if options.transfer and not run_folder.begun(run):
         start = transfer(recipe, options, mesh)  # before anything is written
     settings = run_folder.open_run(run, settings, options.fork, source.earlier)
@@ -246,6 +254,9 @@ def train(
             after.append(library.jsonl(run / "metrics.jsonl", options.log_every, first))
             if options.tensorboard:
                 after.append(library.tensorboard(run / "tensorboard", options.log_every))
+            if options.profile:
+                traced = (run / "profile", options.profile, first, options.steps)
+                after.append(library.profile(*traced))
         after += [library.save(manager, options.save_every, best), grids]
         try:
             result = loop(recipe, source, options, state, mesh, [*measured, *hooks], after)
