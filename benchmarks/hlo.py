@@ -302,9 +302,9 @@ class Program:
                     padded += times * shape.padded_bytes
         return plain, padded
 
-    def collectives(self) -> dict[str, dict[str, int]]:
+    def collectives(self) -> dict[str, dict[str, float]]:
         """Number and bytes of the results of each kind of collective, on one device."""
-        traffic: dict[str, dict[str, int]] = {}
+        traffic: dict[str, dict[str, float]] = {}
         for _, instruction, times in self.instructions():
             kind = instruction.opcode.removesuffix("-start")
             if kind in COLLECTIVES:

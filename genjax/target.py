@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import jax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,7 +22,8 @@ def platform() -> str:
     """The platform of the current trace: "cpu", "gpu" or "tpu"."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     if device is None:
-        device = jax.config.jax_default_device or jax.default_backend()
+        config: Any = jax.config
+        device = config.jax_default_device or jax.default_backend()
     return _standard(device if isinstance(device, str) else device.platform)
 
 
@@ -37,7 +38,7 @@ def platform_of(arrays: Any) -> str:
     return platform()
 
 
-def on(mesh: Mesh, function: Callable[P, R]) -> Callable[P, R]:
+def on(mesh: Mesh | AbstractMesh, function: Callable[P, R]) -> Callable[P, R]:
     """Return `function`, traced for the devices of `mesh`."""
 
     @functools.wraps(function)

@@ -87,7 +87,7 @@ def inputs(source: data.Source, options: Options, mesh: Mesh) -> tuple[Any, ...]
 
 
 def items(source: data.Source, count: int) -> dict[str, np.ndarray]:
-    """The first images of the data, of two sets the first of each, as they are stored."""
+    """The first images of the data as stored; of two sets, the first of each."""
     found = data.gather(source, np.arange(min(count, source.size)))
     if source.partner is not None:
         partner = data.gather(source.partner, np.arange(min(count, source.partner.size)))

@@ -111,7 +111,7 @@ def tensorboard(directory: Path, n: int) -> Hook:
 
 
 def profile(directory: Path, n: int, first: int, steps: int) -> Hook:
-    """Trace n steps with JAX's profiler, from the first multiple of n after step `first`.
+    """Trace n steps with JAX's profiler, from the next multiple of n after `first`.
 
     By then the programs of the first steps are compiled. The trace is for TensorBoard,
     and for ui.perfetto.dev the file perfetto_trace.json.gz in it.
