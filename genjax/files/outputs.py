@@ -31,8 +31,7 @@ STALE_SECONDS = 86_400.0  # age at which a temporary file of another machine is 
 _STARTED = time.time()
 
 
-# --- one file
-# ----------------------------------------------------------------------------
+# --- one file -------------------------------------------------------------------------
 
 
 def check_file(
@@ -50,6 +49,7 @@ def check_file(
     Raises:
         ConfigError: the file cannot be written, or would replace another that must stay
     """
+    check_local(out, field)
     folder = out.absolute().parent
     try:
         exists = _exists(out)
@@ -67,12 +67,25 @@ def check_file(
         raise ConfigError(field, out, f"cannot be written ({reason(error)})") from None
 
 
+def check_local(path: Path, field: str) -> None:
+    """Refuse an address of an object store, of which `Path` would make a local folder.
+
+    field: the argument that errors name
+    Raises ConfigError: the path begins with a scheme, such as gs:// or s3://
+    """
+    if scheme := re.match(r"([a-z][a-z0-9]+):/+", str(path)):
+        shown = path.as_posix().replace(scheme[0], f"{scheme[1]}://", 1)
+        advice = "object stores are not supported yet; give a local or mounted folder"
+        raise ConfigError(field, shown, advice)
+
+
 def check_folder(out: Path, field: str = "out", read: Iterable[Path | str] = ()) -> None:
     """Check that files can be written into the folder `out`, or that it can be made.
 
     field: the argument that errors name. read: what the command reads.
     Raises ConfigError: it cannot be written to, or is one of `read`.
     """
+    check_local(out, field)
     try:
         if _exists(out) and not os.path.isdir(out):
             raise ConfigError(field, out, "is a file; choose a folder")
@@ -159,8 +172,7 @@ def _exists(path: Path) -> bool:
     return True
 
 
-# --- all or nothing
-# ----------------------------------------------------------------------
+# --- all or nothing -------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -286,8 +298,7 @@ def _abandoned(path: Path, process: int, host: str) -> bool:
     return False
 
 
-# --- folders of outputs
-# ------------------------------------------------------------------
+# --- folders of outputs ---------------------------------------------------------------
 
 
 def note(**facts: Any) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 
 from genjax.core import PyTree, State, Weights
 from genjax.errors import ConfigError, InputError, printable, reason
-from genjax.files import bounded, tensors
+from genjax.files import bounded, outputs, tensors
 from genjax.files.outputs import sweep, write_atomically
 from genjax.runtime import processes
 from genjax.runtime.shell import say
@@ -100,6 +100,7 @@ def open_run(
     Raises ConfigError, having written nothing, where the folder is not a run or has
     other settings.
     """
+    outputs.check_local(run, "out")
     exists = os.path.lexists(run / CONFIG)
     fresh = not (exists and begun(run))
     if not fresh:

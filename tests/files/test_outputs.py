@@ -15,6 +15,7 @@ from PIL import Image
 
 from genjax.errors import ConfigError, InputError
 from genjax.files import grids, outputs
+from genjax.training import run_folder
 
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
 PNG = grids.encode(PIXELS, ".png")
@@ -330,3 +331,15 @@ def test_an_error_of_the_disk_names_the_file_and_not_its_temporary_one(tmp_path,
     with pytest.raises(OSError, match="No space left") as caught:
         outputs.write_atomically(tmp_path / "a.json", b"")
     assert caught.value.filename == str(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("address", ["gs://bucket/run", "s3://bucket/a/run"])
+def test_an_address_of_an_object_store_makes_no_local_folder(address, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=f"out {address}: object stores are not supported yet"):
+        run_folder.open_run(Path(address), {})
+    for check in (outputs.check_folder, outputs.check_file):
+        with pytest.raises(ConfigError, match=f"out {address}: object stores are not supported"):
+            check(Path(address))
+    assert list(tmp_path.iterdir()) == []
+    outputs.check_folder(tmp_path / "C:/a")
