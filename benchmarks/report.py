@@ -174,7 +174,7 @@ TABLES: dict[str, dict[str, Cell]] = {
     "targets": {
         "model": lambda row: f"{case(row)} {row['options']}".strip(),
         "dtype": of("dtype"),
-        "global batch": of("batch_size"),
+        "global batch": of("batch_size", 6),
         "CPU s to compile": of("compile_cpu_sec"),
         "memory per device, MB": fits,
         "GFLOP per device": of("gflop"),
