@@ -5,12 +5,14 @@
     python -m benchmarks targets [--only PATTERN] [--out FILE] [--compare OLD] [--list]
     python -m benchmarks report [--results FILE]
 
-`targets` compiles the programs of every model for TPUs and GPUs, which need not be here
-(targets.py; the extra `targets`): no figure of it is a measurement. The first form runs the cases below one after another, each in its own process: by
+The first form runs the cases below one after another, each in its own process: by
 default those that take about 20 minutes on two CPU cores, with --full all of them, for
 a GPU. It prints a table and writes the JSON lines of each script, with its command,
 date and versions, to FILE as soon as the script ends. FILE is results.jsonl beside this
-file by default; new lines replace those of the same case on the same device.
+file by default; new lines replace those of the same case on the same device. `targets`
+does the same with cases that compile the programs of every model for TPUs and GPUs,
+which need not be here (targets.py; the extra `targets`): none of its figures is a
+measurement.
 
 --only PATTERN selects cases whose command matches the regular expression. --runs and
 --data also measure the trained runs of quality_runs.py. --compare OLD shows what

@@ -83,7 +83,7 @@ def count(name: str) -> Cell:
 
 
 def fits(row: dict) -> str:
-    """Memory per device and its share of the chip's; the reason if it does not compile."""
+    """Memory per device and its share of the chip's, or why it does not compile."""
     if not row["compiles"]:
         return f"**does not compile: {row['reason']}**"
     return f"{number(row['memory_mb'])} ({100 * row['memory_share']:.0f} %)"

@@ -60,7 +60,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import core, data
-from genjax.runtime import memory
+from genjax.runtime import memory, xla
 from genjax.training import trainer
 
 # Fields of the model's Config, by model (a module of genjax.models and of peers) and
@@ -108,8 +108,7 @@ def measure(args: argparse.Namespace, fields: dict) -> dict:
     model = importlib.import_module(f"genjax.models.{args.model}")
     config = model.Config(**fields)
     recipe = model.recipe(config)
-    count = min(IMAGES, MAX_BYTES // math.prod(config.shape))
-    arrays = made_up(args.model, config.shape, count)
+    arrays = made_up(args.model, config.shape)
     facts = {"versions": {"jax": jax.__version__}, "load": load()}
     say("compiling ours")
     runs, costs, weights = ours(recipe, arrays)
@@ -183,14 +182,7 @@ def ours(
         repeated = trainer.repeated(part, SEED, prepare, split, True)
         program = trainer.compiled(repeated, inputs(1), part.plan)
         compile_sec = time.perf_counter() - began
-        analysis = program.memory_analysis()
-        inputs_and_outputs = (
-            analysis.argument_size_in_bytes
-            + analysis.output_size_in_bytes
-            - analysis.alias_size_in_bytes
-        )
-        data_set = sum(array.nbytes for array in arrays.values())
-        peak = inputs_and_outputs + analysis.temp_size_in_bytes - data_set
+        peak = xla.memory_needed(program) - sum(array.nbytes for array in arrays.values())
 
         def run(count: int) -> None:
             nonlocal state
@@ -332,11 +324,20 @@ def parse_case(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, dic
     return args, CASES[args.model][args.config]
 
 
-def made_up(model: str, shape: tuple[int, ...], count: int) -> dict[str, np.ndarray]:
-    """A data set of `count` random uint8 images for a model."""
-    random = np.random.default_rng(SEED)
+def set_shapes(
+    model: str, shape: tuple[int, ...], count: int | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of the arrays of a model's data set; by default as many images as fit."""
+    count = count or min(IMAGES, MAX_BYTES // math.prod(shape))
     names = ("images", "images_b") if model == "cyclegan" else ("images",)
-    return {name: random.integers(0, 256, (count, *shape), np.uint8) for name in names}
+    return {name: (count, *shape) for name in names}
+
+
+def made_up(model: str, shape: tuple[int, ...], count: int | None = None) -> dict[str, np.ndarray]:
+    """A data set of random uint8 images for a model, of `set_shapes`."""
+    random = np.random.default_rng(SEED)
+    shapes = set_shapes(model, shape, count)
+    return {name: random.integers(0, 256, size, np.uint8) for name, size in shapes.items()}
 
 
 def placed(recipe: core.Recipe, arrays: dict[str, np.ndarray], count: int) -> tuple:

@@ -1,7 +1,7 @@
 """Compile a model's programs for TPUs and GPUs on a machine that has neither.
 
-    python benchmarks/targets.py MODEL [--config C] [--target T] [--dtype float32|bfloat16]
-                                 [--options JSON]
+    python benchmarks/targets.py MODEL [--config C] [--target T]
+        [--dtype float32|bfloat16] [--options JSON] [--text FOLDER]
 
 Prints one JSON line. NOTHING HERE IS A MEASUREMENT OF SPEED: the compilers of TPUs
 (libtpu) and of GPUs (JAX's CUDA plugin) run on a CPU, and what is read off are the
@@ -54,6 +54,7 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from genjax import core, target
+from genjax.runtime import xla
 from genjax.training import trainer
 
 
@@ -86,8 +87,8 @@ TARGETS = {
     "h100": Target(H100, "", 1),
     "h100x8": Target(H100, "", 8),
 }
-# Configurations of published sizes, with the published batch per device: DCGAN, CycleGAN,
-# StyleGAN2 with ADA on 8 GPUs (the reference's --cfg=stylegan2), R3GAN on 8.
+# Configurations of published sizes, with the published batch per device: DCGAN,
+# CycleGAN, StyleGAN2 with ADA on 8 GPUs (the reference's --cfg=stylegan2), R3GAN on 8.
 STYLEGAN2 = {"augment": "bgc", "batch_size": 8}
 PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
     "dcgan": {
@@ -154,16 +155,19 @@ def measure(name: str, fields: dict[str, Any], where: str, folder: Path | None =
     mesh = mesh_of(where)
     shares = step_time.schedule(recipe)
     programs, began = {}, cpu_seconds()
+    shapes = step_time.set_shapes(name, config.shape)
     for part in trainer.programs_of(recipe, 0):
         step_time.say(f"compiling {part.name} of {name} for {where}")
         try:
-            compiled = lowered(recipe, part, mesh).compile()
+            compiled = lowered(recipe, part, mesh, shapes).compile()
         except jax.errors.JaxRuntimeError as error:
             return row | {"compiles": False, "reason": f"{part.name}: {reason(error)}"}
         share = shares[part.name if part.name in shares else "step"]
         if folder:
             (folder / f"{name}-{where}-{part.name}.txt").write_text(compiled.as_text() or "")
-        programs[part.name] = {"share": share} | facts(compiled, chip, resident_bytes(config))
+        programs[part.name] = {"share": share} | facts(
+            compiled, chip, sum(map(math.prod, shapes.values()))
+        )
     row |= {"compiles": True, "compile_cpu_sec": cpu_seconds() - began}
     row |= summed(programs, chip)
     if row["estimate_ms"]:
@@ -190,8 +194,13 @@ def mesh_of(where: str) -> Mesh:
     return Mesh(devices, ("data",), axis_types=(AxisType.Auto,))
 
 
-def lowered(recipe: core.Recipe, part: trainer.Program, mesh: Mesh) -> jax.stages.Lowered:
-    """A program of a step as the trainer compiles it, for devices that need not exist."""
+def lowered(
+    recipe: core.Recipe, part: trainer.Program, mesh: Mesh, shapes: dict[str, tuple[int, ...]]
+) -> jax.stages.Lowered:
+    """A program of a step as the trainer compiles it, for devices that need not exist.
+
+    `shapes` are those of the resident set.
+    """
     split, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
 
     def abstract(tree: Any) -> Any:
@@ -200,33 +209,16 @@ def lowered(recipe: core.Recipe, part: trainer.Program, mesh: Mesh) -> jax.stage
 
     root = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(target.on(mesh, recipe.init), root)
-    config: Any = recipe.config
-    names = (
-        ("images", "images_b")
-        if config.__class__.__module__.endswith("cyclegan.config")
-        else ("images",)
-    )
-    shape = (images_of(config), *config.shape)
-    resident = {name: jax.ShapeDtypeStruct(shape, jnp.uint8) for name in names}
+    resident = {name: jax.ShapeDtypeStruct(shape, jnp.uint8) for name, shape in shapes.items()}
     run = trainer.repeated(part, step_time.SEED, step_time.prepare, split, True)
     arguments = (state, root, resident, jax.ShapeDtypeStruct((), jnp.int32))
     return jax.jit(run, donate_argnums=0).lower(*abstract(arguments))
 
 
-def images_of(config: Any) -> int:
-    """Images of the resident set, as in step_time.py."""
-    return min(step_time.IMAGES, step_time.MAX_BYTES // math.prod(config.shape))
-
-
-def resident_bytes(config: Any) -> int:
-    """Bytes of one side of the resident set."""
-    return images_of(config) * math.prod(config.shape)
-
-
 def facts(compiled: Any, chip: Chip, resident: int) -> dict[str, Any]:
-    """What a compiled program says of itself."""
+    """What a compiled program says of itself. `resident`: bytes of the resident set."""
     program = hlo.Program(compiled.as_text())
-    cost, memory = compiled.cost_analysis() or {}, compiled.memory_analysis()
+    cost = compiled.cost_analysis() or {}
     products = program.products()
     flop = sum(operations for _, operations, _ in products)
     low = sum(operations for dtype, operations, _ in products if dtype in ("bf16", "f16"))
@@ -236,11 +228,9 @@ def facts(compiled: Any, chip: Chip, resident: int) -> dict[str, Any]:
         before = moves.setdefault(kind, {"count": 0, "gb": 0.0})
         moves[kind] = {"count": before["count"] + 1, "gb": before["gb"] + size / 1e9}
     plain, padded = program.padding()
-    needed = memory.argument_size_in_bytes + memory.output_size_in_bytes
-    needed += memory.temp_size_in_bytes - memory.alias_size_in_bytes - resident
     accessed = cost.get("bytes accessed") or program.accessed()
     return {
-        "memory_mb": needed / 1e6,
+        "memory_mb": (xla.memory_needed(compiled) - resident) / 1e6,
         "gflop": flop / 1e9,
         "bf16_gflop": low / 1e9,
         "float32": largest([p for p in products if p[0] not in ("bf16", "f16")]),
@@ -255,7 +245,7 @@ def facts(compiled: Any, chip: Chip, resident: int) -> dict[str, Any]:
 
 
 def largest(found: list[tuple[str, float, hlo.Instruction]], count: int = 4) -> list[str]:
-    """The largest of some instructions, with 10^9 operations or bytes and their origin."""
+    """The largest instructions, with their 10^9 operations or bytes and origin."""
     ordered = sorted(found, key=lambda entry: -entry[1])[:count]
     described = []
     for kind, size, instruction in ordered:

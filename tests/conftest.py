@@ -6,8 +6,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 # Most of the suite's time is compiling: half without LLVM's optimisations, a third less
-# again without XLA's newer emitters of loops, a tenth less without LLVM's slow passes. Later releases have these emitters only,
-# and XLA aborts the process at a flag that it does not know.
+# again without XLA's newer emitters of loops, a tenth less without LLVM's slow passes.
+# Later releases have these emitters only, and XLA aborts the process at a flag that it
+# does not know.
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),

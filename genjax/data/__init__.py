@@ -12,10 +12,11 @@ from genjax.data.preparation import prepare
 from genjax.data.sampler import order, take
 from genjax.data.source import Source, mapped, unpaired, with_suffix
 from genjax.data.specs import load
-from genjax.data.streaming import gather, stream
+from genjax.data.streaming import first_items, gather, stream
 
 __all__ = [
     "Source",
+    "first_items",
     "gather",
     "has_sides",
     "load",

@@ -26,6 +26,14 @@ def gather(source: Source, indices: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.stack([item[name] for item in items]) for name in items[0]}
 
 
+def first_items(source: Source, count: int) -> dict[str, np.ndarray]:
+    """Read the first items as `gather` does; of two sets, the first of each."""
+    items = gather(source, np.arange(min(count, source.size)))
+    if (partner := source.partner) is not None:
+        items |= with_suffix(gather(partner, np.arange(min(count, partner.size))))
+    return items
+
+
 def stream(
     source: Source,
     seed: int,

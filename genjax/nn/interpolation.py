@@ -18,7 +18,8 @@ from genjax import target
 from genjax.shapes import Array, Float
 
 # Sides of a tile of points and of the window that one pass over it reads. ADA at p = 1
-# needs at most 50 pixels in 2048 draws, at 0.6 46; tiles that need more take more passes.
+# needs at most 50 pixels in 2048 draws, at 0.6 46. A tile that needs more takes several
+# passes.
 TILE, WINDOW = 16, 48
 
 
@@ -60,8 +61,8 @@ def _first(places: Array, size: int) -> Array:
 
 
 # --- by windows -----------------------------------------------------------------------
-# Points are [n, tiles, points]. `by_windows` and `spread` are each other's transpose, and
-# so each other's gradient.
+# Points are [n, tiles, points]. `by_windows` and `spread` are each other's transpose,
+# and so each other's gradient.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -154,6 +154,13 @@ def _beside(make: Callable[[], Any], stop: Callable[[], object]) -> Any:
     return made[0]
 
 
+def memory_needed(executable: Any) -> int:
+    """Bytes per device: arguments, outputs without aliases of them, temporaries."""
+    sizes = executable.memory_analysis()
+    outputs = sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    return sizes.argument_size_in_bytes + outputs + sizes.temp_size_in_bytes
+
+
 def check_memory(executable: Any) -> None:
     """Check that a compiled program fits into the memory left on its device.
 
@@ -163,7 +170,7 @@ def check_memory(executable: Any) -> None:
     sizes = executable.memory_analysis()
     if sizes is None:  # unknown on this backend
         return
-    needed = sizes.temp_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    needed = memory_needed(executable) - sizes.argument_size_in_bytes  # which are there already
     device = jax.local_devices()[0]
     if device.platform == "cpu":  # all of its devices share the machine's memory
         needed *= jax.local_device_count()

@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genjax import core, data
 from genjax.core import Recipe
+from genjax.runtime import xla
 from genjax.runtime.shell import say
 from genjax.training import run_folder, trainer
 from genjax.training.options import Options
@@ -20,15 +20,15 @@ PLANNED = 1000  # first steps of the run whose programs are compiled
 
 
 def describe(
-    recipe: Recipe, source: data.Source, options: Options, run: Path, mesh: Mesh
+    recipe: Recipe, state: core.State, source: data.Source, options: Options, run: Path, mesh: Mesh
 ) -> dict[str, int]:
     """Compile the programs of a run and print what it needs; write nothing.
 
+    `state` is the run's, or its shapes and shardings.
     Returns the bytes of memory that each program needs on a device, by its name.
 
     Raises ConfigError where a program does not fit into the memory that there is.
     """
-    state = trainer.abstract_state(recipe, options.seed, mesh)
     arguments = [state, *inputs(source, options, mesh)]
     needed = {}
     for program in programs(recipe, options.steps):
@@ -40,10 +40,8 @@ def describe(
             NamedSharding(mesh, PartitionSpec("data")),
             source.arrays is not None,
         )
-        memory = trainer.compiled(run_program, arguments, program.plan).memory_analysis()
-        size = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-        size += memory.output_size_in_bytes - memory.alias_size_in_bytes
-        needed[program.name] = size
+        compiled = trainer.compiled(run_program, arguments, program.plan)
+        needed[program.name] = size = xla.memory_needed(compiled)
         took = time.perf_counter() - began
         say(f"program {program.name}: {megabytes(size)} per device, compiled in {took:.1f} s")
     weights, checkpoint = nbytes(core.weights(state)), nbytes(state)
@@ -77,7 +75,10 @@ def inputs(source: data.Source, options: Options, mesh: Mesh) -> tuple[Any, ...]
     if source.arrays is not None:
         arrays = {name: struct(array.shape, array.dtype) for name, array in source.arrays.items()}
     else:
-        shapes = {name: (array.shape[1:], array.dtype) for name, array in items(source, 1).items()}
+        shapes = {
+            name: (array.shape[1:], array.dtype)
+            for name, array in data.first_items(source, 1).items()
+        }
         arrays = {
             name: struct((options.batch_size, *shape), dtype, split)
             for name, (shape, dtype) in shapes.items()
@@ -86,19 +87,10 @@ def inputs(source: data.Source, options: Options, mesh: Mesh) -> tuple[Any, ...]
     return struct(key.shape, key.dtype), arrays, struct((), jnp.int32)
 
 
-def items(source: data.Source, count: int) -> dict[str, np.ndarray]:
-    """The first images of the data as stored; of two sets, the first of each."""
-    found = data.gather(source, np.arange(min(count, source.size)))
-    if source.partner is not None:
-        partner = data.gather(source.partner, np.arange(min(count, source.partner.size)))
-        found |= data.with_suffix(partner)
-    return found
-
-
 def preview_batch(source: data.Source) -> Any:
     """Shapes of a batch for previews."""
     prepare = lambda raw: source.prepare(raw, jax.random.key(0))
-    return jax.eval_shape(prepare, items(source, 1))
+    return jax.eval_shape(prepare, data.first_items(source, 1))
 
 
 def nbytes(tree: Any) -> int:

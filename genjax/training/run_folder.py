@@ -44,7 +44,7 @@ def read_config(run: Path, say: Callable[[str], None] = lambda line: None) -> di
     The model's own fields are checked by `models.build`; those of version 0.1 get their
     current names (`aliases`), which one line to `say` lists.
 
-    Raises InputError where the file is missing, cannot be read, or is not that of a run.
+    Raises InputError where the file is missing, unreadable, or not that of a run.
     """
     path = run / CONFIG
     try:

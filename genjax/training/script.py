@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genjax import __version__, core, data
@@ -121,7 +120,8 @@ def begin(options: Options) -> None:
     multiple = options.keep_every >= 0 and options.keep_every % save == 0
     _demand(options, multiple, "keep_every", f"a multiple of `save_every` {save}, or 0")
     _demand(options, options.eval_images >= 2, "eval_images", "must be at least 2")
-    _demand(options, options.profile >= 0, "profile", "a number of steps, or 0 for none")
+    fits = 0 <= options.profile < options.steps
+    _demand(options, fits, "profile", "a number of steps below `steps`, or 0 for none")
     if options.deterministic:
         xla.deterministic()
     if options.distributed:
@@ -215,19 +215,19 @@ def train(
     if options.eval_every:
         measured, best = evaluation(recipe, source, options)
 
+    abstract = trainer.abstract_state(recipe, options.seed, mesh)
+    if options.dry_run:
+        introduce(recipe, abstract, run, 0, source, options)
+        dry_run.describe(recipe, abstract, source, options, run, mesh)
+        return Trained(abstract, 0, "")
+
     # The first state: of a checkpoint, of another run's weights, or a new one.
     start = None
-    if options.dry_run:
-        abstract = trainer.abstract_state(recipe, options.seed, mesh)
-        introduce(recipe, abstract, run, 0, source, options)
-        dry_run.describe(recipe, source, options, run, mesh)
-        return Trained(abstract, 0, "")
     if options.transfer and not run_folder.begun(run):
         start = transfer(recipe, options, mesh)  # before anything is written
     settings = run_folder.open_run(run, settings, options.fork, source.earlier)
     try:
         manager = checkpoint.manager(run, options.keep, best, options.keep_every)
-        abstract = trainer.abstract_state(recipe, options.seed, mesh)
         state = checkpoint.restore(manager, abstract) or start
         if jax.process_index() == 0:  # not before the checkpoint is known to fit them
             run_folder.write_config(run, settings)
@@ -412,11 +412,8 @@ def first_images(source: data.Source, mesh: Mesh, count: int = PREVIEW_IMAGES) -
 
     Of two sets, the first ones of each; not mirrored.
     """
-    items = data.gather(source, np.arange(min(count, source.size)))
-    partner = source.partner
-    if partner is not None:
-        items |= data.with_suffix(data.gather(partner, np.arange(min(count, partner.size))))
     everywhere = NamedSharding(mesh, PartitionSpec())
+    items = data.first_items(source, count)
     raw = {name: trainer.to_devices(array, everywhere) for name, array in items.items()}
     prepare = lambda raw: source._replace(flip=False).prepare(raw, jax.random.key(0))
     return jax.jit(prepare, out_shardings=everywhere)(raw)

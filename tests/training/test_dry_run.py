@@ -48,7 +48,9 @@ def test_its_memory_is_that_of_the_program_that_runs(resident_mb, tmp_path, monk
         data=str(tmp_path / "set.npz"), batch_size=8, steps=2, resident_mb=resident_mb
     )
     source, recipe = script.load_data(options), vae.recipe(TOY)
-    needed = dry_run.describe(recipe, source, options, tmp_path, trainer.data_mesh())
+    mesh = trainer.data_mesh()
+    state = trainer.abstract_state(recipe, 0, mesh)
+    needed = dry_run.describe(recipe, state, source, options, tmp_path, mesh)
     sizes, compiled = [], trainer.compiled
 
     def spied(*given, **named):
@@ -87,6 +89,9 @@ def test_a_profile_that_would_begin_after_the_end_is_refused(tmp_path):
         hooks.profile(tmp_path, 6, 0, 6)
     with pytest.raises(ConfigError, match="profile -1"):
         script.begin(Options(profile=-1))
+    with pytest.raises(ConfigError, match="profile 6: a number of steps below"):
+        trained(tmp_path / "run", steps=6, profile=6)
+    assert not (tmp_path / "run").exists()
 
 
 def test_deterministic_sets_the_option_of_xla_once(monkeypatch):
